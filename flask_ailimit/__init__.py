@@ -1,0 +1,1 @@
+"""Request, token and concurrency limits for AI inference APIs in Flask."""

@@ -1,0 +1,45 @@
+"""The engine, without Flask: quotas, charges, decisions, reservations, algorithms and stores.
+
+Example:
+    >>> from flask_ailimit.engine import Charge, Engine, Quota, open_store, system_clock
+    >>> engine = Engine(open_store("memory://", name="docs", clock=system_clock, options={}))
+    >>> tokens = Quota(limit=1000, period=60, unit="tokens")
+    >>> reservation = engine.reserve([Charge(engine.subject("user-1"), tokens, cost=600)])
+    >>> reservation.allowed, reservation.decision.verdicts[0].remaining
+    (True, 400)
+    >>> reservation.settle({"tokens": 150})
+    True
+"""
+
+from .algorithms import ALGORITHMS, Algorithm, State, Step
+from .charge import Charge, Settlement
+from .clock import Clock, system_clock
+from .decision import Decision, Verdict
+from .engine import Engine
+from .errors import AILimitError, ConfigurationError, StoreError
+from .quota import Quota, parse_quotas
+from .reservation import Reservation
+from .stores import StateStore, Store, open_store
+
+__all__ = [
+    "ALGORITHMS",
+    "AILimitError",
+    "Algorithm",
+    "Charge",
+    "Clock",
+    "ConfigurationError",
+    "Decision",
+    "Engine",
+    "Quota",
+    "Reservation",
+    "Settlement",
+    "State",
+    "StateStore",
+    "Step",
+    "Store",
+    "StoreError",
+    "Verdict",
+    "open_store",
+    "parse_quotas",
+    "system_clock",
+]

@@ -1,0 +1,48 @@
+"""What every algorithm is: pure functions of (state, now, quota, cost), all integers.
+
+No clock, lock, socket or logging here: the same inputs give the same answer in any process, in any language.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flask_ailimit.engine.quota import Quota
+
+State = tuple[int, ...]
+"""What a store keeps of one count, each number in 0..2**53 - 1; ``()`` is a count never used."""
+
+
+class Step(NamedTuple):
+    """The answer to one charge.
+
+    Attributes:
+        allowed: The charge fits.
+        state: The count afterwards; the same as before if refused.
+        remaining: Units left in ``state``, never negative.
+        reset_after_us: Microseconds until ``state`` is as if never used.
+        retry_after_us: 0 if allowed; microseconds until the same charge fits; None if it never can.
+    """
+
+    allowed: bool
+    state: State
+    remaining: int
+    reset_after_us: int
+    retry_after_us: int | None
+
+
+class Algorithm(NamedTuple):
+    """One way to count.
+
+    Attributes:
+        admit: ``(state, now_us, quota, cost, lease) -> Step``. ``lease`` numbers the reservation; only
+            concurrency keeps it.
+        settle: ``(state, now_us, quota, taken_at_us, cost, actual, lease) -> State``: make the count what it would
+            be had ``actual`` been charged in place of ``cost``. What was used too much is charged now.
+        expires: ``(state, quota) -> int``: microseconds since the epoch at which the count is as if never used.
+        renew: ``(state, now_us, quota, lease) -> State``, for leases; None where nothing expires early.
+    """
+
+    admit: Callable[[State, int, Quota, int, int], Step]
+    settle: Callable[[State, int, Quota, int, int, int, int], State]
+    expires: Callable[[State, Quota], int]
+    renew: Callable[[State, int, Quota, int], State] | None = None

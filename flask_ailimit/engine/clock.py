@@ -1,0 +1,18 @@
+"""The only place that asks the machine for the time.
+
+The engine counts integer microseconds since 1970. Wall time, not monotonic time: fixed windows are aligned to
+the clock, and a store outlives the process and the boot that wrote it. Algorithms survive a clock that jumps.
+"""
+
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""Answers integer microseconds since the epoch."""
+
+MICROSECONDS = 1_000_000
+
+
+def system_clock() -> int:
+    """Microseconds since the epoch, by this machine's wall clock."""
+    return time.time_ns() // 1000

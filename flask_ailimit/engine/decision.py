@@ -1,0 +1,103 @@
+"""The answer for one request: allowed or refused, with a verdict for each charge."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from .charge import Charge
+from .clock import MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one charge.
+
+    Attributes:
+        charge: What was asked.
+        allowed: This charge alone would fit.
+        remaining: Units left, after the charge if the whole decision was allowed; never negative.
+        reset_after_us: Microseconds until the count is as if never used, without further traffic.
+        retry_after_us: 0 if allowed; microseconds until this same charge fits; None if it can never fit.
+    """
+
+    charge: Charge
+    allowed: bool
+    remaining: int
+    reset_after_us: int
+    retry_after_us: int | None
+
+    @property
+    def limit(self) -> int:
+        """The quota's limit in units."""
+        return self.charge.quota.limit
+
+    @property
+    def used(self) -> int:
+        """Units taken out of the most that can be had at once, from 0 to the quota's burst."""
+        return self.charge.quota.burst - min(self.remaining, self.charge.quota.burst)
+
+    @property
+    def reset_after(self) -> float:
+        """Seconds until the count is as if never used."""
+        return self.reset_after_us / MICROSECONDS
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until this charge fits: 0.0 if it did, None if it never can."""
+        return None if self.retry_after_us is None else self.retry_after_us / MICROSECONDS
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer for all charges of one request, taken together or not at all.
+
+    Attributes:
+        verdicts: One for each charge, in the order asked.
+        at_us: Store time of the decision, microseconds since the epoch.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    at_us: int
+
+    @cached_property
+    def allowed(self) -> bool:
+        """Every charge fits."""
+        return all(verdict.allowed for verdict in self.verdicts)
+
+    @cached_property
+    def refused(self) -> tuple[Verdict, ...]:
+        """The verdicts that said no; first those that can never fit, then the longest wait first."""
+        return tuple(sorted((v for v in self.verdicts if not v.allowed), key=_severity, reverse=True))
+
+    @cached_property
+    def possible(self) -> bool:
+        """No charge is larger than its whole limit: waiting helps."""
+        return all(verdict.retry_after_us is not None for verdict in self.verdicts)
+
+    @cached_property
+    def binding(self) -> Verdict | None:
+        """The verdict that matters most to the client.
+
+        When refused: the one that can never fit, else the longest wait. When allowed: the one with the
+        smallest part of its limit left. None without charges.
+        """
+        if self.refused:
+            return self.refused[0]
+        return min(self.verdicts, key=lambda v: v.remaining / v.charge.quota.burst, default=None)
+
+    @property
+    def retry_after_us(self) -> int | None:
+        """Microseconds until the whole request fits: 0 if it did, None if it never can."""
+        return self.refused[0].retry_after_us if self.refused else 0
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the whole request fits: 0.0 if it did, None if it never can."""
+        return None if self.retry_after_us is None else self.retry_after_us / MICROSECONDS
+
+    def joined(self, other: "Decision") -> "Decision":
+        """This decision with the verdicts of a later one of the same request."""
+        return Decision(self.verdicts + other.verdicts, other.at_us)
+
+
+def _severity(verdict: Verdict) -> tuple[bool, int]:
+    return verdict.retry_after_us is None, verdict.retry_after_us or 0

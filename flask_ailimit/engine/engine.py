@@ -1,0 +1,75 @@
+"""The engine: charges in, a reservation out. Knows no web framework."""
+
+import secrets
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from .charge import SUBJECT_BYTES, Charge
+from .decision import Decision
+from .errors import ConfigurationError
+from .leases import Leases
+from .quota import CONCURRENCY
+from .reservation import Reservation
+from .stores.base import Store
+
+_LEAST_SECRET_BYTES = 16
+_MOST_SECRET_BYTES = 64  # What blake2b takes as a key.
+_LEASE_BITS = 53
+
+
+class Engine:
+    """Decides over one store.
+
+    Args:
+        store: Where counts are kept; see :func:`flask_ailimit.engine.open_store`.
+        secret: 16 to 64 bytes that key the hash of identities. Everyone who shares a store must give the same.
+            None: the store's own secret, or a random one if the store is this process's alone.
+
+    Raises:
+        ConfigurationError: The secret is too short or too long.
+    """
+
+    def __init__(self, store: Store, *, secret: bytes | None = None) -> None:
+        secret = secret or store.secret() or secrets.token_bytes(32)
+        if not _LEAST_SECRET_BYTES <= len(secret) <= _MOST_SECRET_BYTES:
+            raise ConfigurationError(
+                f"secret: {_LEAST_SECRET_BYTES} to {_MOST_SECRET_BYTES} bytes are needed. Got {len(secret)}. "
+                'Make one with: python -c "import secrets; print(secrets.token_hex(32))"'
+            )
+        self.store = store
+        self.leases = Leases(store)
+        self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
+
+    def subject(self, *identity: str) -> bytes:
+        """Hash who is limited. Parts are kept apart: ``("a:b", "c")`` is not ``("a", "b:c")``."""
+        digest = self._hash.copy()
+        for part in identity:
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        return digest.digest()
+
+    def reserve(self, charges: Sequence[Charge]) -> Reservation:
+        """Take every charge, or none if one is refused, in one atomic step.
+
+        Raises:
+            StoreError: The store can't answer.
+        """
+        lease = secrets.randbits(_LEASE_BITS)
+        decision = self.store.reserve(charges, lease)
+        held = [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
+        if held and decision.allowed:
+            self.leases.add(lease, held)
+        return Reservation(decision, lease, self.store, self.leases)
+
+    def peek(self, charges: Sequence[Charge]) -> Decision:
+        """Answer as :meth:`reserve` would, and take nothing."""
+        return self.store.peek(charges)
+
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+        """Forget one count of a subject, all its counts, or (without a subject) everyone's."""
+        self.store.reset(subject, bucket)
+
+    def close(self) -> None:
+        """Stop renewing leases and close the store."""
+        self.leases.close()
+        self.store.close()

@@ -1,0 +1,82 @@
+"""Keeps the leases of this process alive, for as long as the process and the request live.
+
+One thread per engine renews every lease in one store call, each third of the shortest lease time. A process that dies
+renews nothing, so its slots come back when their leases end.
+"""
+
+import logging
+import os
+from threading import Event, Lock, Thread
+from weakref import WeakSet
+
+from .charge import Charge
+from .errors import StoreError
+from .stores.base import Store
+
+_log = logging.getLogger("flask_ailimit")
+
+_RENEWALS_PER_LEASE = 3
+_LONGEST_INTERVAL = 3600.0
+
+
+class Leases:
+    """The leases that reservations of this process hold."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread: Thread | None = None
+        self._interval = _LONGEST_INTERVAL
+        self.forget()
+        _everywhere.add(self)
+
+    def add(self, lease: int, charges: list[Charge]) -> None:
+        """Renew the lease on these charges from now on."""
+        with self._lock:
+            self._held[lease] = charges
+            self._interval = min(self._interval, *(charge.quota.period / _RENEWALS_PER_LEASE for charge in charges))
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="flask_ailimit leases", daemon=True)
+                self._thread.start()
+
+    def remove(self, lease: int) -> None:
+        """Renew the lease no more."""
+        with self._lock:
+            self._held.pop(lease, None)
+
+    def renew(self) -> None:
+        """Renew every lease now. The thread calls this; a store that fails is asked again at the next turn."""
+        with self._lock:
+            leases = [(charge, lease) for lease, charges in self._held.items() for charge in charges]
+        if leases:
+            try:
+                self._store.renew(leases)
+            except StoreError as error:
+                _log.warning("Leases were not renewed: %s", error)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        stop = self._stop
+        while not stop.wait(self._interval):
+            self.renew()
+
+    def forget(self) -> None:
+        """Start anew: a child process has none of its parent's requests, nor its thread."""
+        self._lock = Lock()
+        self._stop = Event()
+        self._held: dict[int, list[Charge]] = {}
+        self._thread = None
+        self._interval = _LONGEST_INTERVAL
+
+
+_everywhere: "WeakSet[Leases]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for leases in _everywhere:
+        leases.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,159 @@
+"""What is allowed: so many units in such a period."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import gcd
+
+from .clock import MICROSECONDS
+from .errors import ConfigurationError
+
+REQUESTS = "requests"
+TOKENS = "tokens"
+INPUT_TOKENS = "input_tokens"
+OUTPUT_TOKENS = "output_tokens"
+CONCURRENCY = "concurrency"
+
+TOKEN_UNITS = (TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
+
+MAX_EXACT = 2**53 - 1
+"""The largest integer that Lua's doubles count exactly; every stored number stays below it."""
+
+MOST_IN_FLIGHT = 10_000
+"""The largest concurrency limit; each call in flight is an entry in the subject's record."""
+
+PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
+"""Seconds by name. A month is 30 days and a year 360, as in Flask-Limiter, so that one text means one thing."""
+
+_LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
+_UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_TICKS = (1, 1000, MICROSECONDS)
+_LONGEST_PERIOD = 10 * 366 * 86400
+
+
+@dataclass(frozen=True)
+class Quota:
+    """``limit`` units per ``period`` seconds, decided by ``algorithm``. Immutable and hashable.
+
+    Attributes:
+        limit: Units per period, 1 to 2**53 - 1. For ``concurrency``: calls in flight.
+        period: Seconds, a whole number from 1 to ten years. For ``concurrency``: the lease time.
+        unit: What is counted: ``requests``, ``tokens``, ``input_tokens``, ``output_tokens``, ``concurrency``
+            or a name of your own (lower case letters, digits, underscores).
+        algorithm: A name in :data:`flask_ailimit.engine.algorithms.ALGORITHMS`.
+        burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
+
+    Raises:
+        ConfigurationError: A value is out of range; the message says which and what fits.
+    """
+
+    limit: int
+    period: int
+    unit: str = REQUESTS
+    algorithm: str = "token-bucket"
+    burst: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        _require_count("limit", self.limit)
+        if type(self.period) is not int or not 1 <= self.period <= _LONGEST_PERIOD:
+            raise ConfigurationError(
+                f"period: a quota's period is a whole number of seconds from 1 to {_LONGEST_PERIOD} "
+                f"(ten years). Got {self.period!r}."
+            )
+        if not isinstance(self.unit, str) or not _UNIT.fullmatch(self.unit):
+            raise ConfigurationError(
+                f"unit: use lower case letters, digits and underscores, such as 'tokens'. Got {str(self.unit)[:40]!r}."
+            )
+        if self.unit == CONCURRENCY and self.limit > MOST_IN_FLIGHT:
+            raise ConfigurationError(f"limit: at most {MOST_IN_FLIGHT} calls in flight per subject. Got {self.limit}.")
+        if self.burst and self.algorithm != "token-bucket":
+            raise ConfigurationError(
+                f"burst: only the token-bucket algorithm has one. Got burst={self.burst!r} with "
+                f"algorithm={self.algorithm!r}; drop burst or use algorithm='token-bucket'."
+            )
+        if self.burst == 0 and type(self.burst) is int:
+            object.__setattr__(self, "burst", self.limit)
+        _require_count("burst", self.burst)
+        if self.burst * self.cost_scale > MAX_EXACT:
+            raise ConfigurationError(
+                f"limit: {self.limit} per {self.period} s can't be counted exactly. "
+                "Use a rounder limit (for example a multiple of the period) or a shorter period."
+            )
+
+    @cached_property
+    def tick_us(self) -> int:
+        """The quota's resolution in microseconds: 1, 1,000 or 1,000,000, the finest that stays below 2**53."""
+        for tick in _TICKS:
+            period = self.period * MICROSECONDS // tick
+            if self.burst * (period // gcd(self.limit, period)) <= MAX_EXACT:
+                return tick
+        return _TICKS[-1]
+
+    @cached_property
+    def period_ticks(self) -> int:
+        """The period in ticks."""
+        return self.period * MICROSECONDS // self.tick_us
+
+    @cached_property
+    def cost_scale(self) -> int:
+        """Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)``."""
+        return self.period_ticks // gcd(self.limit, self.period_ticks)
+
+    @cached_property
+    def leak(self) -> int:
+        """Debt that one tick forgives: ``limit / gcd(limit, period_ticks)``."""
+        return self.limit // gcd(self.limit, self.period_ticks)
+
+    @cached_property
+    def name(self) -> str:
+        """A name for headers, logs and metrics: ``tokens-per-minute``, ``requests-per-90-seconds``, ``concurrency``."""
+        if self.unit == CONCURRENCY:
+            return CONCURRENCY
+        unit = self.unit.replace("_", "-")
+        for name, seconds in reversed(PERIODS.items()):
+            if self.period == seconds:
+                return f"{unit}-per-{name}"
+            if self.period % seconds == 0:
+                return f"{unit}-per-{self.period // seconds}-{name}s"
+        raise AssertionError("unreachable: every period is a multiple of a second")
+
+    @property
+    def text(self) -> str:
+        """The quota as a person would say it: ``10000 tokens per 60 s``, ``4 in flight``."""
+        if self.unit == CONCURRENCY:
+            return f"{self.limit} in flight"
+        return f"{self.limit} {self.unit.replace('_', ' ')} per {self.period} s"
+
+
+def parse_quotas(
+    text: str, *, unit: str = REQUESTS, algorithm: str = "token-bucket", burst: int | None = None
+) -> tuple[Quota, ...]:
+    """Read ``"10000 per minute"``, ``"100/second; 5000 per 2 hours"`` into quotas.
+
+    Several limits are separated by ``;``, ``,`` or ``|``. Stricter than Flask-Limiter's parser: the whole text
+    must be understood.
+
+    Raises:
+        ConfigurationError: The text is not such a limit; the message quotes it and gives an example.
+    """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"limit: a limit is a text such as '10000 per minute'. Got {text!r}.")
+    quotas = []
+    for part in re.split(r"[;,|]", text):
+        match = _LIMIT.fullmatch(part)
+        period = PERIODS.get(match[3].lower()) if match else None
+        if not match or period is None or match[2] == "0":
+            raise ConfigurationError(
+                f"limit: can't read {text[:80]!r}. Write a count and a period, such as '10000 per minute', "
+                "'100/second' or '5000 per 2 hours'; separate several with ';'."
+            )
+        quotas.append(Quota(int(match[1]), int(match[2] or 1) * period, unit, algorithm, burst or 0))
+    return tuple(quotas)
+
+
+def _require_count(name: str, value: object) -> None:
+    if type(value) is not int or not 1 <= value <= MAX_EXACT:
+        raise ConfigurationError(
+            f"{name}: a whole number from 1 to {MAX_EXACT} is needed. Got {value!r}. "
+            "To refuse everything, remove the route instead."
+        )

@@ -1,0 +1,95 @@
+"""What an allowed decision took, until it is ended exactly once."""
+
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from .charge import Charge, Settlement, require_cost
+from .decision import Decision
+from .leases import Leases
+from .quota import CONCURRENCY
+from .stores.base import Store
+
+ActualOf = Callable[[Charge], int]
+"""Answers what a charge really cost."""
+
+
+class Reservation:
+    """The charges of one decision. A refused one holds nothing, and its endings do nothing.
+
+    As a context manager it is cancelled if the block raises, and settled as reserved if not.
+    """
+
+    def __init__(self, decision: Decision, lease: int, store: Store, leases: Leases) -> None:
+        self.decision = decision
+        self._lease = lease
+        self._store = store
+        self._leases = leases
+        self._open = decision.allowed
+        self._ending = Lock()
+
+    @property
+    def allowed(self) -> bool:
+        """Every charge was taken."""
+        return self.decision.allowed
+
+    def settle(self, usage: Mapping[str, int]) -> bool:
+        """End it with what was really used, by unit; units that are not named cost what was reserved.
+
+        What was used too much becomes debt. Answers whether this call ended it: later endings do nothing.
+
+        Raises:
+            ValueError: A number is not an integer from 0 to 2**53 - 1; the reservation stays open.
+        """
+        checked = {unit: require_cost(number) for unit, number in usage.items()}
+        return self.end(lambda charge: checked.get(charge.quota.unit, charge.cost))
+
+    def settle_at_least(self, seen: Mapping[str, int]) -> bool:
+        """End it with what is known to have been used, when more may have been: nothing is given back."""
+        checked = {unit: require_cost(number) for unit, number in seen.items()}
+        return self.end(lambda charge: max(charge.cost, checked.get(charge.quota.unit, 0)))
+
+    def cancel(self) -> bool:
+        """End it and give back everything."""
+        return self.end(lambda _: 0)
+
+    def end(self, actual_of: ActualOf) -> bool:
+        """End it, asking for each charge what it really cost."""
+        return end_together([self], actual_of)
+
+    def close(self) -> bool:
+        """Mark it ended, and answer whether it was open. For whoever collects settlements."""
+        with self._ending:
+            was_open, self._open = self._open, False
+        if was_open:
+            self._leases.remove(self._lease)
+        return was_open
+
+    def settlements(self, actual_of: ActualOf) -> Iterable[Settlement]:
+        """What the store must correct to end it."""
+        for verdict in self.decision.verdicts:
+            charge = verdict.charge
+            actual = actual_of(charge)
+            if not charge.dry and (actual != charge.cost or charge.quota.unit == CONCURRENCY):
+                yield Settlement(charge, self.decision.at_us, actual, self._lease)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.settle({})
+        else:
+            self.cancel()
+
+
+def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> bool:
+    """End several reservations of one store in one step; answers whether any was still open."""
+    ended = [reservation for reservation in reservations if reservation.close()]
+    settlements = [settlement for reservation in ended for settlement in reservation.settlements(actual_of)]
+    if settlements:
+        ended[0]._store.settle(settlements)  # noqa: SLF001  they share it
+    return bool(ended)

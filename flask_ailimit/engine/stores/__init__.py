@@ -1,0 +1,43 @@
+"""The stores by URI scheme. To add one: a file beside this one, and a line in the table."""
+
+import re
+from importlib import import_module
+from typing import Any, cast
+
+from flask_ailimit.engine.clock import Clock
+from flask_ailimit.engine.errors import ConfigurationError
+
+from .base import StateStore, Store, Transaction
+
+STORES = {
+    "local": "flask_ailimit.engine.stores.local",
+    "memory": "flask_ailimit.engine.stores.memory",
+}
+"""URI scheme to the module whose ``open_uri(rest, name, clock, **options)`` opens it. Imported when first used."""
+
+
+def open_store(uri: str, *, name: str, clock: Clock, options: dict[str, Any]) -> Store:
+    """Open the store that a URI names, such as ``local://`` or ``memory://``.
+
+    Args:
+        uri: ``scheme://rest``; what the rest means is the store's own affair.
+        name: The app's name, for a store that needs a place of its own.
+        clock: The time, for a store that has none of its own.
+        options: Further keyword arguments of the store.
+
+    Raises:
+        ConfigurationError: No such scheme, or the store refuses what it was given.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://(.*)", uri) if isinstance(uri, str) else None
+    if not match or match[1] not in STORES:
+        known = ", ".join(f"{scheme}://" for scheme in sorted(STORES))
+        scheme = match[1] + "://" if match else ""
+        raise ConfigurationError(f"storage_uri: no store is called {scheme!r}. Use one of: {known}.")
+    module = import_module(STORES[match[1]])
+    try:
+        return cast("Store", module.open_uri(match[2], name, clock, **options))
+    except TypeError as error:
+        raise ConfigurationError(f"storage_options: {match[1]}:// doesn't take these: {sorted(options)}.") from error
+
+
+__all__ = ["STORES", "StateStore", "Store", "Transaction", "open_store"]

@@ -1,0 +1,107 @@
+"""What a store is, and the one kind that brings the state to the arithmetic."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from flask_ailimit.engine import decide
+from flask_ailimit.engine.charge import Charge, Settlement
+from flask_ailimit.engine.decision import Decision
+
+
+class Store(Protocol):
+    """Keeps every count, tells the time, and decides. Each method is one atomic step and one round trip.
+
+    All raise :class:`flask_ailimit.engine.errors.StoreError` when the store can't answer. Implementations pass
+    :class:`flask_ailimit.testing.StoreContract`.
+    """
+
+    def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
+        """Take every charge, or none if one is refused. A refusal changes nothing.
+
+        ``lease`` is the reservation's own number, 0 to 2**53 - 1: concurrency keeps it, and a store that may see
+        a request twice knows it again by it.
+        """
+
+    def settle(self, settlements: Sequence[Settlement]) -> int:
+        """Correct charges that were taken to what they really cost. Answers how many counts were unknown."""
+
+    def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
+        """Let these leases run for a whole period from now. A lease that is gone stays gone."""
+
+    def peek(self, charges: Sequence[Charge]) -> Decision:
+        """Answer as :meth:`reserve` would, and take nothing."""
+
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+        """Forget one count of a subject, all its counts, or (without a subject) everything."""
+
+    def secret(self) -> bytes | None:
+        """A random secret that everyone who opens this store shares, if the store can keep one."""
+
+    def close(self) -> None:
+        """Give back files, connections and threads. Closing twice is fine."""
+
+
+class Transaction(Protocol):
+    """What a :class:`StateStore` hands to the arithmetic: the only one of its store, at a fixed time."""
+
+    now_us: int
+
+    def read(self, subject: bytes) -> decide.Record:
+        """Answer a copy of the subject's record that the caller may change, empty if there is none."""
+
+    def write(self, changes: decide.Changes) -> None:
+        """Write the records, all or none. An empty record is deleted."""
+
+
+class StateStore(ABC):
+    """A store that keeps records and leaves the arithmetic to Python: implement :meth:`transaction`."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction; only one at a time. An exception inside undoes it."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget everything."""
+
+    def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
+        """See :class:`Store`."""
+        with self.transaction() as transaction:
+            decision, changes = decide.decide(transaction.read, charges, transaction.now_us, lease)
+            if changes:
+                transaction.write(changes)
+        return decision
+
+    def settle(self, settlements: Sequence[Settlement]) -> int:
+        """See :class:`Store`."""
+        with self.transaction() as transaction:
+            unknown, changes = decide.settle(transaction.read, settlements, transaction.now_us)
+            transaction.write(changes)
+        return unknown
+
+    def renew(self, leases: Iterable[tuple[Charge, int]]) -> None:
+        """See :class:`Store`."""
+        with self.transaction() as transaction:
+            transaction.write(decide.renew(transaction.read, leases, transaction.now_us))
+
+    def peek(self, charges: Sequence[Charge]) -> Decision:
+        """See :class:`Store`."""
+        with self.transaction() as transaction:
+            dry = [replace(charge, dry=True) for charge in charges]
+            return decide.decide(transaction.read, dry, transaction.now_us, 0)[0]
+
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+        """See :class:`Store`."""
+        if subject is None:
+            self.clear()
+            return
+        with self.transaction() as transaction:
+            record = transaction.read(subject)
+            if bucket is None:
+                record = {}
+            else:
+                record.pop(bucket, None)
+            transaction.write({subject: record})

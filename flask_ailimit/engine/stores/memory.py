@@ -1,0 +1,100 @@
+"""``memory://``: one process, for tests and notebooks."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from flask_ailimit.engine.clock import Clock, system_clock
+from flask_ailimit.engine.decide import Changes, Record
+from flask_ailimit.engine.errors import ConfigurationError
+
+from .base import StateStore
+
+_SWEPT_PER_WRITE = 2
+
+
+class MemoryStore(StateStore):
+    """Keeps the counts in a dictionary behind a lock; each process has its own.
+
+    Under several workers each would grant the whole limit, so the store warns when it can see more than one.
+    """
+
+    def __init__(self, clock: Clock = system_clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._records: dict[bytes, Record] = {}
+        self._sweeping: Iterator[bytes] = iter(())
+        self.now_us = 0
+        if count_workers(os.environ.get("WEB_CONCURRENCY"), sys.argv) > 1:
+            warnings.warn(
+                "storage_uri='memory://' counts in each worker alone, so this server grants every limit once per "
+                "worker. Use 'local://' (shared by all workers of this machine).",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator["MemoryStore"]:
+        """Hold the lock. The time is read under it, so that it never runs backwards between decisions."""
+        with self._lock:
+            self.now_us = self._clock()
+            yield self
+
+    def read(self, subject: bytes) -> Record:
+        """See :class:`~flask_ailimit.engine.stores.base.Transaction`."""
+        return dict(self._records.get(subject, ()))
+
+    def write(self, changes: Changes) -> None:
+        """See :class:`~flask_ailimit.engine.stores.base.Transaction`; forgets a few expired records as well."""
+        for subject, record in changes.items():
+            if record:
+                self._records[subject] = record
+            else:
+                self._records.pop(subject, None)
+        self._sweep()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._records.clear()
+
+    def secret(self) -> None:
+        """None: nobody else opens this store, so its user makes a secret."""
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.clear()
+
+    def _sweep(self) -> None:
+        candidates = list(islice(self._sweeping, _SWEPT_PER_WRITE))
+        if not candidates:
+            self._sweeping = iter(list(self._records))
+        for subject in candidates:
+            record = self._records.get(subject)
+            if record and all(bucket.expires_us <= self.now_us for bucket in record.values()):
+                del self._records[subject]
+
+
+def count_workers(web_concurrency: str | None, argv: list[str]) -> int:
+    """How many workers gunicorn was asked for, as far as its environment and command line tell; else 1."""
+    if "gunicorn" not in os.path.basename(argv[0] if argv else ""):  # noqa: PTH119  a name, not a path
+        return 1
+    asked = web_concurrency or "1"
+    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+        if option in ("-w", "--workers"):
+            asked = value
+        elif option.startswith("--workers="):
+            asked = option.partition("=")[2]
+    return int(asked) if asked.isdigit() else 1
+
+
+def open_uri(rest: str, name: str, clock: Clock, **options: Any) -> MemoryStore:  # noqa: ARG001  one shape for all
+    """Open ``memory://``."""
+    if rest:
+        raise ConfigurationError(f"storage_uri: memory:// takes nothing after the slashes. Got {rest[:80]!r}.")
+    return MemoryStore(clock, **options)
