@@ -1,0 +1,30 @@
+"""``X-RateLimit-Limit``, ``-Remaining``, ``-Reset``: the oldest dialect, one limit only.
+
+The reset is in seconds since 1970, as GitHub and Flask-Limiter send it and Cohere's SDK reads it.
+"""
+
+from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.quota import CONCURRENCY
+
+from .durations import seconds_up
+from .verdicts import binding_of, most_and_left
+
+NAMES = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+
+
+def x_ratelimit_headers(decision: Decision) -> list[tuple[str, str]]:
+    """Report the binding verdict; its reset is when the count is as if never used, rounded up to a second."""
+    verdict = _reported(decision)
+    if verdict is None:
+        return []
+    limit, remaining = most_and_left(verdict)
+    reset = seconds_up(decision.at_us + verdict.reset_after_us)
+    return list(zip(NAMES, (str(limit), str(remaining), str(reset)), strict=True))
+
+
+def _reported(decision: Decision) -> Verdict | None:
+    # A free slot has no reset worth planning for: while all is well, a limit with a period says more.
+    if decision.allowed:
+        timed = {verdict.charge.quota.unit for verdict in decision.verdicts} - {CONCURRENCY}
+        return binding_of(decision, timed) or decision.binding
+    return decision.binding

@@ -1,0 +1,207 @@
+"""A refusal as HTTP: status, headers and body, all from one decision. Pure functions, no Flask.
+
+What clients do with each part was tried with their real SDKs; ``docs/headers.md`` tells the whole contract.
+"""
+
+import re
+from secrets import token_hex
+
+from .engine.clock import MICROSECONDS
+from .engine.decision import Decision, Verdict
+from .engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKEN_UNITS, TOKENS
+from .headers.durations import go_duration, milliseconds_up, seconds_up
+from .headers.ietf import named_verdicts
+from .problems import ERROR_FORMATS, Problem, content_type
+
+__all__ = [
+    "ERROR_FORMATS",
+    "LONGEST_RETRY",
+    "clean_request_id",
+    "content_type",
+    "new_request_id",
+    "refusal_body",
+    "refusal_headers",
+    "refusal_message",
+    "refusal_status",
+    "unavailable_body",
+    "unavailable_headers",
+]
+
+LONGEST_RETRY = 60
+"""Seconds. Told to wait longer, some SDKs ignore it and come back at once, others sleep it: ask them not to retry."""
+
+_PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types#"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_NOUNS = {
+    REQUESTS: "Request limit",
+    TOKENS: "Token limit",
+    INPUT_TOKENS: "Input token limit",
+    OUTPUT_TOKENS: "Output token limit",
+}
+_ADVICE = {
+    TOKENS: "shorten the prompt or lower max_tokens",
+    INPUT_TOKENS: "shorten the prompt",
+    OUTPUT_TOKENS: "lower max_tokens",
+}
+
+
+def new_request_id() -> str:
+    """A fresh id for one request: ``req_`` and 24 hexadecimal digits, 96 random bits."""
+    return f"req_{token_hex(12)}"
+
+
+def clean_request_id(value: str | None) -> str:
+    """Answer a client's X-Request-Id if it is 1 to 128 of ``A-Za-z0-9_.-``, else a fresh id."""
+    return value if value is not None and _REQUEST_ID.fullmatch(value) else new_request_id()
+
+
+def refusal_status(decision: Decision, too_large_status: int = 413) -> int:
+    """429 if waiting helps, else ``too_large_status``.
+
+    No client that was tried retries a 413. 400 suits clients that know no 413; 429 is what OpenAI sends, and
+    several clients retry it in vain.
+    """
+    _require_refused(decision)
+    return 429 if decision.possible else too_large_status
+
+
+def refusal_headers(decision: Decision, request_id: str) -> list[tuple[str, str]]:
+    """The headers that only a refusal has: how long to wait, whether to retry at all, and the request's id.
+
+    Retry-After is whole seconds, 1 or more (urllib3 raises on a fraction); retry-after-ms is exact to the
+    millisecond, and the SDKs prefer it. Who waits either is admitted, other traffic aside. A request that never
+    fits has neither, and ``x-should-retry: false``.
+
+    Raises:
+        ValueError: The decision refuses nothing, or the id didn't come from :func:`clean_request_id`.
+    """
+    _require_refused(decision)
+    return _wait_headers(decision.retry_after_us) + _common_headers(request_id)
+
+
+def refusal_message(decision: Decision) -> str:
+    """For a person: which limit it was, how much was used and asked for, and what to do.
+
+    The wait is a number of seconds right after "Try again in", rounded up to a tenth: many clients fish it out
+    with a regular expression, and misread minutes.
+    """
+    verdict = _require_refused(decision)
+    quota, cost = verdict.charge.quota, verdict.charge.cost
+    if verdict.retry_after_us is None:
+        units = "slots" if quota.unit == CONCURRENCY else quota.unit.replace("_", " ")
+        return (
+            f"This request needs {cost} {units}, but a limit of {quota.text} allows {quota.burst} at most. "
+            f"Waiting does not help: {_ADVICE.get(quota.unit, 'make a smaller request')}."
+        )
+    wait = f"Try again in {_spoken(verdict.retry_after_us)}."
+    if quota.unit == CONCURRENCY:
+        return f"Concurrency limit reached: {verdict.used} of {quota.limit} in flight. {wait}"
+    noun = _NOUNS.get(quota.unit, "Limit")
+    burst = "" if quota.burst == quota.limit else f" with a burst of {quota.burst}"
+    return f"{noun} reached: limit {quota.text}{burst}, used {verdict.used}, requested {cost}. {wait}"
+
+
+def refusal_body(decision: Decision, status: int, request_id: str, error_format: str = "hybrid") -> dict[str, object]:
+    """The JSON body of a refusal. It is made of numbers and names: no subject, key, scope or prompt.
+
+    Args:
+        decision: The decision that refused.
+        status: The status it is sent with, from :func:`refusal_status`.
+        request_id: The id in the headers.
+        error_format: A key of :data:`ERROR_FORMATS`.
+
+    Raises:
+        ValueError: The decision refuses nothing.
+    """
+    verdict = _require_refused(decision)
+    named = named_verdicts(decision)
+    unit, code = verdict.charge.quota.unit, _code(verdict)
+    problem = Problem(
+        uri=f"{_PROBLEM_TYPES}quota-exceeded",
+        title="Quota exceeded",
+        status=status,
+        detail=refusal_message(decision),
+        code=code,
+        openai_type="tokens" if unit in TOKEN_UNITS else unit,
+        openai_code=code if verdict.retry_after_us is None else "rate_limit_exceeded",
+        request_id=request_id,
+        limit=_limit(next(name for name, each in named if each is verdict), verdict),
+        policies=tuple(name for name, each in named if not each.allowed),
+    )
+    return ERROR_FORMATS[error_format](problem)
+
+
+def unavailable_headers(request_id: str, retry_after: int = 1) -> list[tuple[str, str]]:
+    """The headers of a 503: the store is away and the limit's policy is to refuse.
+
+    ``retry_after`` is whole seconds, 1 or more.
+    """
+    return _wait_headers(retry_after * MICROSECONDS) + _common_headers(request_id)
+
+
+def unavailable_body(request_id: str, error_format: str = "hybrid") -> dict[str, object]:
+    """The JSON body of a 503. It says nothing of the store: what broke belongs in the log."""
+    problem = Problem(
+        uri=f"{_PROBLEM_TYPES}temporary-reduced-capacity",
+        title="Temporary reduced capacity",
+        status=503,
+        detail="Limits can't be checked right now, so this request was refused. Try again shortly.",
+        code="limiter_unavailable",
+        openai_type="server_error",
+        openai_code="limiter_unavailable",
+        request_id=request_id,
+    )
+    return ERROR_FORMATS[error_format](problem)
+
+
+def _require_refused(decision: Decision) -> Verdict:
+    if not decision.refused:
+        raise ValueError("decision: it refuses nothing, so there is no refusal to write.")
+    return decision.refused[0]
+
+
+def _code(verdict: Verdict) -> str:
+    if verdict.retry_after_us is None:
+        return "cost_exceeds_limit"
+    unit = verdict.charge.quota.unit
+    if unit in TOKEN_UNITS:
+        return "token_limit_exceeded"
+    return "concurrency_limit_exceeded" if unit == CONCURRENCY else "rate_limit_exceeded"
+
+
+def _limit(name: str, verdict: Verdict) -> dict[str, object]:
+    quota, wait_us = verdict.charge.quota, verdict.retry_after_us
+    return {
+        "name": name,
+        "limit": quota.limit,
+        "burst": quota.burst,
+        "remaining": quota.burst - verdict.used,
+        "used": verdict.used,
+        "requested": verdict.charge.cost,
+        "reset_after": milliseconds_up(verdict.reset_after_us) / 1000,
+        "retry_after": None if wait_us is None else max(1, milliseconds_up(wait_us)) / 1000,
+    }
+
+
+def _wait_headers(wait_us: int | None) -> list[tuple[str, str]]:
+    if wait_us is None:
+        return [("x-should-retry", "false")]
+    headers = [
+        ("Retry-After", str(max(1, seconds_up(wait_us)))),
+        ("retry-after-ms", str(max(1, milliseconds_up(wait_us)))),
+    ]
+    return headers if wait_us <= LONGEST_RETRY * MICROSECONDS else [*headers, ("x-should-retry", "false")]
+
+
+def _common_headers(request_id: str) -> list[tuple[str, str]]:
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise ValueError("request_id: it is not fit for a header. Take it from clean_request_id().")
+    return [("x-request-id", request_id), ("request-id", request_id), ("Cache-Control", "no-store")]
+
+
+def _spoken(wait_us: int) -> str:
+    if wait_us > LONGEST_RETRY * MICROSECONDS:
+        seconds = seconds_up(wait_us)
+        return f"{seconds} s ({go_duration(seconds * MICROSECONDS)})"
+    seconds, tenths = divmod(max(1, -(-wait_us * 10 // MICROSECONDS)), 10)
+    return f"{seconds}.{tenths} s" if tenths else f"{seconds} s"
