@@ -1,1 +1,47 @@
-"""Request, token and concurrency limits for AI inference APIs in Flask."""
+"""Request, token and concurrency limits for AI inference APIs in Flask: one atomic decision per request."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine import AILimitError, ConfigurationError, Decision, StoreError, Verdict
+    from .errors import LimiterUnavailable, QuotaExceeded
+    from .extension import AILimiter
+    from .keys import api_key, remote_address
+    from .tokens import Usage
+
+__all__ = [
+    "AILimitError",
+    "AILimiter",
+    "ConfigurationError",
+    "Decision",
+    "LimiterUnavailable",
+    "QuotaExceeded",
+    "StoreError",
+    "Usage",
+    "Verdict",
+    "api_key",
+    "remote_address",
+]
+__version__ = "0.1.0"
+
+if not TYPE_CHECKING:
+    # Each name is imported when somebody asks for it, so that flask_ailimit.engine works where there is no Flask.
+    _HOMES = {
+        "AILimiter": "extension",
+        "LimiterUnavailable": "errors",
+        "QuotaExceeded": "errors",
+        "Usage": "tokens",
+        "api_key": "keys",
+        "remote_address": "keys",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_HOMES.get(name, 'engine')}", __name__), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

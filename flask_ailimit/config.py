@@ -1,0 +1,118 @@
+"""Our settings: read once in ``init_app``, from the constructor first and ``app.config`` second, and checked there."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from .engine import ConfigurationError
+from .headers import DEFAULT_DIALECTS, require_dialects
+from .responses import ERROR_FORMATS
+from .tokens import TokenCounter, open_counter
+
+PREFIX = "AILIMIT_"
+TOO_LARGE_STATUSES = (400, 413, 429)
+STORE_ERROR_POLICIES = ("allow", "deny")
+_MOST_BYTES = 1 << 30
+_LONGEST_TIMEOUT = 3600
+_MOST_TOKENS = 2**31
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each is a keyword of :class:`flask_ailimit.AILimiter` and, in capitals after ``AILIMIT_``, a config key.
+
+    Attributes:
+        default_token_limits: Token limits of every route that has none of its own, such as ``["100000 per minute"]``.
+        token_counter: How text is counted when nobody reports usage: a name in
+            :data:`flask_ailimit.tokens.COUNTERS` or a callable from text to tokens.
+        default_output_tokens: Output tokens to reserve for a request that names no maximum.
+        count_cached_tokens: Whether input read from the model's cache counts.
+        headers: Dialects of limit headers, names in :data:`flask_ailimit.headers.DIALECTS`.
+        error_format: Shape of a refusal's body: ``hybrid``, ``problem``, ``openai`` or ``anthropic``.
+        too_large_status: Status for a request larger than a whole limit: 413, 400 or 429.
+        on_store_error: ``deny`` answers 503 while the store is away, ``allow`` lets requests through uncounted.
+        max_body_bytes: The largest body that is read to estimate tokens; a larger one is refused with 413.
+        write_timeout: Seconds that a stream waits for a client that doesn't read, before it is cut; None: for ever.
+        secret: Text that keys the hash of identities; shared by all machines. None: made by the store.
+    """
+
+    default_token_limits: Sequence[str | Callable[[], str]] = ()
+    token_counter: str | Callable[[str], int] = "estimate"  # noqa: S105  a name, no password
+    default_output_tokens: int = 1024
+    count_cached_tokens: bool = True
+    headers: Sequence[str] = DEFAULT_DIALECTS
+    error_format: str = "hybrid"
+    too_large_status: int = 413
+    on_store_error: str = "deny"
+    max_body_bytes: int = 1 << 20
+    write_timeout: float | None = 30
+    secret: str | bytes | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.default_token_limits, str) or not isinstance(self.default_token_limits, Sequence):
+            raise ConfigurationError(
+                "default_token_limits: a list is needed, such as ['100000 per minute']. "
+                f"Got {str(self.default_token_limits)[:80]!r}."
+            )
+        require_dialects(self.headers)
+        _one_of("error_format", self.error_format, tuple(ERROR_FORMATS))
+        _one_of("too_large_status", self.too_large_status, TOO_LARGE_STATUSES)
+        _one_of("on_store_error", self.on_store_error, STORE_ERROR_POLICIES)
+        _whole("default_output_tokens", self.default_output_tokens, 0, _MOST_TOKENS)
+        _whole("max_body_bytes", self.max_body_bytes, 1, _MOST_BYTES)
+        if type(self.count_cached_tokens) is not bool:
+            raise ConfigurationError(f"count_cached_tokens: True or False. Got {self.count_cached_tokens!r}.")
+        if self.write_timeout is not None and (
+            isinstance(self.write_timeout, bool)
+            or not isinstance(self.write_timeout, int | float)
+            or not 0 < self.write_timeout <= _LONGEST_TIMEOUT
+        ):
+            raise ConfigurationError(
+                f"write_timeout: seconds, more than 0 and at most {_LONGEST_TIMEOUT}, or None. "
+                f"Got {self.write_timeout!r}."
+            )
+        if self.secret is not None and not isinstance(self.secret, str | bytes):
+            raise ConfigurationError("secret: a text is needed.")  # Its value is never shown.
+
+    def open_counter(self) -> TokenCounter:
+        """The token counter that ``token_counter`` names."""
+        return open_counter(self.token_counter)
+
+    @property
+    def secret_bytes(self) -> bytes | None:
+        """The secret as bytes."""
+        return self.secret.encode() if isinstance(self.secret, str) else self.secret
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
+    """Settings from what the constructor was given, else the app's config, else the default.
+
+    Raises:
+        ConfigurationError: A value is wrong, or the config has an ``AILIMIT_`` key that doesn't exist.
+    """
+    values = {}
+    for key, value in config.items():
+        if isinstance(key, str) and key.startswith(PREFIX):
+            name = key.removeprefix(PREFIX).lower()
+            if name not in NAMES:
+                known = [PREFIX + name.upper() for name in NAMES]
+                close = get_close_matches(key, known, n=1)
+                hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+                raise ConfigurationError(f"{key[:80]}: there is no such setting. {hint}")
+            values[name] = value
+    return Settings(**{**values, **given})
+
+
+def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known or isinstance(value, bool):
+        raise ConfigurationError(f"{name}: use one of {', '.join(map(repr, known))}. Got {str(value)[:40]!r}.")
+
+
+def _whole(name: str, value: object, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise ConfigurationError(f"{name}: a whole number from {least} to {most} is needed. Got {str(value)[:40]!r}.")

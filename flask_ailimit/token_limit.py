@@ -1,0 +1,126 @@
+"""Limits on tokens and calls in flight, in the form that Flask-Limiter resolves limits in.
+
+Flask-Limiter turns each decorated or default limit into ``RuntimeLimit``s and finds out which apply to a request.
+Ours ride along: the quota travels on the rate limit item, and the estimate as the limit's cost.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from flask_limiter import RouteLimit
+from flask_limiter._limits import RuntimeLimit
+from limits import RateLimitItem
+from limits.limits import GRANULARITIES
+
+from .engine import ConfigurationError, Quota, parse_quotas
+from .engine.quota import CONCURRENCY, PERIODS, REQUESTS
+
+
+@lru_cache(maxsize=1024)
+def item_of(quota: Quota) -> RateLimitItem:
+    """The rate limit item that carries ``quota`` through Flask-Limiter."""
+    name = max((name for name, seconds in PERIODS.items() if quota.period % seconds == 0), key=PERIODS.__getitem__)
+    item = _carrier(GRANULARITIES[name])(quota.limit, quota.period // PERIODS[name], namespace=quota.unit)
+    item.quota = quota  # type: ignore[attr-defined]  # the slot that _carrier makes
+    return item
+
+
+def quota_of(item: RateLimitItem, algorithm: str) -> Quota:
+    """The quota that an item carries; one of Flask-Limiter's own counts requests by ``algorithm``."""
+    carried: Quota | None = getattr(item, "quota", None)
+    return carried or _request_quota(item.amount, item.get_expiry(), algorithm)
+
+
+@lru_cache(maxsize=1024)
+def _request_quota(limit: int, period: int, algorithm: str) -> Quota:
+    return Quota(limit, period, REQUESTS, algorithm)
+
+
+@lru_cache(maxsize=len(PERIODS))
+def _carrier(granularity: type[RateLimitItem]) -> type[RateLimitItem]:
+    # No GRANULARITY of its own: limits would register it and parse everybody's limits into it.
+    return type("QuotaItem", (granularity,), {"__slots__": ["quota"], "__str__": lambda self: str(self.quota.text)})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one request costs of a limit, asked for as Flask-Limiter asks any callable cost.
+
+    Attributes:
+        estimate: Answers the cost of the current request under a quota, in the quota's unit.
+        quota: The quota.
+        overrides: The limit takes the place of the default limits of its unit.
+    """
+
+    estimate: Callable[[Quota], int]
+    quota: Quota
+    overrides: bool
+
+    def __call__(self) -> int:
+        """The current request's cost."""
+        return self.estimate(self.quota)
+
+
+@dataclass(kw_only=True, unsafe_hash=True)
+class UnitLimit(RouteLimit):
+    """A limit of another unit than requests; a decorator, as Flask-Limiter's own.
+
+    Attributes:
+        unit: What is counted.
+        algorithm: How.
+        burst: Of a token bucket.
+        lease: Seconds, of a limit on calls in flight.
+        estimate: Answers what the current request costs under a quota.
+        overrides: It takes the place of the default limits of its unit. Flask-Limiter's ``override_defaults`` stays
+            false: a token limit must not lift a default limit on requests.
+    """
+
+    unit: str
+    algorithm: str
+    burst: int | None = None
+    lease: int = 0
+    estimate: Callable[[Quota], int]
+    overrides: bool = True
+
+    def __post_init__(self, limiter: Any) -> None:
+        super().__post_init__(limiter)
+        if not callable(self.limit_provider):
+            self.quotas(self.limit_provider)
+
+    def quotas(self, value: str | int) -> tuple[Quota, ...]:
+        """What ``value`` allows.
+
+        Raises:
+            ConfigurationError: It can't be read.
+        """
+        return _quotas(value, self.unit, self.algorithm, self.burst, self.lease)
+
+    def __iter__(self) -> Iterator[RuntimeLimit]:
+        value = self.limit_provider() if callable(self.limit_provider) else self.limit_provider
+        for quota in self.quotas(value):
+            yield RuntimeLimit(
+                item_of(quota),
+                self.limit_by,
+                scope=self.scope,
+                per_method=self.per_method,
+                methods=self.methods,
+                error_message=self.error_message,
+                exempt_when=self.exempt_when,
+                override_defaults=False,
+                on_breach=self.on_breach,
+                cost=Cost(self.estimate, quota, self.overrides),
+                shared=self.shared,
+            )
+
+
+@lru_cache(maxsize=1024)
+def _quotas(value: str | int, unit: str, algorithm: str, burst: int | None, lease: int) -> tuple[Quota, ...]:
+    if unit != CONCURRENCY:
+        return parse_quotas(value, unit=unit, algorithm=algorithm, burst=burst)  # type: ignore[arg-type]  # it checks
+    if type(value) is not int:
+        raise ConfigurationError(
+            f"limit_concurrency: a whole number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
+        )
+    return (Quota(value, lease, unit, algorithm),)

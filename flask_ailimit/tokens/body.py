@@ -1,0 +1,112 @@
+"""Reading a JSON request body strictly: what one reader takes otherwise than another is refused.
+
+``json.loads`` by itself takes NaN, 1e999, a field given twice, half a surrogate pair and UTF-16, and a body of
+100,000 brackets makes it raise RecursionError.
+"""
+
+import json
+import math
+import re
+from itertools import accumulate
+from typing import Any, Final
+
+MAX_DEPTH: Final = 64
+"""Levels of arrays and objects that a body may have."""
+
+_BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]
+
+
+class InvalidBody(ValueError):  # noqa: N818  it is the body that is invalid
+    """A request body is not the JSON that we take. The message is safe to show: it repeats nothing of the body.
+
+    Attributes:
+        code: ``invalid_json``, ``json_too_deep``, ``duplicate_field``, ``invalid_number`` or ``invalid_unicode``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def decode_body(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Decode a request body as JSON (RFC 8259) in UTF-8; a byte order mark is passed over.
+
+    Args:
+        raw: The body. Bound its length before: reading takes time and memory in proportion to it.
+        max_depth: Levels of arrays and objects allowed, at most some hundreds.
+
+    Raises:
+        InvalidBody: The body is empty or no JSON in UTF-8 (``invalid_json``, which includes NaN, Infinity and integers
+            of more than 4300 digits), nested too deep (``json_too_deep``), has an object with the same field twice
+            (``duplicate_field``), a number beyond a double's range (``invalid_number``), or half a surrogate pair
+            (``invalid_unicode``).
+    """
+    raw = raw.removeprefix(_BOM)
+    if not raw.strip():
+        raise InvalidBody("invalid_json", "The body is empty. Send a JSON object.")
+    # Fewer brackets than levels can't nest too deep; most bodies need no closer look.
+    if raw.count(b"[") + raw.count(b"{") > max_depth and _depth(raw) > max_depth:
+        raise InvalidBody("json_too_deep", f"The body is nested too deep. At most {max_depth} levels are taken.")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidBody("invalid_json", "The body is not UTF-8.") from None
+    value = _decode(text)
+    if b"\\u" in raw and _SURROGATE.search(raw):
+        _require_pairs(value)
+    return value
+
+
+def _decode(text: str) -> Any:
+    # The causes are cut off, because an error of json carries the whole body.
+    try:
+        return _DECODER.decode(text)
+    except InvalidBody:
+        raise
+    except json.JSONDecodeError as error:
+        if "\0" in text[:4]:
+            raise InvalidBody("invalid_json", "The body is not UTF-8.") from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidBody("invalid_json", f"The body is not JSON: {where}.") from None
+    except RecursionError:
+        raise InvalidBody("json_too_deep", "The body is nested too deep.") from None
+    except ValueError:
+        raise InvalidBody("invalid_json", "The body has a number with too many digits.") from None
+
+
+def _depth(raw: bytes) -> int:
+    """The deepest nesting of brackets outside strings, at least as far as the body is JSON."""
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(unescaped.split(b'"')[::2]).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidBody("duplicate_field", "An object in the body has the same field twice.")
+    return fields
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise InvalidBody("invalid_number", "The body has a number that is too large.")
+    return number
+
+
+def _constant(name: str) -> Any:
+    raise InvalidBody("invalid_json", f"{name} is not JSON.")
+
+
+def _require_pairs(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidBody("invalid_unicode", "A text in the body has half a surrogate pair.") from None
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_constant)
