@@ -15,8 +15,8 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import httpx
 import openai
 
 BASE_URL = "http://127.0.0.1:8000/v1"
@@ -47,15 +47,15 @@ CONVERSATIONS = [
 ]
 
 
-class Counting(httpx.Client):
-    """An HTTP client that counts what the server answers, retries included."""
+class Counting(openai.DefaultHttpxClient):
+    """The SDK's HTTP client, which also counts what the server answers, retries included."""
 
     def __init__(self) -> None:
         super().__init__(timeout=120)
         self.statuses: Counter[int] = Counter()
         self.lock = threading.Lock()
 
-    def send(self, *args: object, **kwargs: object) -> httpx.Response:
+    def send(self, *args: Any, **kwargs: Any) -> Any:
         response = super().send(*args, **kwargs)
         with self.lock:
             self.statuses[response.status_code] += 1

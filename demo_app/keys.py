@@ -1,0 +1,135 @@
+"""API keys: who calls, and what their plan allows."""
+
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from flask import Flask, Request, g, request
+
+from .errors import ApiError
+
+LONGEST_KEY = 128
+_KEY = re.compile(rf"[!-+\--~]{{8,{LONGEST_KEY}}}")  # Visible ASCII but the comma.
+_SECRET = secrets.token_bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a key may use, in the limiter's words.
+
+    Attributes:
+        requests: Such as ``"10 per minute"``.
+        tokens: Input and output together, such as ``"3000 per minute"``.
+        concurrency: Requests in flight at once.
+    """
+
+    requests: str
+    tokens: str
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A key's owner.
+
+    Attributes:
+        name: Who is limited. Not a secret, unlike the key.
+        plan: What they may use.
+        key_hash: The key, hashed; the key itself is not kept.
+    """
+
+    name: str
+    plan: Plan
+    key_hash: bytes
+
+
+SMALL = Plan(requests="10 per minute", tokens="3000 per minute", concurrency=2)
+LARGE = Plan(requests="120 per minute", tokens="60000 per minute", concurrency=8)
+
+
+def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...]:
+    """The two accounts of the demo. ``DEMO_SMALL_KEY`` and ``DEMO_LARGE_KEY`` replace their keys.
+
+    Raises:
+        ValueError: A key is not 8 to 128 visible ASCII characters without a comma, or both are the same.
+    """
+    small = environ.get("DEMO_SMALL_KEY", "demo-small-key")
+    large = environ.get("DEMO_LARGE_KEY", "demo-large-key")
+    for variable, key in (("DEMO_SMALL_KEY", small), ("DEMO_LARGE_KEY", large)):
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{variable}: a key has 8 to {LONGEST_KEY} visible ASCII characters and no comma.")
+    if small == large:
+        raise ValueError("DEMO_SMALL_KEY and DEMO_LARGE_KEY are the same. Give each account its own key.")
+    return (open_account("small", SMALL, small), open_account("large", LARGE, large))
+
+
+def open_account(name: str, plan: Plan, key: str) -> Account:
+    """An account that ``key`` opens, in this process."""
+    return Account(name, plan, _hashed(key))
+
+
+def register(app: Flask, accounts: tuple[Account, ...], *, public: frozenset[str]) -> None:
+    """Ask for a key on every endpoint but the ``public`` ones. Register this before the limiter.
+
+    Whoever has no valid key is turned away here and never reaches anybody's limits. A preflight carries no key.
+    """
+
+    @app.before_request
+    def authenticate() -> None:
+        if request.endpoint is not None and request.endpoint not in public and request.method != "OPTIONS":
+            g.account = find_account(accounts, presented_key(request))
+
+
+def account() -> Account:
+    """Whose request this is."""
+    found: Account = g.account
+    return found
+
+
+def account_name() -> str:
+    """The limiter's key function: who is limited."""
+    return account().name
+
+
+def find_account(accounts: tuple[Account, ...], key: str) -> Account:
+    """The account that ``key`` opens. Takes as long for every key that opens none.
+
+    Raises:
+        ApiError: 401; the key opens no account.
+    """
+    digest = _hashed(key) if len(key) <= LONGEST_KEY else b""
+    matches = [one for one in accounts if hmac.compare_digest(one.key_hash, digest)]
+    if not matches:
+        raise _unauthorized("invalid_api_key", "The API key is not valid.")
+    return matches[0]
+
+
+def presented_key(request: Request) -> str:
+    """The one key that a request carries in ``Authorization: Bearer``, ``x-api-key`` or ``api-key``.
+
+    Raises:
+        ApiError: 401 without a key or with another scheme, 400 with more than one key.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme and scheme.lower() != "bearer":
+        raise _unauthorized("unsupported_auth_scheme", 'Send your key as "Authorization: Bearer <key>".')
+    headers = (request.headers.get("x-api-key", ""), request.headers.get("api-key", ""))
+    keys = {key for key in (token, *headers) if key and not key.isspace()}
+    if not keys:
+        raise _unauthorized("missing_api_key", 'Send your key as "Authorization: Bearer <key>" or "x-api-key: <key>".')
+    key = keys.pop()
+    if keys or "," in key:  # A header that came twice reaches us as "a, b".
+        raise ApiError(400, "ambiguous_credentials", "The request carries more than one API key. Send one.")
+    return key
+
+
+def _unauthorized(code: str, message: str) -> ApiError:
+    return ApiError(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _hashed(key: str) -> bytes:
+    return blake2b(key.encode("utf-8", "surrogatepass"), key=_SECRET, digest_size=32).digest()

@@ -1,0 +1,43 @@
+"""What is not the model: whether the process lives, and what a caller has left."""
+
+from flask import Flask, jsonify
+from flask.typing import ResponseReturnValue
+
+from flask_ailimit import AILimiter
+from flask_ailimit.engine.decision import Decision
+
+PUBLIC = frozenset({"healthz"})
+"""Endpoints that ask for no key."""
+
+
+def register(app: Flask, limiter: AILimiter) -> None:
+    """Serve ``GET /healthz`` and ``GET /usage``."""
+
+    @app.get("/healthz")
+    def healthz() -> ResponseReturnValue:
+        """Say that the process answers. Without a key, a limit or the model, so that a probe costs nothing."""
+        return jsonify(status="ok")
+
+    @app.get("/usage")
+    def usage() -> ResponseReturnValue:
+        """Say what the caller has left. All doors to the model share one allowance, so one stands for all."""
+        return jsonify(usage_json(limiter.peek("predict")))
+
+
+def usage_json(decision: Decision) -> dict[str, object]:
+    """What a caller has left of each limit, from a decision that took nothing.
+
+    ``reset_after`` is in seconds, until the count is as if never used.
+    """
+    return {
+        "limits": [
+            {
+                "name": verdict.charge.quota.name,
+                "limit": verdict.limit,
+                "remaining": verdict.remaining,
+                "used": verdict.used,
+                "reset_after": verdict.reset_after,
+            }
+            for verdict in decision.verdicts
+        ]
+    }

