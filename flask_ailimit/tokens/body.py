@@ -50,31 +50,31 @@ def decode_body(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     # Fewer brackets than levels can't nest too deep; most bodies need no closer look.
     if raw.count(b"[") + raw.count(b"{") > max_depth and _depth(raw) > max_depth:
         raise InvalidBody("json_too_deep", f"The body is nested too deep. At most {max_depth} levels are taken.")
+    # Raised outside the except blocks: the errors of Python's decoders carry the whole body.
     try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise InvalidBody("invalid_json", "The body is not UTF-8.") from None
-    value = _decode(text)
-    if b"\\u" in raw and _SURROGATE.search(raw):
-        _require_pairs(value)
-    return value
-
-
-def _decode(text: str) -> Any:
-    # The causes are cut off, because an error of json carries the whole body.
-    try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(raw.decode())
+        if b"\\u" in raw and _SURROGATE.search(raw):
+            json.dumps(value, ensure_ascii=False).encode()
     except InvalidBody:
         raise
-    except json.JSONDecodeError as error:
-        if "\0" in text[:4]:
-            raise InvalidBody("invalid_json", "The body is not UTF-8.") from None
+    except (ValueError, RecursionError) as error:
+        refusal = _refusal(error, raw)
+    else:
+        return value
+    raise refusal
+
+
+def _refusal(error: Exception, raw: bytes) -> InvalidBody:
+    if isinstance(error, RecursionError):
+        return InvalidBody("json_too_deep", "The body is nested too deep.")
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidBody("invalid_unicode", "A text in the body has half a surrogate pair.")
+    if isinstance(error, UnicodeDecodeError) or b"\0" in raw[:4]:
+        return InvalidBody("invalid_json", "The body is not UTF-8.")
+    if isinstance(error, json.JSONDecodeError):
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidBody("invalid_json", f"The body is not JSON: {where}.") from None
-    except RecursionError:
-        raise InvalidBody("json_too_deep", "The body is nested too deep.") from None
-    except ValueError:
-        raise InvalidBody("invalid_json", "The body has a number with too many digits.") from None
+        return InvalidBody("invalid_json", f"The body is not JSON: {where}.")
+    return InvalidBody("invalid_json", "The body has a number with too many digits.")
 
 
 def _depth(raw: bytes) -> int:
@@ -100,13 +100,6 @@ def _number(text: str) -> float:
 
 def _constant(name: str) -> Any:
     raise InvalidBody("invalid_json", f"{name} is not JSON.")
-
-
-def _require_pairs(value: object) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise InvalidBody("invalid_unicode", "A text in the body has half a surrogate pair.") from None
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_constant)

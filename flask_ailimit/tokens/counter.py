@@ -58,7 +58,7 @@ def open_counter(counter: str | Callable[[str], int] = "estimate") -> TokenCount
     make = COUNTERS.get(counter) if isinstance(counter, str) else None
     if make is None:
         known = ", ".join(map(repr, COUNTERS))
-        close = get_close_matches(counter, COUNTERS, n=1) if isinstance(counter, str) else ()
+        close = get_close_matches(counter.lower(), COUNTERS, n=1) if isinstance(counter, str) else ()
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise ConfigurationError(
             f"token_counter: there is no counter {str(counter)[:40]!r}. {hint}"

@@ -71,8 +71,9 @@ _DIGITS_WEIGHT = 97
 _FOREIGN_RUN_WEIGHT = 15
 
 # What people draw lines and make room with; a vocabulary has tokens for long runs of it.
-_RULES = tuple(character.encode() * 8 for character in "-=*#_.~!+/ \n\t")
-_FOREIGN_RULES = tuple(character.encode() * 8 for character in "─━═—…")
+_RULES = tuple(character.encode() * 4 for character in "-=*#_.~!+/\n\t")
+_MARGIN = b" " * 8
+_FOREIGN_RULES = tuple(character.encode() * 8 for character in "─━═—…\xa0")
 
 
 class Estimator:
@@ -82,18 +83,14 @@ class Estimator:
 
     def __call__(self, text: str) -> int:
         """Tokens the text is likely to have: 0 for the empty text, else at least 1. Never raises."""
-        if not text:
-            return 0
         hundredths = sum(_price(text[start : start + SLICE]) for start in range(0, len(text), SLICE))
-        return max(1, -(-hundredths // _HUNDREDTHS))
+        return -(-hundredths // _HUNDREDTHS)
 
 
 def _price(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
     price = 0 if text.isascii() else _foreign_price(data)
-    for rule in _RULES:
-        data = data.replace(rule, rule[:1])
-    data = data.replace(b"\r\n", b"\n")
+    data = _without_rules(data).replace(b"\r\n", b"\n")
     # The space in front makes a word at the very beginning begin like any other.
     kinds = b" " + data.translate(_KINDS, _CONTINUATIONS)
     return (
@@ -103,6 +100,15 @@ def _price(text: str) -> int:
         + _weigh(data.lower(), _RARE_LETTER_WEIGHTS)
         + _DIGITS_WEIGHT * _digit_groups(kinds)
     )
+
+
+def _without_rules(data: bytes) -> bytes:
+    for rule in _RULES:
+        size = len(data)
+        data = data.replace(rule, rule[:1])
+        if len(data) < size:
+            data = data.replace(rule, rule[:1])
+    return data.replace(_MARGIN, b" ")
 
 
 def _weigh(data: bytes, weights: tuple[tuple[bytes, int], ...]) -> int:

@@ -4,26 +4,26 @@ import json
 from typing import Any
 
 _GENERATED = frozenset(
-    (
+    {
+        "arguments",
         "choices",
-        "message",
-        "delta",
         "content",
-        "text",
+        "delta",
+        "function",
+        "function_call",
+        "message",
+        "output",
+        "partial_json",
         "reasoning",
         "reasoning_content",
-        "thinking",
         "refusal",
-        "partial_json",
-        "tool_calls",
-        "function_call",
-        "function",
-        "arguments",
-        "summary",
-        "output",
         "response",
+        "summary",
+        "text",
+        "thinking",
         "token",
-    )
+        "tool_calls",
+    }
 )
 _KNOWN_EVENT = ("choices", "done", "error", "object", "type", "usage")
 
@@ -47,9 +47,9 @@ def read_output_text(payload: object) -> str:
         elif isinstance(node, dict):
             if "name" in node:
                 pieces += _call(node)
+            if "reasoning_content" in node and node.get("reasoning"):
+                node = {**node, "reasoning_content": None}  # Some servers send it under both names.
             stack += [value for key, value in reversed(node.items()) if key in _GENERATED and value]
-            if "reasoning_content" in node and isinstance(node.get("reasoning"), str):
-                stack.remove(node["reasoning_content"])  # Some servers send it under both names.
     return "".join(pieces)
 
 

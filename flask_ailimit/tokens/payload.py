@@ -1,12 +1,19 @@
 """One payload of a stream: an event's data, a line, a block."""
 
 import json
+import re
 from typing import Any, Final
 
 from .output import read_event_text, read_output_text
 
 DONE: Final = b"[DONE]"
 """What OpenAI's chat and text completions send last."""
+
+
+# A delta of plain text alone, as chat completions and Messages send it, in a string that needs no decoding.
+_PLAIN_DELTA = re.compile(
+    rb'"delta": ?\{(?:"role": ?"assistant", ?|"type": ?"text_delta", ?)?"(?:content|text)": ?"([^"\\]*)"\}'
+)
 
 
 def decode(payload: bytes) -> dict[str, Any] | str:
@@ -21,6 +28,9 @@ def decode(payload: bytes) -> dict[str, Any] | str:
 
 def event_text(payload: bytes) -> str:
     """The output in the data of one event, or in one JSON line."""
+    plain = _PLAIN_DELTA.findall(payload)
+    if plain and len(plain) == payload.count(b'"delta"'):
+        return b"".join(plain).decode("utf-8", "replace")
     return "" if payload.startswith(DONE) else read_event_text(decode(payload))
 
 

@@ -52,6 +52,7 @@ _PRICES: tuple[tuple[int, int, int], ...] = (
     (0x1780, 0x17D3, 39),  # Khmer
     (0x1EA0, 0x1EF9, 50),  # Vietnamese
     (0x1F00, 0x1FFF, 80),  # Polytonic Greek
+    (0x200B, 0x200D, 42),  # Zero-width space and joiners
     (0x2010, 0x2026, 45),  # Dashes, quotation marks, ellipsis
     (0x2030, 0x203F, 70),
     (0x2070, 0x22FF, 72),  # Superscripts, currencies, arrows, mathematics
@@ -66,6 +67,7 @@ _PRICES: tuple[tuple[int, int, int], ...] = (
     (0x3105, 0x318E, 75),
     (0x4E00, 0x9FFF, 80),  # Ideographs; the common ones are cheaper
     (0xAC00, 0xD7A3, 85),  # Hangul; the common ones are cheaper
+    (0xFEFF, 0xFEFF, 50),  # Byte order mark
     (0xFF01, 0xFF5E, 55),  # Full-width forms
     (0xFF61, 0xFF9F, 75),
     (0x1F300, 0x1F64F, 70),  # Emoji

@@ -51,16 +51,10 @@ class Lines:
         self._rest = bytearray(chunk[end:])
         return lines
 
-    def is_whole_event(self, chunk: bytes) -> bool:
-        """Whether the chunk is one event of one line of data and nothing else, as most chunks of most servers are."""
-        return (
-            chunk.startswith(b"data: ")
-            and chunk.endswith(b"\n\n")
-            and not self._rest
-            and not self._after_cr
-            and chunk.count(b"\n") == 2  # noqa: PLR2004  the two that end it
-            and b"\r" not in chunk
-        )
+    @property
+    def between_lines(self) -> bool:
+        """Whether the next chunk begins a line."""
+        return not self._rest and not self._after_cr
 
     def peek(self) -> bytes:
         """The line begun."""
@@ -84,8 +78,8 @@ class EventStream:
 
     def split(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes."""
-        if not self._data and self._lines.is_whole_event(chunk):
-            return [chunk[6:-2]]
+        if self._lines.between_lines and not self._data and (whole := _whole_event(chunk)) is not None:
+            return [whole]
         events = []
         for line in self._lines.split(chunk):
             data = _data_of(line)
@@ -136,6 +130,13 @@ class Nothing:
     def peek(self) -> bytes:
         """Empty."""
         return b""
+
+
+def _whole_event(chunk: bytes) -> bytes | None:
+    """The data, if the chunk is one event with one line of it, as most chunks of most servers are."""
+    lines = chunk.partition(b"\n")[2] if chunk.startswith(b"event: ") else chunk
+    ends_once = lines.endswith(b"\n\n") and lines.count(b"\n") == 2  # noqa: PLR2004  the two at the end
+    return lines[6:-2] if ends_once and lines.startswith(b"data: ") and b"\r" not in chunk else None
 
 
 def _data_of(line: bytes) -> bytes | None:

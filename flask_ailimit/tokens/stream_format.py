@@ -54,7 +54,6 @@ _OTHER = Format(Nothing, lambda: _no_text, _no_text, has_text=False)
 
 _FORMATS = {
     "application/json": _DOCUMENT,
-    "application/json-seq": _LINES,
     "application/jsonl": _LINES,
     "application/jsonlines": _LINES,
     "application/ndjson": _LINES,

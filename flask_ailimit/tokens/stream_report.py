@@ -12,8 +12,7 @@ TERMINAL_EVENTS: Final = frozenset({"message_stop", "response.completed", "respo
 """Types of the events after which nothing comes (Anthropic Messages, OpenAI Responses). Besides these, ``[DONE]``
 (OpenAI's chat and text completions) and ``"done": true`` (Ollama) end a stream. An ``error`` event does not."""
 
-# What follows "response." in the type of its last event.
-_ENDS_RESPONSE = (b'completed"', b'failed"', b'incomplete"')
+_LAST_TYPES = tuple(b'"%b"' % name.encode() for name in sorted(TERMINAL_EVENTS))
 
 
 class StreamReport:
@@ -31,7 +30,7 @@ class StreamReport:
 
     def look_at(self, payload: bytes) -> bool:
         """Take the next payload, or one that may yet lack its end. Answers whether it ends the stream."""
-        if payload[: len(DONE)] == DONE:
+        if payload.startswith(DONE):
             return True
         if not _may_matter(payload):
             return False
@@ -61,6 +60,4 @@ def _may_matter(payload: bytes) -> bool:
     """Whether the payload is worth decoding. Few searches, because every payload that passes is searched."""
     if b'"usage"' in payload and b'"usage":null' not in payload and b'"usage": null' not in payload:
         return True
-    if b'"message_stop"' in payload or b'"done"' in payload:
-        return True
-    return b'"response.' in payload and any(end in payload for end in _ENDS_RESPONSE)
+    return b'"done"' in payload or (b'"type"' in payload and any(end in payload for end in _LAST_TYPES))

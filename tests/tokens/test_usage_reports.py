@@ -1,0 +1,188 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_ailimit.tokens import MAX_TOKENS, Usage, read_usage
+
+CHAT = {"object": "chat.completion", "choices": []}
+REPORTS = {
+    "chat": (
+        {**CHAT, "usage": {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}},
+        Usage(19, 10),
+    ),
+    "chat with cached tokens and details": (
+        {
+            **CHAT,
+            "usage": {
+                "prompt_tokens": 2006,
+                "completion_tokens": 300,
+                "total_tokens": 2306,
+                "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 128},
+            },
+        },
+        Usage(2006, 300, 1920),
+    ),
+    "chat of a server that leaves details null": (
+        {**CHAT, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": None}},
+        Usage(1, 2),
+    ),
+    "chat with null cached tokens": (
+        {
+            **CHAT,
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": None}},
+        },
+        Usage(1, 2),
+    ),
+    "embeddings": ({"object": "list", "usage": {"prompt_tokens": 8, "total_tokens": 8}}, Usage(8, 0)),
+    "responses": (
+        {
+            "object": "response",
+            "usage": {
+                "input_tokens": 36,
+                "input_tokens_details": {"cached_tokens": 12},
+                "output_tokens": 87,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": 123,
+            },
+        },
+        Usage(36, 87, 12),
+    ),
+    "messages": ({"type": "message", "usage": {"input_tokens": 12, "output_tokens": 6}}, Usage(12, 6)),
+    "messages with cache": (
+        {
+            "type": "message",
+            "usage": {
+                "input_tokens": 21,
+                "cache_creation_input_tokens": 188086,
+                "cache_read_input_tokens": 1000,
+                "output_tokens": 393,
+            },
+        },
+        Usage(21 + 188086 + 1000, 393, 1000),
+    ),
+    "messages with null cache": (
+        {
+            "type": "message",
+            "usage": {
+                "input_tokens": 21,
+                "cache_creation_input_tokens": None,
+                "cache_read_input_tokens": None,
+                "output_tokens": 3,
+            },
+        },
+        Usage(21, 3),
+    ),
+    "a proxy that adds Anthropic's fields to OpenAI's": (
+        {**CHAT, "usage": {"prompt_tokens": 30, "completion_tokens": 5, "cache_read_input_tokens": 10}},
+        Usage(30, 5),
+    ),
+    "ollama": ({"done": True, "prompt_eval_count": 26, "eval_count": 298}, Usage(26, 298)),
+    "ollama with the prompt in its cache": ({"done": True, "eval_count": 298}, Usage(0, 298)),
+    "explicit zero": ({**CHAT, "usage": {"prompt_tokens": 0, "completion_tokens": 0}}, Usage(0, 0)),
+    "largest": ({**CHAT, "usage": {"prompt_tokens": MAX_TOKENS, "completion_tokens": 0}}, Usage(MAX_TOKENS, 0)),
+}
+ABSURD = [-1, True, False, 1.0, "5", None, [], {}, 2**53, float("nan")]
+
+
+@pytest.mark.parametrize(("payload", "expected"), REPORTS.values(), ids=REPORTS)
+def test_a_report_is_read_in_the_dialect_it_is_written_in(payload, expected):
+    assert read_usage(payload) == expected
+
+
+@pytest.mark.parametrize("absurd", ABSURD, ids=repr)
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 0, "completion_tokens": 5},
+        {"prompt_tokens": 5, "completion_tokens": 0},
+        {"prompt_tokens": 5, "total_tokens": 0},
+        {"input_tokens": 0, "output_tokens": 5},
+        {"input_tokens": 5, "output_tokens": 0},
+    ],
+    ids="-".join,
+)
+def test_one_absurd_number_makes_a_report_worthless(usage, absurd):
+    broken = {name: absurd if value == 0 else value for name, value in usage.items()}
+    assert read_usage({"usage": broken}) is None
+
+
+@pytest.mark.parametrize("cached", [-1, True, 1.5, "1", [], 101])
+def test_an_absurd_number_of_cached_tokens_makes_a_report_worthless(cached):
+    details = {"cached_tokens": cached}
+    assert (
+        read_usage({"usage": {"prompt_tokens": 100, "completion_tokens": 1, "prompt_tokens_details": details}}) is None
+    )
+    assert read_usage({"usage": {"input_tokens": 100, "output_tokens": 1, "input_tokens_details": details}}) is None
+
+
+@pytest.mark.parametrize("name", ["cache_creation_input_tokens", "cache_read_input_tokens"])
+@pytest.mark.parametrize("value", [-1, True, 1.5, "1", MAX_TOKENS])
+def test_an_absurd_anthropic_cache_makes_a_report_worthless(name, value):
+    assert read_usage({"usage": {"input_tokens": 1, "output_tokens": 1, name: value}}) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        [],
+        "usage",
+        1,
+        {},
+        {"usage": None},
+        {"usage": []},
+        {"usage": {}},
+        {"usage": {"total_tokens": 5}},
+        {"usage": {"prompt_tokens": 5}},
+        {"usage": {"input_tokens": 5}},
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 5, "prompt_tokens_details": [1]}},
+        {"eval_count": -1},
+    ],
+    ids=repr,
+)
+def test_what_reports_nothing_is_no_report(payload):
+    assert read_usage(payload) is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "prompt_tokens",
+                "completion_tokens",
+                "total_tokens",
+                "input_tokens",
+                "output_tokens",
+                "prompt_tokens_details",
+                "input_tokens_details",
+                "cache_read_input_tokens",
+                "cache_creation_input_tokens",
+            ]
+        ),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text()
+        | st.dictionaries(st.just("cached_tokens"), st.integers()),
+    )
+)
+def test_whatever_is_reported_is_a_usage_that_can_be_charged_or_none(report):
+    usage = read_usage({"usage": report})
+    assert usage is None or usage == Usage.checked(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+
+
+def test_real_sdks_see_the_same_numbers():
+    anthropic = pytest.importorskip("anthropic")
+    openai = pytest.importorskip("openai")
+    chat = openai.types.CompletionUsage.model_validate(REPORTS["chat with cached tokens and details"][0]["usage"])
+    ours = read_usage({"usage": json.loads(chat.model_dump_json())})
+    assert ours == Usage(chat.prompt_tokens, chat.completion_tokens, chat.prompt_tokens_details.cached_tokens)
+    responses = openai.types.responses.ResponseUsage.model_construct(**REPORTS["responses"][0]["usage"])
+    assert read_usage({"usage": responses.model_dump(warnings=False)}) == Usage(36, 87, 12)
+    messages = anthropic.types.Usage.model_validate(REPORTS["messages with cache"][0]["usage"])
+    ours = read_usage({"usage": json.loads(messages.model_dump_json())})
+    assert ours == REPORTS["messages with cache"][1]
