@@ -3,9 +3,9 @@
     make demo 2> demo.log                         # in one terminal
     python bench/conversations.py demo.log        # in another
 
-The small key has 10 requests and 3,000 tokens a minute and 2 calls in flight, so the client meets refusals all the time
-and waits as it is told. Every conversation must come to its end, and the tokens that the limiter settled (the demo writes
-them to its log) must be those that the model reported. It takes about eight minutes.
+The small key has 10 requests and 3,000 tokens a minute and 2 calls in flight, so the client meets refusals all the
+time, and waits as it is told. Every conversation must come to its end, and the tokens that the limiter settled (the
+demo writes them to its log) must be those that the model reported. It takes about eight minutes.
 """
 
 import re

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from flask_ailimit.engine import Charge, Engine, Quota
@@ -21,7 +22,7 @@ SUBJECTS = 1000
 LARGE = 10**12  # Nobody is refused: a refusal is cheaper.
 
 
-def charges_of(engine, number, cost):
+def charges_of(engine: Engine, number: int, cost: int) -> list[Charge]:
     subject = engine.subject(f"user-{number % SUBJECTS}")
     return [
         Charge(subject, Quota(LARGE, 1)),
@@ -33,8 +34,8 @@ def charges_of(engine, number, cost):
     ]
 
 
-def measure(directory, decisions, cost, times=None):
-    """Answer the sorted times of ``reserve`` and of ``settle`` in microseconds."""
+def measure(directory: Path | None, decisions: int, cost: int, times: SimpleQueue) -> None:
+    """Put the times of ``reserve`` and of ``settle`` in microseconds."""
     engine = Engine(LocalStore(directory) if directory else MemoryStore())
     asked = [charges_of(engine, number, cost) for number in range(SUBJECTS)]
     reserved, settled = [], []
@@ -47,13 +48,10 @@ def measure(directory, decisions, cost, times=None):
         reserved.append((middle - start) / 1000)
         settled.append((time.perf_counter_ns() - middle) / 1000)
     engine.close()
-    answer = sorted(reserved), sorted(settled)
-    if times is not None:
-        times.put(answer)
-    return answer
+    times.put((reserved, settled))
 
 
-def measure_together(directory, decisions, cost, processes):
+def measure_together(directory: Path | None, decisions: int, cost: int, processes: int) -> tuple[list, list, float]:
     times = get_context("fork").SimpleQueue()
     workers = [
         get_context("fork").Process(target=measure, args=(directory, decisions // processes, cost, times))
@@ -66,11 +64,12 @@ def measure_together(directory, decisions, cost, processes):
     for worker in workers:
         worker.join()
     seconds = time.perf_counter() - start
-    return (*(sorted(t for answer in answers for t in answer[kind]) for kind in (0, 1)), seconds)
+    reserved, settled = (sorted(t for answer in answers for t in answer[kind]) for kind in (0, 1))
+    return reserved, settled, seconds
 
 
-def row(name, processes, cost, reserved, settled, seconds):
-    def at(times, part):
+def row(name: str, processes: int, cost: int, reserved: list, settled: list, seconds: float) -> None:
+    def at(times: list, part: float) -> float:
         return times[int(len(times) * part)]
 
     print(
@@ -80,7 +79,7 @@ def row(name, processes, cost, reserved, settled, seconds):
     )
 
 
-def main(decisions):
+def main(decisions: int) -> None:
     print(f"{'':32}{'reserve, us':>18}{'settle, us':>18}")
     print(f"{'store':8}{'processes':>10}{'cost':>14}{'median':>9}{'p99':>9}{'median':>9}{'p99':>9}{'calls/s':>12}")
     memory = Path("/dev/shm")

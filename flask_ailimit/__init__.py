@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .errors import LimiterUnavailable, QuotaExceeded
     from .extension import AILimiter
     from .keys import api_key, remote_address
+    from .signals import request_refused, usage_settled
     from .tokens import Usage
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Verdict",
     "api_key",
     "remote_address",
+    "request_refused",
+    "usage_settled",
 ]
 __version__ = "0.1.0"
 
@@ -34,6 +37,8 @@ if not TYPE_CHECKING:
         "Usage": "tokens",
         "api_key": "keys",
         "remote_address": "keys",
+        "request_refused": "signals",
+        "usage_settled": "signals",
     }
 
     def __getattr__(name: str) -> object:

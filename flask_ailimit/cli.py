@@ -1,5 +1,6 @@
 """``flask ailimit``: what is configured, which limits there are, what a subject has left, and forgetting it."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
@@ -7,7 +8,7 @@ import flask
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
-from .engine import Decision
+from .engine import Decision, StoreError, Verdict
 from .extension import AILimiter
 
 cli = AppGroup("ailimit", help="Look at limits and usage.")
@@ -26,22 +27,18 @@ def config() -> None:
 @cli.command()
 def limits() -> None:
     """Print the limits of every route."""
-    for rule, decision in _decisions(_limiter(), subject="-"):
-        click.echo(f"{rule.endpoint}  {rule.rule}")
-        for verdict in decision.verdicts:
-            click.echo(f"    {verdict.charge.quota.text}  ({verdict.charge.quota.algorithm})")
+    for verdict in _verdicts(_limiter(), subject="-"):
+        click.echo(f"    {verdict.charge.quota.text}  ({verdict.charge.quota.algorithm})")
 
 
 @cli.command()
 @click.argument("subject")
 def usage(subject: str) -> None:
     """Print what SUBJECT, as the key function names it, has left."""
-    for rule, decision in _decisions(_limiter(), subject):
-        click.echo(f"{rule.endpoint}  {rule.rule}")
-        for verdict in decision.verdicts:
-            quota = verdict.charge.quota
-            left = f"{verdict.remaining} of {quota.burst} left"
-            click.echo(f"    {quota.name}: {left}, full again in {verdict.reset_after:.1f} s")
+    for verdict in _verdicts(_limiter(), subject):
+        quota = verdict.charge.quota
+        left = f"{verdict.remaining} of {quota.burst} left"
+        click.echo(f"    {quota.name}: {left}, full again in {verdict.reset_after:.1f} s")
 
 
 @cli.command()
@@ -60,15 +57,27 @@ def _limiter() -> AILimiter:
     raise click.ClickException("This app has no AILimiter. Call limiter.init_app(app) in its factory.")
 
 
-def _decisions(limiter: AILimiter, subject: str) -> list[tuple[Rule, Decision]]:
-    """The limits of every route that has any. A limit whose value depends on the request can't be read here."""
-    found = []
+def _verdicts(limiter: AILimiter, subject: str) -> Iterator[Verdict]:
+    """Every limit of every route, after a line that names the route."""
     for rule in sorted(flask.current_app.url_map.iter_rules(), key=str):
         if rule.endpoint.rpartition(".")[2] == "static":
             continue  # Flask-Limiter limits no static files.
-        method = min((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}, default="GET")
-        with flask.current_app.test_request_context(method=method):
-            decision = limiter.peek(rule.endpoint, subject)
-        if decision.verdicts:
-            found.append((rule, decision))
-    return found
+        decision = _peek(limiter, rule, subject)
+        if decision is None or decision.verdicts:
+            click.echo(f"{rule.endpoint}  {rule.rule}")
+        if decision is None:
+            click.echo("    depends on the request")
+        else:
+            yield from decision.verdicts
+
+
+def _peek(limiter: AILimiter, rule: Rule, subject: str) -> Decision | None:
+    """What is left on a route. None if the app's own functions need a real request to tell a limit."""
+    method = min((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}, default="GET")
+    with flask.current_app.test_request_context(method=method):
+        try:
+            return limiter.peek(rule.endpoint, subject)
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+        except Exception:  # noqa: BLE001  any: it is the app's function
+            return None

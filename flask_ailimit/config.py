@@ -48,7 +48,7 @@ class Settings:
     on_store_error: str = "deny"
     max_body_bytes: int = 1 << 20
     write_timeout: float | None = 30
-    secret: str | bytes | None = None
+    secret: str | bytes | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.default_token_limits, str) or not isinstance(self.default_token_limits, Sequence):
@@ -75,6 +75,8 @@ class Settings:
             )
         if self.secret is not None and not isinstance(self.secret, str | bytes):
             raise ConfigurationError("secret: a text is needed.")  # Its value is never shown.
+        if self.secret is not None and not self.secret:
+            raise ConfigurationError("secret: 16 to 64 bytes are needed. Got none; leave it out for the store's own.")
 
     def open_counter(self) -> TokenCounter:
         """The token counter that ``token_counter`` names."""
@@ -100,9 +102,9 @@ def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settin
         if isinstance(key, str) and key.startswith(PREFIX):
             name = key.removeprefix(PREFIX).lower()
             if name not in NAMES:
-                known = [PREFIX + name.upper() for name in NAMES]
-                close = get_close_matches(key, known, n=1)
-                hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+                close = get_close_matches(name, NAMES, n=1)
+                known = ", ".join(PREFIX + name.upper() for name in close or NAMES)
+                hint = f"Did you mean {known}?" if close else f"Known: {known}."
                 raise ConfigurationError(f"{key[:80]}: there is no such setting. {hint}")
             values[name] = value
     return Settings(**{**values, **given})

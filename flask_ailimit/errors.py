@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Response
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from .engine import Decision
 from .responses import (
@@ -60,8 +60,22 @@ class QuotaExceeded(RateLimitExceeded):
         return json.dumps(body)
 
 
+class Carried(BaseException):
+    """An answer on its way past Flask-Limiter, which takes every ``Exception`` for a failing store.
+
+    It would let the request pass (``swallow_errors``) or turn to its fallback (``in_memory_fallback_enabled``).
+    """
+
+    def __init__(self, answer: HTTPException) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
 class LimiterUnavailable(ServiceUnavailable):
-    """The store is away and ``on_store_error`` is ``deny``: 503, to be tried again soon."""
+    """Limits can't be checked: 503, to be tried again soon.
+
+    The store is away and ``on_store_error`` is ``deny``, or a callable answered a limit that can't be read.
+    """
 
     def __init__(self, *, request_id: str, error_format: str) -> None:
         super().__init__("Limits can't be checked right now.")

@@ -2,14 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import flask
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .config import Settings
 from .engine import Quota
 from .engine.charge import require_cost
 from .tokens import Estimate, InvalidBody, TokenCounter, Usage, decode_body, estimate_request
+
+if TYPE_CHECKING:
+    from .extension import AILimiter
 
 _log = logging.getLogger("flask_ailimit")
 
@@ -24,15 +29,23 @@ def read_estimate(request: Request, settings: Settings, counter: TokenCounter) -
     """
     body: object = None
     if request.is_json:
-        if (request.content_length or 0) > settings.max_body_bytes:
-            raise RequestEntityTooLarge
-        if request.max_content_length is None or request.max_content_length > settings.max_body_bytes:
-            request.max_content_length = settings.max_body_bytes
         try:
-            body = decode_body(request.get_data(cache=True))
+            body = decode_body(_read_body(request, settings.max_body_bytes))
         except InvalidBody:
             body = None  # The app will say what is wrong with it, and its tokens will be given back.
     return estimate_request(body, counter=counter, default_output_tokens=settings.default_output_tokens)
+
+
+def _read_body(request: Request, most: int) -> bytes:
+    if (request.content_length or 0) > most:
+        raise RequestEntityTooLarge
+    allowed = request.max_content_length
+    request.max_content_length = most + 1 if allowed is None else min(allowed, most + 1)
+    raw = request.get_data(cache=True)
+    # Of a longer body whose length was not announced, Werkzeug answers the beginning.
+    if request.content_length is None and len(raw) >= request.max_content_length:
+        raise RequestEntityTooLarge
+    return raw
 
 
 def cost_under(estimate: Estimate, quota: Quota) -> int:
@@ -43,10 +56,24 @@ def cost_under(estimate: Estimate, quota: Quota) -> int:
 
 def custom_estimate(estimate: Callable[[Request], int | Usage], request: Request, quota: Quota) -> int | None:
     """What the app's own ``estimate`` says, at most the quota's burst; None if it says nothing usable."""
-    answer = estimate(request)
     try:
+        answer = estimate(request)
         cost = require_cost(answer.of(quota.unit) if isinstance(answer, Usage) else answer)
-    except ValueError:
-        _log.warning("estimate: %r answered no number of tokens; the default estimate is used", estimate)
+    except HTTPException:
+        raise  # It refuses the body.
+    except Exception as error:  # noqa: BLE001  a client may have sent what it can't read
+        # Not the error's text, which may hold the prompt.
+        _log.warning("estimate: %r answered no number of tokens (%s)", estimate, type(error).__name__)
         return None
     return min(cost, quota.burst)
+
+
+def token_cost(limiter: "AILimiter", quota: Quota, estimate: Callable[[Request], int | Usage] | None) -> int:
+    """What the current request costs of ``quota``, by the app's own estimate if it has one that answers."""
+    request, tab, state = flask.request, limiter.tab, limiter.state
+    cost = None if estimate is None else custom_estimate(estimate, request, quota)
+    if cost is not None:
+        return cost
+    if tab.estimate is None:
+        tab.estimate = read_estimate(request, state.settings, state.counter)
+    return cost_under(tab.estimate, quota)

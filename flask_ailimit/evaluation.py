@@ -13,10 +13,11 @@ import flask
 from flask_limiter import ExemptionScope, RequestLimit
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.util import get_qualified_name
+from werkzeug.exceptions import HTTPException
 
-from .engine import Charge, Engine, StoreError
+from .engine import AILimitError, Charge, Engine
 from .engine.charge import require_cost
-from .errors import LimiterUnavailable, QuotaExceeded
+from .errors import QuotaExceeded
 from .keys import remote_address
 from .signals import request_refused
 from .tab import Tab
@@ -24,6 +25,10 @@ from .token_limit import Cost, quota_of
 
 if TYPE_CHECKING:
     from .extension import AILimiter
+
+
+REFUSAL = "flask_ailimit.refusal"
+"""Where the WSGI environment keeps what was raised, so that all limiters of an app know of it."""
 
 
 class Applied(NamedTuple):
@@ -44,14 +49,16 @@ def evaluate(limiter: "AILimiter", endpoint: str, limits: list[RuntimeLimit]) ->
     tab = limiter.tab
     engine = limiter.engine
     metas = list(_apply(limiter, engine, endpoint, _meta_limits(limiter, endpoint, limits), dry=True))
-    applied = list(_apply(limiter, engine, endpoint, [*limits, *_default_token_limits(limiter, tab, endpoint, limits)]))
+    if _in_last_phase(limiter, tab) and (limits or not limiter.passes_unlimited(endpoint)):
+        limits = [*limits, *_not_lifted(limiter, endpoint, flask.request.blueprint, limits)]
+    applied = _each_count_once(_apply(limiter, engine, endpoint, limits))
     if not metas and not applied:
         limiter.context.view_rate_limits = []
         limiter.context.view_rate_limit = None
         return
     try:
         reservation = engine.reserve([each.charge for each in (*metas, *applied)])
-    except StoreError as error:
+    except AILimitError as error:
         _store_failed(limiter, tab, error)
         return
     tab.add(reservation)
@@ -80,15 +87,15 @@ def applicable(limiter: "AILimiter", endpoint: str, subject: str | None = None) 
     ``subject`` takes the place of each limit's key function, where there is no request to ask it.
     """
     app = flask.current_app
-    blueprint = endpoint.rpartition(".")[0]
-    application = limiter.limit_manager.application_limits
-    defaults, decorated = limiter.limit_manager.resolve_limits(app, endpoint, blueprint or None)
-    limits = [*application, *defaults, *decorated]
-    tokens = list(itertools.chain(*limiter.state.default_token_limits)) if not _overridden(limits, "tokens") else []
+    blueprint = endpoint.rpartition(".")[0] or None
+    manager = limiter.limit_manager
+    exempt = manager.exemption_scope(app, endpoint, blueprint) & ExemptionScope.APPLICATION
+    defaults, decorated = manager.resolve_limits(app, endpoint, blueprint)
+    limits = [*([] if exempt else manager.application_limits), *defaults, *decorated]
     charges = []
-    for limit in [*limits, *tokens]:
-        key = subject if subject is not None else _key(limit)
-        identifiers = _identifiers(limiter, key, limit.scope_for(endpoint, flask.request.method))
+    for limit in [*limits, *_not_lifted(limiter, endpoint, blueprint, limits)]:
+        identity = [subject] if subject is not None else _identity(limiter, limit)
+        identifiers = _identifiers(limiter, identity, limit.scope_for(endpoint, flask.request.method))
         charges.append(_charge(limiter, limiter.engine, limit, identifiers, 0, dry=True))
     return charges
 
@@ -99,8 +106,19 @@ def _apply(
     for limit in sorted(limits, key=lambda each: each.limit):
         if limit.is_exempt or limit.method_exempt:
             continue
-        identifiers = _identifiers(limiter, _key(limit), limit.scope_for(endpoint, flask.request.method))
+        identity = _identity(limiter, limit)
+        identifiers = _identifiers(limiter, identity, limit.scope_for(endpoint, flask.request.method))
         yield Applied(limit, identifiers, _charge(limiter, engine, limit, identifiers, _cost(limiter, limit), dry=dry))
+
+
+def _each_count_once(applied: Iterable[Applied]) -> list[Applied]:
+    """Of several limits with one count the costliest: an app factory that runs again decorates its views again."""
+    counts: dict[object, Applied] = {}
+    for each in applied:
+        count = (each.charge.subject, each.charge.bucket, each.limit.deduct_when)
+        if count not in counts or each.charge.cost > counts[count].charge.cost:
+            counts[count] = each
+    return list(counts.values())
 
 
 def _charge(
@@ -110,21 +128,35 @@ def _charge(
     return Charge(engine.subject(*identity), quota_of(limit.limit, limiter.state.algorithm), cost, scope, dry)
 
 
-def _key(limit: RuntimeLimit) -> str:
-    # Flask-Limiter skips a limit whose key is empty; here nobody passes a limit by hiding.
-    return limit.key_func() or f"anonymous:{remote_address()}"
+def _identity(limiter: "AILimiter", limit: RuntimeLimit) -> list[str]:
+    """Who pays: a key, or without one an address. An address is two parts, so that no key can be made up to be one.
+
+    Flask-Limiter skips a limit whose key is empty; here nobody passes a limit by hiding, or by making its key function
+    fail.
+    """
+    key = None
+    try:
+        key = limit.key_func()
+    except HTTPException:
+        raise  # It turns the client away.
+    except Exception as error:  # noqa: BLE001  any: it is the app's function
+        # Not the error's text, which may hold the key.
+        limiter.logger.error("key_func: %r raised %s; the address counts", limit.key_func, type(error).__name__)  # noqa: TRY400
+    return [str(key)] if key else ["", remote_address()]
 
 
 def _cost(limiter: "AILimiter", limit: RuntimeLimit) -> int:
     try:
         return require_cost(limit.deduction_amount)
-    except ValueError as error:
-        limiter.logger.warning("A limit's cost counts as 1: %s", error)
+    except HTTPException:
+        raise  # A body that is too large, or that the app's estimate refused.
+    except Exception as error:  # noqa: BLE001  any: it may be the app's function
+        limiter.logger.warning("The cost of %s counts as 1: asking for it raised %s", limit.limit, type(error).__name__)
         return 1
 
 
-def _identifiers(limiter: "AILimiter", key: str, scope: str) -> list[str]:
-    return [*([limiter._key_prefix] if limiter._key_prefix else []), str(key), scope]
+def _identifiers(limiter: "AILimiter", identity: list[str], scope: str) -> list[str]:
+    return [*([limiter._key_prefix] if limiter._key_prefix else []), *identity, scope]
 
 
 def _meta_limits(limiter: "AILimiter", endpoint: str, limits: Sequence[RuntimeLimit]) -> list[RuntimeLimit]:
@@ -134,23 +166,28 @@ def _meta_limits(limiter: "AILimiter", endpoint: str, limits: Sequence[RuntimeLi
     return [*itertools.chain(*limiter._meta_limits, *(limit.meta_limits or () for limit in limits))]
 
 
-def _default_token_limits(
-    limiter: "AILimiter", tab: Tab, endpoint: str, limits: Sequence[RuntimeLimit]
-) -> list[RuntimeLimit]:
-    """The default token limits, in the last phase before the view and unless the view has token limits of its own.
-
-    Flask-Limiter's defaults would vanish from every view that has a limit on requests, so these are not among them.
-    """
-    if not limiter.state.default_token_limits or _overridden(limits, "tokens"):
-        return []
+def _in_last_phase(limiter: "AILimiter", tab: Tab) -> bool:
+    """Whether this is the last phase before the view: its decorator's, or without one the application's."""
     view = flask.current_app.view_functions.get(flask.request.endpoint or "")
     name = get_qualified_name(view) if view else ""
-    in_this_phase = tab.in_middleware != (name in limiter._marked_for_limiting) and tab.caller in (None, name)
+    return tab.in_middleware != (name in limiter._marked_for_limiting) and tab.caller in (None, name)
+
+
+def _not_lifted(
+    limiter: "AILimiter", endpoint: str, blueprint: str | None, limits: Sequence[RuntimeLimit]
+) -> list[RuntimeLimit]:
+    """What a view's limit on requests must not lift: limits of other units of its blueprint, and default token limits.
+
+    Flask-Limiter takes a view's limits in place of its blueprint's and of the defaults, whatever they count.
+    """
     manager = limiter.limit_manager
-    exempt = manager.exemption_scope(flask.current_app, endpoint, flask.request.blueprint) & ExemptionScope.DEFAULT
-    if not in_this_phase or exempt or (not limits and limiter.passes_unlimited(endpoint)):
-        return []
-    return list(itertools.chain(*limiter.state.default_token_limits))
+    lifted = blueprint if any(limit.override_defaults for limit in limits) else None
+    of_blueprint = manager.blueprint_limits(flask.current_app, lifted) if lifted else []
+    kept = [limit for limit in of_blueprint if isinstance(limit.cost, Cost) and limit not in limits]
+    exempt = manager.exemption_scope(flask.current_app, endpoint, blueprint) & ExemptionScope.DEFAULT
+    if not exempt and not _overridden([*limits, *kept], "tokens"):
+        kept += itertools.chain(*limiter.state.default_token_limits)
+    return kept
 
 
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:
@@ -202,8 +239,12 @@ def _hit_metas(limiter: "AILimiter", engine: Engine, endpoint: str, refused: Seq
     """A refusal counts against the meta limits."""
     metas = itertools.chain(*limiter._meta_limits, *(each.limit.meta_limits or () for each in refused))
     charges = [each.charge for each in _apply(limiter, engine, endpoint, metas)]
-    if charges:
+    if not charges:
+        return
+    try:
         engine.reserve(charges)
+    except AILimitError as error:
+        limiter.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
 
 
 def _refuse(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Response | None) -> None:
@@ -211,7 +252,7 @@ def _refuse(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Re
     subject = refused.charge.subject.hex()[:8]  # Never the key itself.
     limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", quota.text, subject, refused.identifiers[-1])
     assert tab.decision  # noqa: S101  a refusal has one
-    tab.refusal = QuotaExceeded(
+    tab.refusal = flask.request.environ[REFUSAL] = QuotaExceeded(
         refused.limit,
         tab.decision,
         request_id=tab.request_id,
@@ -223,10 +264,10 @@ def _refuse(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Re
     raise tab.refusal
 
 
-def _store_failed(limiter: "AILimiter", tab: Tab, error: StoreError) -> None:
+def _store_failed(limiter: "AILimiter", tab: Tab, error: AILimitError) -> None:
     if limiter._in_memory_fallback_enabled or limiter._swallow_errors:
         raise error  # Flask-Limiter's own policies come first.
     limiter.logger.error("The store failed, on_store_error=%s: %s", limiter.state.settings.on_store_error, error)
     if limiter.state.settings.on_store_error == "deny":
         tab.cancel()
-        raise LimiterUnavailable(request_id=tab.request_id, error_format=limiter.state.settings.error_format) from error
+        raise limiter.unavailable() from error

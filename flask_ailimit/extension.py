@@ -1,6 +1,8 @@
 """``AILimiter``: Flask-Limiter's ``Limiter``, deciding over all limits at once, tokens and calls in flight too."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -10,28 +12,27 @@ from flask import Flask, Response
 from flask_limiter import Limiter
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.constants import ConfigVars
+from werkzeug.exceptions import HTTPException
 
+from .answering import finish
 from .bridge import SCHEME, EngineRateLimiter
+from .checking import Marked, require_options
 from .config import NAMES
-from .engine import Decision, Engine, Quota, system_clock
+from .decorators import Decorators
+from .engine import Decision, Engine, system_clock
 from .engine.clock import Clock
-from .engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS
 from .engine.stores.memory import MemoryStore
-from .estimating import cost_under, custom_estimate, read_estimate
+from .errors import Carried, LimiterUnavailable, QuotaExceeded
 from .evaluation import applicable, evaluate
-from .headers import limit_headers
-from .responses import clean_request_id, refusal_headers
-from .settling import meter, settle_failure, settle_plain
-from .state import DEFAULT_URI, MisconfiguredError, State, open_state, require_algorithm
+from .responses import clean_request_id
+from .settling import settle_failure
+from .state import DEFAULT_URI, MisconfiguredError, State, open_state
 from .tab import Tab
-from .token_limit import UnitLimit
 from .tokens import Usage
-from .watch import socket_of, watch
 
 _SEAM = "_Limiter__evaluate_limits"
 _EXEMPT = "_Limiter__check_all_limits_exempt"
-_LEAST_LEASE = 5
-_LONGEST_LEASE = 3600
+_FLASK_LIMITER_S = {*inspect.signature(Limiter).parameters}
 
 if not all(hasattr(Limiter, name) for name in (_SEAM, _EXEMPT)):
     raise ImportError(
@@ -40,7 +41,7 @@ if not all(hasattr(Limiter, name) for name in (_SEAM, _EXEMPT)):
     )
 
 
-class AILimiter(Limiter):
+class AILimiter(Decorators):
     """Limits requests, tokens and calls in flight, in one decision over all of them.
 
     Everything of Flask-Limiter's ``Limiter`` works as documented there, with two differences on purpose: a refused
@@ -71,12 +72,16 @@ class AILimiter(Limiter):
     ) -> None:
         if not callable(key_func):
             raise MisconfiguredError(f"key_func: a callable is needed, such as api_key. Got {str(key_func)[:80]!r}.")
+        require_options(options, {*NAMES, *inspect.signature(AILimiter).parameters, *_FLASK_LIMITER_S} - {"options"})
         self._given = {name: options.pop(name) for name in NAMES if name in options}
         self._clock = clock
         self._states: WeakKeyDictionary[Flask, State] = WeakKeyDictionary()
-        self._asked_storage = (storage_uri, dict(storage_options or {}))
+        self._asked_storage = (storage_uri, storage_options)
+        self._switched_on = True
+        self._latest: State | None = None
         self._fallback: Engine | None = None
         super().__init__(key_func, app=None, **options)
+        self._marked = self._marked_for_limiting = Marked(self._states)
         if app is not None:
             self.init_app(app)
 
@@ -84,135 +89,28 @@ class AILimiter(Limiter):
         """Read the configuration, open the store, and join the app's request cycle. A second call changes nothing."""
         if app in self._states:
             return
-        if app.config.get(ConfigVars.ENABLED, self.enabled):
+        switched_on = self._switched_on
+        if app.config.setdefault(ConfigVars.ENABLED, switched_on):
             self._states[app] = self._latest = open_state(self, app, self._given, self._asked_storage, self._clock)
-            app.after_request(self._after_request)
+            app.after_request(partial(finish, self))
             app.teardown_request(self._teardown_request)
             self._init_flask_limiter(app)
             # The last one registered runs first: before Flask-Limiter's writes its headers, and that before ours.
             app.after_request(self._waive)
+            self._marked.look_for_bypassed(app)
         else:
             super().init_app(app)
+            self._switched_on = switched_on
 
-    def limit_tokens(
-        self,
-        limit_value: str | Callable[[], str],
-        *,
-        unit: str = TOKENS,
-        estimate: Callable[[flask.Request], int | Usage] | None = None,
-        algorithm: str = "token-bucket",
-        burst: int | None = None,
-        key_func: Callable[[], str] | None = None,
-        scope: str | Callable[[str], str] | None = None,
-        shared: bool = False,
-        per_method: bool = False,
-        methods: list[str] | None = None,
-        error_message: str | Callable[[], str] | None = None,
-        exempt_when: Callable[[], bool] | None = None,
-        override_defaults: bool = True,
-        on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None = None,
-    ) -> UnitLimit:
-        """Limit the tokens of a view or blueprint; also a context manager, as Flask-Limiter's ``limit``.
+    @property
+    def enabled(self) -> bool:
+        """Whether the current app is limited: ``RATELIMIT_ENABLED`` of that app, unless switched off here for all."""
+        here = not flask.has_app_context() or flask.current_app.config.get(ConfigVars.ENABLED, True)
+        return self._switched_on and bool(here)
 
-        Before the view, what the request may use is reserved; after it, what it really used is settled.
-
-        Args:
-            limit_value: Such as ``"10000 per minute"``, or a callable that answers one for the current request.
-            unit: ``tokens`` (input and output), ``input_tokens`` or ``output_tokens``.
-            estimate: From the request to the tokens to reserve. Default: the input counted from the JSON body, and
-                the most output that the body asks for. An estimate never makes a request impossible.
-            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
-            burst: The most that a token bucket hands out at once; default: the limit.
-            key_func: Who pays; default: the limiter's.
-            scope: Sets counts apart within a view; with ``shared``, names a count that several views share.
-            shared: Leave the view out of the count's name.
-            per_method: Count each HTTP method apart.
-            methods: Only these HTTP methods.
-            error_message: In place of our sentence in the refusal.
-            exempt_when: Answers whether the current request is exempt.
-            override_defaults: Take the place of ``default_token_limits``.
-            on_breach: Called when this limit refuses; a response that it answers is sent.
-
-        Raises:
-            ConfigurationError: The limit can't be read, or an option is wrong.
-        """
-        if unit not in TOKEN_UNITS:
-            raise MisconfiguredError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
-        require_algorithm("algorithm", algorithm)
-        if estimate is not None and not callable(estimate):
-            raise MisconfiguredError(
-                f"estimate: a callable from the request to tokens is needed. Got {str(estimate)[:80]!r}."
-            )
-        return UnitLimit(
-            limit_provider=limit_value,
-            limiter=self,
-            key_function=key_func,
-            scope=scope,
-            shared=shared,
-            per_method=per_method,
-            methods=methods,
-            error_message=error_message,
-            exempt_when=exempt_when,
-            on_breach=on_breach,
-            unit=unit,
-            algorithm=algorithm,
-            burst=burst,
-            estimate=lambda quota: self._token_cost(quota, estimate),
-            overrides=override_defaults,
-        )
-
-    def limit_concurrency(
-        self,
-        limit_value: int | Callable[[], int],
-        *,
-        lease: int = 60,
-        key_func: Callable[[], str] | None = None,
-        scope: str | Callable[[str], str] | None = None,
-        shared: bool = False,
-        per_method: bool = False,
-        methods: list[str] | None = None,
-        error_message: str | Callable[[], str] | None = None,
-        exempt_when: Callable[[], bool] | None = None,
-        on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None = None,
-    ) -> UnitLimit:
-        """Limit the calls in flight of a view or blueprint. A stream is in flight until it ends.
-
-        Args:
-            limit_value: Calls, 1 to 10,000, or a callable that answers a number for the current request.
-            lease: Seconds, 5 to 3,600, after which the slot of a killed process comes back. A living one renews it.
-            key_func: Whose calls; default: the limiter's.
-            scope: As in :meth:`limit_tokens`, and so the others.
-            shared: Leave the view out of the count's name.
-            per_method: Count each HTTP method apart.
-            methods: Only these HTTP methods.
-            error_message: In place of our sentence in the refusal.
-            exempt_when: Answers whether the current request is exempt.
-            on_breach: Called when this limit refuses.
-
-        Raises:
-            ConfigurationError: An option is wrong.
-        """
-        if type(lease) is not int or not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
-            raise MisconfiguredError(
-                f"lease: a whole number of seconds from {_LEAST_LEASE} to {_LONGEST_LEASE} is needed. "
-                f"Got {str(lease)[:40]!r}."
-            )
-        return UnitLimit(
-            limit_provider=cast("Any", limit_value),
-            limiter=self,
-            key_function=key_func,
-            scope=scope,
-            shared=shared,
-            per_method=per_method,
-            methods=methods,
-            error_message=error_message,
-            exempt_when=exempt_when,
-            on_breach=on_breach,
-            unit=CONCURRENCY,
-            algorithm=CONCURRENCY,
-            lease=lease,
-            estimate=lambda _: 1,
-        )
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self._switched_on = bool(value)
 
     def record_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cached_input_tokens: int = 0) -> None:
         """Say what the current request really used; it goes before what can be read from the answer.
@@ -223,7 +121,9 @@ class AILimiter(Limiter):
         Raises:
             ValueError: A number is not an integer from 0 to 2**53 - 1, or more is cached than was put in.
         """
-        self.tab.record(Usage.checked(input_tokens, output_tokens, cached_input_tokens))
+        usage = Usage.checked(input_tokens, output_tokens, cached_input_tokens)
+        if self._active:
+            self.tab.record(usage)
 
     def peek(self, endpoint: str | None = None, subject: str | None = None) -> Decision:
         """What is left of every limit of an endpoint, for the current request's caller; takes nothing.
@@ -232,7 +132,10 @@ class AILimiter(Limiter):
             endpoint: Default: the current request's.
             subject: Ask for this identity in place of the caller's.
         """
-        return self.engine.peek(applicable(self, endpoint or flask.request.endpoint or "", subject))
+        try:
+            return self.engine.peek(applicable(self, endpoint or flask.request.endpoint or "", subject))
+        except Carried as carried:
+            raise carried.answer from carried.__cause__
 
     def subject(self, key: str) -> bytes:
         """The hash that stands for a key in the store."""
@@ -241,7 +144,7 @@ class AILimiter(Limiter):
     @property
     def decision(self) -> Decision | None:
         """The decision over this request's limits; None outside a request or if none applied."""
-        return self.tab.decision if flask.has_request_context() else None
+        return self.tab.decision if flask.has_request_context() and self._active else None
 
     @property
     def engine(self) -> Engine:
@@ -251,9 +154,10 @@ class AILimiter(Limiter):
     @property
     def state(self) -> State:
         """What belongs to the current app; outside one, to the app that was initialised last."""
-        if not flask.has_app_context():
-            return self._latest
-        return self._states[_current_app()]
+        state = self._states.get(_current_app()) if flask.has_app_context() else self._latest
+        if state is None:
+            raise RuntimeError("This AILimiter doesn't know the app. Call limiter.init_app(app), with it enabled.")
+        return state
 
     @property
     def tab(self) -> Tab:
@@ -269,56 +173,44 @@ class AILimiter(Limiter):
         """Whether Flask-Limiter lets the current request pass without any limit."""
         return bool(getattr(self, _EXEMPT)(endpoint))
 
+    @property
+    def writes_headers(self) -> bool:
+        """Whether Flask-Limiter's own headers were asked for (``headers_enabled``)."""
+        return bool(self._headers_enabled)
+
+    def unavailable(self) -> LimiterUnavailable:
+        """The 503 for the current request."""
+        return LimiterUnavailable(request_id=self.tab.request_id, error_format=self.state.settings.error_format)
+
+    @property
+    def _active(self) -> bool:
+        """Whether requests to the current app are limited."""
+        return self.initialized and self.enabled
+
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if self.initialized and self.enabled:
+        if self._active:
+            if _is_automatic_options():
+                return
             self.tab.caller, self.tab.in_middleware = callable_name, in_middleware
-        super()._check_request_limit(callable_name, in_middleware)
+        try:
+            super()._check_request_limit(callable_name, in_middleware)
+        except Carried as carried:
+            raise carried.answer from carried.__cause__
 
     # Naughty, but the narrowest cut: Flask-Limiter resolves which limits apply, and we decide. The name is that of its
     # private method as Python mangles it; the guard above and its own test suite, run on this class, watch over it.
     def _Limiter__evaluate_limits(self, endpoint: str, limits: list[RuntimeLimit]) -> None:  # noqa: N802
-        if self.initialized and self.enabled:
-            evaluate(self, endpoint, limits)
-
-    def _token_cost(self, quota: Quota, estimate: Callable[[flask.Request], int | Usage] | None) -> int:
-        request, tab, state = flask.request, self.tab, self.state
-        if estimate is not None:
-            cost = custom_estimate(estimate, request, quota)
-            if cost is not None:
-                return cost
-        if tab.estimate is None:
-            tab.estimate = read_estimate(request, state.settings, state.counter)
-        return cost_under(tab.estimate, quota)
+        if self._active:
+            try:
+                evaluate(self, endpoint, limits)
+            except QuotaExceeded:
+                raise
+            except HTTPException as answer:
+                raise Carried(answer) from answer.__cause__
 
     def _waive(self, response: Response) -> Response:
         self.tab.waive(response)
         return response
-
-    def _after_request(self, response: Response) -> Response:
-        tab = self.tab
-        if tab.decision is None:
-            return response
-        for name, value in limit_headers(tab.decision, self._dialects):
-            response.headers[name] = value
-        refusal = tab.refusal
-        if refusal is not None and response.status_code == refusal.code:
-            tab.cancel()
-            for name, value in refusal_headers(refusal.decision, refusal.request_id):
-                response.headers[name] = value
-            return response
-        if response.is_streamed and not response.direct_passthrough:
-            stream = meter(tab, response, self.state.counter)
-            client = socket_of(flask.request.environ)
-            if client is not None:
-                watch(stream, client, self.state.settings.write_timeout)
-        else:
-            settle_plain(tab, response, self.state.counter)
-        return response
-
-    @property
-    def _dialects(self) -> Sequence[str]:
-        """The dialects to write; who asks for Flask-Limiter's own headers gets those in place of ours of that name."""
-        return [name for name in self.state.settings.headers if name != "x-ratelimit" or not self._headers_enabled]
 
     def _teardown_request(self, error: BaseException | None) -> None:
         tab = self.tab
@@ -338,6 +230,12 @@ class AILimiter(Limiter):
         if self._in_memory_fallback_enabled:
             self._fallback = Engine(MemoryStore(self._clock))
             self._fallback_limiter = self._limiter
+
+
+def _is_automatic_options() -> bool:
+    """Whether Flask answers the request itself. So browsers ask beforehand (CORS): not to be charged or refused."""
+    rule = flask.request.url_rule
+    return flask.request.method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
 
 
 def _current_app() -> Flask:

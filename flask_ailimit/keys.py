@@ -25,13 +25,19 @@ def remote_address() -> str:
     """The client's address as the server sees it; an IPv6 subscriber's whole /64 is one, as it can use any of them.
 
     Behind a proxy, wrap the app in :class:`werkzeug.middleware.proxy_fix.ProxyFix`; forwarded headers are not read
-    here, since a client can write anything into them.
+    here, since a client can write anything into them. What it forwards and is no address counts for the proxy.
     """
-    text = request.remote_addr or ""
+    forwarded = request.environ.get("werkzeug.proxy_fix.orig")
+    peer = forwarded.get("REMOTE_ADDR") if forwarded else request.remote_addr
+    return _subscriber(request.remote_addr or "") or _subscriber(peer or "") or peer or ""
+
+
+def _subscriber(text: str) -> str:
+    """The address, or the network that its subscriber has; empty if it is none."""
     try:
         address = ip_address(text)
     except ValueError:
-        return text
+        return ""
     if not isinstance(address, IPv6Address):
         return str(address)
     if address.ipv4_mapped:

@@ -1,30 +1,25 @@
 """From an answer to what the request really used: what the view recorded, else the model's report, else a count."""
 
 import json
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response
 
 from .streaming import Ending, MeteredStream
 from .tab import NOTHING, Tab
-from .tokens import StreamMeter, TokenCounter, Usage, read_output_text, read_usage
+from .tokens import StreamMeter, TokenCounter, Usage, read_usage
 
-_ERROR = 400
+_log = logging.getLogger("flask_ailimit")
+
+_NO_ANSWER = 300
+"""The first status that no model's answer has: redirects and errors."""
 
 
 def settle_plain(tab: Tab, response: Response, counter: TokenCounter) -> None:
     """End the tab for an answer that is complete, before its body leaves."""
-    if not tab.counts_tokens or tab.recorded is not None:
-        tab.settle(tab.recorded or NOTHING)
-        return
-    if response.direct_passthrough:
-        tab.settle_at_least(NOTHING)  # A file goes out as it is; nobody has looked into it.
-        return
-    payload = _payload(response)
-    usage = read_usage(payload)
-    if usage is None and response.status_code < _ERROR:
-        usage = Usage(_input_tokens(tab), counter(read_output_text(payload) or response.get_data(as_text=True)))
-    tab.settle(usage or NOTHING)
+    _settle(tab, lambda: _used_by_plain(tab, response, counter))
 
 
 def settle_failure(tab: Tab, error: BaseException | None) -> None:
@@ -43,32 +38,63 @@ def settle_failure(tab: Tab, error: BaseException | None) -> None:
 def meter(tab: Tab, response: Response, counter: TokenCounter) -> MeteredStream:
     """Let the answer's stream end the tab."""
     tab.streaming = True
-    failed = response.status_code >= _ERROR  # Flask makes every HTTPException without a handler a stream.
+    status = response.status_code
 
-    def settle(ending: Ending, reported: Usage | None, seen: int | None) -> None:
-        usage = tab.recorded or reported
-        if usage is not None:
-            tab.settle(usage)
-        elif failed or ending is Ending.NOT_STARTED or (ending is Ending.FAILED and not seen):
-            tab.settle(NOTHING)
-        elif seen is None:
-            tab.settle_at_least(NOTHING)
-        else:
-            tab.settle(Usage(_input_tokens(tab), seen))
+    def settle(ending: Ending, metered: StreamMeter) -> None:
+        _settle(tab, lambda: _used_by_stream(tab, status, ending, metered))
 
     stream = MeteredStream(
         iter(response.response),
         StreamMeter(response.mimetype or "", counter),
         settle,
-        hold_last="Content-Length" in response.headers,
+        length=response.content_length,
     )
     response.response = stream  # type: ignore[assignment]  # it passes on text or bytes, whichever it gets
     response.call_on_close(stream.close)
     return stream
 
 
-def _input_tokens(tab: Tab) -> int:
-    return tab.estimate.usage.input_tokens if tab.estimate else 0
+def _settle(tab: Tab, used: Callable[[], Usage | None]) -> None:
+    """End the tab with what was used; if nobody knows, nothing of the reservation is given back."""
+    try:
+        usage = used()
+    except Exception as error:  # noqa: BLE001  an app's own counter may raise on a text that it doesn't expect
+        # Not the error's text or its traceback, which may hold the answer.
+        _log.error("An answer's tokens could not be counted: %s was raised.", type(error).__name__)
+        usage = None
+    if usage is None:
+        tab.settle_at_least(NOTHING)
+    else:
+        tab.settle(usage)
+
+
+def _used_by_plain(tab: Tab, response: Response, counter: TokenCounter) -> Usage | None:
+    if not tab.counts_tokens or tab.recorded is not None:
+        return tab.recorded or NOTHING
+    failed = response.status_code >= _NO_ANSWER
+    if response.direct_passthrough:
+        return NOTHING if failed else None  # A file goes out as it is; nobody has looked into it.
+    usage = read_usage(_payload(response))
+    if usage is not None or failed:
+        return usage or NOTHING
+    body = StreamMeter(response.mimetype or "", counter)
+    body.feed(response.get_data())
+    return body.usage or _counted(tab, body.output_tokens)
+
+
+def _used_by_stream(tab: Tab, status: int, ending: Ending, metered: StreamMeter) -> Usage | None:
+    usage = tab.recorded or metered.usage
+    if usage is not None:
+        return usage
+    # Flask makes a stream of every HTTPException that has no handler.
+    if status >= _NO_ANSWER or ending is Ending.NOT_STARTED or (ending is Ending.FAILED and not metered.seen_anything):
+        return NOTHING
+    return _counted(tab, metered.output_tokens)
+
+
+def _counted(tab: Tab, output: int | None) -> Usage | None:
+    """The text in both directions. None if it can't be counted, or if the app estimated itself: its word stands."""
+    return None if output is None or tab.estimate is None else Usage(tab.estimate.usage.input_tokens, output)
 
 
 def _payload(response: Response) -> Any:

@@ -1,7 +1,7 @@
 """What belongs to one app of an extension that may serve several: settings, counter, default limits, engine."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,9 @@ from flask import Flask
 from flask_limiter.constants import ConfigVars
 from limits.errors import ConfigurationError as LimitsConfigurationError
 
-from .config import Settings, read_settings
-from .engine import ALGORITHMS, ConfigurationError, Engine, open_store
+from .checking import require_request_limit
+from .config import PREFIX, Settings, read_settings
+from .engine import ALGORITHMS, ConfigurationError, Engine, Store, open_store
 from .engine.clock import Clock
 from .engine.quota import CONCURRENCY
 from .token_limit import UnitLimit
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from .extension import AILimiter
 
 DEFAULT_URI = "local://"
+_LIMITS = (
+    ConfigVars.APPLICATION_LIMITS,
+    ConfigVars.DEFAULT_LIMITS,
+    ConfigVars.IN_MEMORY_FALLBACK,
+    ConfigVars.META_LIMITS,
+)
 
 
 class MisconfiguredError(ConfigurationError, LimitsConfigurationError):
@@ -50,7 +57,7 @@ def open_state(
     limiter: "AILimiter",
     app: Flask,
     given: Mapping[str, Any],
-    storage: tuple[str | None, dict[str, Any]],
+    storage: tuple[str | None, Any],
     clock: Clock,
 ) -> State:
     """Read the app's configuration, and open its store.
@@ -63,19 +70,40 @@ def open_state(
         settings = read_settings(given, app.config)
         algorithm = limiter._strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
         require_algorithm("strategy", algorithm)
-        uri, options = storage
-        store = open_store(
-            uri or app.config.get(ConfigVars.STORAGE_URI) or DEFAULT_URI,
-            name=place_of(app),
-            clock=clock,
-            options={**options, **app.config.get(ConfigVars.STORAGE_OPTIONS, {})},
-        )
-        engine = Engine(store, secret=settings.secret_bytes)
-        engine.peek(())  # A store that can't be used is found out now.
+        for key in _LIMITS:
+            if app.config.get(key):
+                require_request_limit(key, app.config[key])
         defaults = [limiter.limit_tokens(limit) for limit in settings.default_token_limits]
-        return State(settings, settings.open_counter(), algorithm, defaults, engine)
+        if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
+            _require_room(settings.default_output_tokens, defaults)
+        counter = settings.open_counter()
+        engine = Engine(_open_store(app, storage, clock), secret=settings.secret_bytes)
+        engine.peek(())  # A store that can't be used is found out now.
+        return State(settings, counter, algorithm, defaults, engine)
     except ConfigurationError as error:
         raise MisconfiguredError(str(error)) from error
+
+
+def _open_store(app: Flask, storage: tuple[str | None, Any], clock: Clock) -> Store:
+    uri, options = storage
+    if uri is None:
+        uri = app.config.get(ConfigVars.STORAGE_URI)
+    given = [options, app.config.get(ConfigVars.STORAGE_OPTIONS)]
+    for each in given:
+        if each is not None and not isinstance(each, Mapping):
+            raise ConfigurationError(f"storage_options: a dictionary is needed. Got {type(each).__name__}.")
+    merged = {name: value for each in given for name, value in (each or {}).items()}
+    return open_store(DEFAULT_URI if uri is None else uri, name=place_of(app), clock=clock, options=merged)
+
+
+def _require_room(output_tokens: int, limits: Iterable[UnitLimit]) -> None:
+    for limit in limits:
+        for quota in () if callable(limit.limit_provider) else limit.quotas(limit.limit_provider):
+            if output_tokens >= quota.burst:
+                raise ConfigurationError(
+                    f"default_output_tokens: {output_tokens} is all that '{quota.text}' hands out at once, or more, so "
+                    "a request that names no maximum would take the whole limit. Lower it, or raise the limit."
+                )
 
 
 def require_algorithm(setting: str, value: object) -> None:

@@ -3,14 +3,14 @@
 A slot must be free, and tokens settled, before the client can know that the answer is complete: else a client that
 sends one request after the other meets its own shadow. Three things tell a client so: the terminal event of an event
 stream, the end of the chunks, and the last byte of a body whose length was announced. In the first case settling comes
-before the chunk that carries the event, in the second before the end is reported, and in the third the last chunk is
-held until the source has ended.
+before the chunk that carries the event, in the second before the end is reported, and in the third the chunk with the
+last byte is held until the source has ended. No other chunk is held.
 """
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
-from .tokens import StreamMeter, Usage
+from .tokens import StreamMeter
 
 
 class Ending(Enum):
@@ -22,9 +22,8 @@ class Ending(Enum):
     ABANDONED = auto()  # The client left, or the worker was told to stop.
 
 
-Settle = Callable[[Ending, Usage | None, int | None], None]
-"""Called once with the ending, the usage that the stream reported (if it did), and the output tokens seen (None if the
-stream is of a kind whose text can't be counted)."""
+Settle = Callable[[Ending, StreamMeter], None]
+"""Called once with the ending and with what was metered until then."""
 
 
 class MeteredStream:
@@ -34,20 +33,20 @@ class MeteredStream:
         source: The answer's chunks, bytes or text.
         meter: Reads usage out of the chunks.
         settle: See :data:`Settle`.
-        hold_last: The body's length was announced, so its last chunk must wait for the end of the source.
+        length: The body's length in bytes, if it was announced.
     """
 
     def __init__(
-        self, source: Iterator[bytes | str], meter: StreamMeter, settle: Settle, *, hold_last: bool = False
+        self, source: Iterator[bytes | str], meter: StreamMeter, settle: Settle, *, length: int | None = None
     ) -> None:
         self._source = source
         self._meter = meter
         self._settle: Settle | None = settle
-        self._hold_last = hold_last
-        self._held: bytes | str | None = None
+        self._left = length
+        self._next: bytes | str | Exception | None = None
         self._started = False
         self._closed = False
-        self._on_close: Callable[[], None] | None = None
+        self._on_close: Callable[[MeteredStream], None] | None = None
 
     def __iter__(self) -> Iterator[bytes | str]:
         return self
@@ -56,20 +55,23 @@ class MeteredStream:
         if self._closed:
             raise StopIteration
         self._started = True
-        if not self._hold_last:
-            return self._read()
-        if self._held is None:
-            self._held = self._read()
-        chunk = self._held
-        try:
-            self._held = self._read()
-        except StopIteration:
-            self._hold_last = False
-            self._held = None
+        chunk, self._next = self._next, None
+        if isinstance(chunk, Exception):
+            raise chunk
+        if chunk is None:
+            chunk = self._read()
+            if self._left is not None and self._settle is not None:
+                self._left -= len(_bytes(chunk))
+                if self._left <= 0:
+                    self._look_ahead()
         return chunk
 
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called once, when the server closes the answer."""
+    def __del__(self) -> None:
+        """Nobody will close a stream that an app or a middleware has thrown away."""
+        self.end(Ending.ABANDONED if self._started else Ending.NOT_STARTED)
+
+    def on_close(self, callback: Callable[["MeteredStream"], None]) -> None:
+        """Have ``callback`` called once, with this stream, when the server closes the answer."""
         self._on_close = callback
 
     def close(self) -> None:
@@ -78,7 +80,7 @@ class MeteredStream:
         self._closed = True
         callback, self._on_close = self._on_close, None
         if callback is not None:
-            callback()
+            callback(self)
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
@@ -87,7 +89,7 @@ class MeteredStream:
         """Settle, if nobody has yet."""
         settle, self._settle = self._settle, None
         if settle is not None:
-            settle(ending, self._meter.usage, self._meter.output_tokens)
+            settle(ending, self._meter)
 
     def stop(self) -> None:
         """End it from another thread: its client is gone. No further chunk is read."""
@@ -106,6 +108,20 @@ class MeteredStream:
         except BaseException:  # SystemExit and GreenletExit: the worker is told to stop.
             self.end(Ending.ABANDONED)
             raise
-        if self._meter.feed(chunk.encode() if isinstance(chunk, str) else chunk):
+        if self._meter.feed(_bytes(chunk)):
             self.end(Ending.COMPLETE)
         return chunk
+
+    def _look_ahead(self) -> None:
+        """Settle before the chunk that completes the announced length leaves. The source may not have ended yet."""
+        try:
+            self._next = self._read()
+        except StopIteration:
+            self._left = None
+        except Exception as error:  # noqa: BLE001  it is raised after the chunk
+            self._next = error
+        self.end(Ending.COMPLETE)
+
+
+def _bytes(chunk: bytes | str) -> bytes:
+    return chunk.encode() if isinstance(chunk, str) else chunk

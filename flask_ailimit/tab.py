@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flask import Flask, Response
 
-from .engine import Charge, Decision, Reservation, StoreError
+from .engine import AILimitError, Charge, Decision, Reservation
 from .engine.quota import TOKEN_UNITS
 from .engine.reservation import end_together
 from .errors import QuotaExceeded
@@ -93,6 +93,13 @@ class Tab:
 
         return self._end(usage, actual_of, exact=False)
 
+    def settle_refused(self) -> None:
+        """End every reservation of a refused request: for nothing, unless its view had used something before."""
+        if self.recorded is None:
+            self.cancel()
+        else:
+            self.settle(self.recorded)
+
     def cancel(self) -> None:
         """Give back everything, requests too: the request was refused. The decision shows it."""
         if self.decision:
@@ -111,7 +118,7 @@ class Tab:
 def _end(reservations: list[Reservation], actual_of: Callable[[Charge], int]) -> bool:
     try:
         return end_together(reservations, actual_of)
-    except StoreError as error:
+    except AILimitError as error:
         # What was reserved stays charged until time has paid for it, and leases run out. The answer is not to suffer.
         _log.error("A request was not settled: %s", error)
         return False

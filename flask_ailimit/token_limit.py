@@ -4,8 +4,9 @@ Flask-Limiter turns each decorated or default limit into ``RuntimeLimit``s and f
 Ours ride along: the quota travels on the rate limit item, and the estimate as the limit's cost.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,9 @@ from limits.limits import GRANULARITIES
 
 from .engine import ConfigurationError, Quota, parse_quotas
 from .engine.quota import CONCURRENCY, PERIODS, REQUESTS
+from .errors import Carried
+
+_LARGEST_BURST = 100
 
 
 @lru_cache(maxsize=1024)
@@ -73,6 +77,7 @@ class UnitLimit(RouteLimit):
         burst: Of a token bucket.
         lease: Seconds, of a limit on calls in flight.
         estimate: Answers what the current request costs under a quota.
+        asked: The app's own estimate, by which limits that are otherwise the same differ.
         overrides: It takes the place of the default limits of its unit. Flask-Limiter's ``override_defaults`` stays
             false: a token limit must not lift a default limit on requests.
     """
@@ -81,13 +86,20 @@ class UnitLimit(RouteLimit):
     algorithm: str
     burst: int | None = None
     lease: int = 0
-    estimate: Callable[[Quota], int]
+    estimate: Callable[[Quota], int] = field(compare=False)
+    asked: Callable[..., object] | None = None
     overrides: bool = True
 
     def __post_init__(self, limiter: Any) -> None:
         super().__post_init__(limiter)
-        if not callable(self.limit_provider):
-            self.quotas(self.limit_provider)
+        for quota in () if callable(self.limit_provider) else self.quotas(self.limit_provider):
+            if quota.burst > _LARGEST_BURST * quota.limit:
+                warnings.warn(
+                    f"burst: {quota.burst} at once is more than {_LARGEST_BURST} times the limit of {quota.limit}, "
+                    "which so limits next to nothing. Lower the burst.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
 
     def quotas(self, value: str | int) -> tuple[Quota, ...]:
         """What ``value`` allows.
@@ -95,11 +107,12 @@ class UnitLimit(RouteLimit):
         Raises:
             ConfigurationError: It can't be read.
         """
+        if not isinstance(value, int | str):
+            value = repr(value)[:80]  # It may be a list, which no cache takes.
         return _quotas(value, self.unit, self.algorithm, self.burst, self.lease)
 
     def __iter__(self) -> Iterator[RuntimeLimit]:
-        value = self.limit_provider() if callable(self.limit_provider) else self.limit_provider
-        for quota in self.quotas(value):
+        for quota in self._current_quotas():
             yield RuntimeLimit(
                 item_of(quota),
                 self.limit_by,
@@ -114,8 +127,17 @@ class UnitLimit(RouteLimit):
                 shared=self.shared,
             )
 
+    def _current_quotas(self) -> tuple[Quota, ...]:
+        value = self.limit_provider() if callable(self.limit_provider) else self.limit_provider
+        try:
+            return self.quotas(value)
+        except ConfigurationError as error:
+            # Flask-Limiter would log it and let everybody pass.
+            self.limiter.logger.error("%r answered no limit: %s", self.limit_provider, error)  # noqa: TRY400  that says it
+            raise Carried(self.limiter.unavailable()) from error
 
-@lru_cache(maxsize=1024)
+
+@lru_cache(maxsize=1024, typed=True)  # True is not 1.
 def _quotas(value: str | int, unit: str, algorithm: str, burst: int | None, lease: int) -> tuple[Quota, ...]:
     if unit != CONCURRENCY:
         return parse_quotas(value, unit=unit, algorithm=algorithm, burst=burst)  # type: ignore[arg-type]  # it checks

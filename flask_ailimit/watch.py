@@ -8,6 +8,7 @@ Only servers that put their socket into the WSGI environment can be watched: gun
 Werkzeug's development server. Elsewhere a stream ends as its server finds out.
 """
 
+import logging
 import os
 import select
 import socket
@@ -18,6 +19,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .streaming import MeteredStream
+
+_log = logging.getLogger("flask_ailimit")
 
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 _LOOK_EVERY = 0.25
@@ -35,16 +38,16 @@ def watch(stream: MeteredStream, client: socket.socket, write_timeout: float | N
     if write_timeout is not None:
         client.settimeout(write_timeout)
 
-    def released() -> None:
+    def released(closed: MeteredStream) -> None:
         with _lock:
-            _watched.pop(stream, None)
+            _watched.pop(closed, None)
         if write_timeout is not None and client.fileno() >= 0:
             client.settimeout(before)
 
     stream.on_close(released)
     with _lock:
         _watched[stream] = client.fileno()
-        _start()
+    _start()
 
 
 def look() -> None:
@@ -55,7 +58,10 @@ def look() -> None:
         poll = _real_poll()
         poll.register(descriptor, _GONE)
         if poll.poll(0) and stream in _watched:
-            stream.stop()
+            try:
+                stream.stop()
+            except Exception:  # noqa: BLE001  whatever it was, the other streams are to be ended
+                _log.exception("A stream was not ended, though its client is gone.")
 
 
 def _real_poll() -> Any:
@@ -72,10 +78,13 @@ _thread: Thread | None = None
 
 def _start() -> None:
     global _thread  # noqa: PLW0603  one for the process
+    with _lock:
+        thread = None if _thread else Thread(target=_run, name="flask_ailimit streams", daemon=True)
+        _thread = _thread or thread
+    if thread is not None:
+        # Not under the lock: gevent lets others run until the thread has started, and they would want the lock.
+        thread.start()
     _wake.set()
-    if _thread is None:
-        _thread = Thread(target=_run, name="flask_ailimit streams", daemon=True)
-        _thread.start()
 
 
 def _run() -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from .algorithms import ALGORITHMS, State
 from .charge import Charge, Settlement
 from .decision import Decision, Verdict
+from .quota import Quota
 
 
 class Bucket(NamedTuple):
@@ -26,6 +27,8 @@ Record = dict[bytes, Bucket]
 Changes = dict[bytes, Record]
 """The records to write, by subject; an empty record is to be deleted."""
 
+_NO_LEASE = -1
+
 Read = Callable[[bytes], Record]
 """Answers a fresh copy of a subject's record, empty if there is none."""
 
@@ -33,30 +36,37 @@ Read = Callable[[bytes], Record]
 def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tuple[Decision, Changes]:
     """Answer the charges and, if every one fits, the records that taking them leaves behind.
 
-    Charges of one request may share a count: each sees what the ones before it took.
+    Charges of one request may share a count: each is answered as one charge together with those before it. A refusal
+    changes nothing, save that a count from the future, where the clock went back, is brought to the present: else
+    every refusal until then would find it as it was.
     """
     records: Changes = {}
-    changed: set[bytes] = set()
+    asked: dict[tuple[bytes, bytes], int] = {}
+    taken: Changes = {}
     verdicts = []
     for charge in charges:
         quota, subject, bucket = charge.quota, charge.subject, charge.bucket
         if subject not in records:
             records[subject] = read(subject)
-        record = records[subject]
         algorithm = ALGORITHMS[quota.algorithm]
-        state = record[bucket].state if bucket in record else ()
-        step = algorithm.admit(state, now_us, quota, charge.cost, lease)
+        state = _state(records[subject], bucket)
+        before = asked.get((subject, bucket), 0)
+        step = algorithm.admit(state, now_us, quota, before + charge.cost, lease)
+        allowed = step.allowed or not charge.cost
         if charge.dry:
-            untouched = algorithm.admit(state, now_us, quota, 0, lease)
-            step = step._replace(remaining=untouched.remaining, reset_after_us=untouched.reset_after_us)
-        elif step.state is not state:
-            record[bucket] = Bucket(step.state, algorithm.expires(step.state, quota))
-            changed.add(subject)
-        verdicts.append(Verdict(charge, step.allowed, step.remaining, step.reset_after_us, step.retry_after_us))
+            step = algorithm.admit(state, now_us, quota, before, lease)._replace(retry_after_us=step.retry_after_us)
+        else:
+            asked[subject, bucket] = before + charge.cost
+            if step.state is not state:
+                if subject not in taken:
+                    taken[subject] = dict(records[subject])
+                _replace(taken[subject], bucket, quota, step.state)
+        verdicts.append(Verdict(charge, allowed, step.remaining, step.reset_after_us, step.retry_after_us))
     decision = Decision(tuple(verdicts), now_us)
     if decision.allowed:
-        return decision, {subject: records[subject] for subject in changed}
-    return Decision(tuple(_untaken(read, verdict, now_us, lease) for verdict in verdicts), now_us), {}
+        return decision, taken
+    untaken = tuple(_untaken(records[verdict.charge.subject], verdict, now_us, lease) for verdict in verdicts)
+    return Decision(untaken, now_us), _from_the_future(records, charges, now_us)
 
 
 def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[int, Changes]:
@@ -68,20 +78,19 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
     changes: Changes = {}
     for settlement in settlements:
         charge = settlement.charge
+        quota, bucket = charge.quota, charge.bucket
         record = _record(read, changes, charge.subject)
-        bucket = record.get(charge.bucket)
-        unknown += bucket is None
-        algorithm = ALGORITHMS[charge.quota.algorithm]
-        state = algorithm.settle(
-            bucket.state if bucket else (),
+        unknown += bucket not in record
+        state = ALGORITHMS[quota.algorithm].settle(
+            _state(record, bucket),
             now_us,
-            charge.quota,
+            quota,
             settlement.taken_at_us,
             charge.cost,
             settlement.actual,
             settlement.lease,
         )
-        _replace(record, charge, state)
+        _replace(record, bucket, quota, state)
     return unknown, changes
 
 
@@ -89,10 +98,11 @@ def renew(read: Read, leases: Iterable[tuple[Charge, int]], now_us: int) -> Chan
     """Answer the records in which these leases run for a whole period from now."""
     changes: Changes = {}
     for charge, lease in leases:
+        quota, bucket = charge.quota, charge.bucket
         record = _record(read, changes, charge.subject)
-        algorithm = ALGORITHMS[charge.quota.algorithm]
-        if charge.bucket in record and algorithm.renew:
-            _replace(record, charge, algorithm.renew(record[charge.bucket].state, now_us, charge.quota, lease))
+        algorithm = ALGORITHMS[quota.algorithm]
+        if bucket in record and algorithm.renew:
+            _replace(record, bucket, quota, algorithm.renew(record[bucket].state, now_us, quota, lease))
     return changes
 
 
@@ -102,18 +112,35 @@ def _record(read: Read, changes: Changes, subject: bytes) -> Record:
     return changes[subject]
 
 
-def _replace(record: Record, charge: Charge, state: State) -> None:
+def _replace(record: Record, bucket: bytes, quota: Quota, state: State) -> None:
     if state:
-        record[charge.bucket] = Bucket(state, ALGORITHMS[charge.quota.algorithm].expires(state, charge.quota))
+        record[bucket] = Bucket(state, ALGORITHMS[quota.algorithm].expires(state, quota))
     else:
-        record.pop(charge.bucket, None)
+        record.pop(bucket, None)
 
 
-def _untaken(read: Read, verdict: Verdict, now_us: int, lease: int) -> Verdict:
-    """The verdict of a charge that fits but was not taken, because another one was refused."""
-    if not verdict.allowed:
-        return verdict
+def _state(record: Record, bucket: bytes) -> State:
+    return record[bucket].state if bucket in record else ()
+
+
+def _untaken(record: Record, verdict: Verdict, now_us: int, lease: int) -> Verdict:
+    """The verdict when nothing is taken, because this charge or another one was refused."""
     charge = verdict.charge
-    bucket = read(charge.subject).get(charge.bucket)
-    step = ALGORITHMS[charge.quota.algorithm].admit(bucket.state if bucket else (), now_us, charge.quota, 0, lease)
-    return Verdict(charge, True, step.remaining, step.reset_after_us, 0)
+    algorithm = ALGORITHMS[charge.quota.algorithm]
+    step = algorithm.admit(_state(record, charge.bucket), now_us, charge.quota, 0, lease)
+    wait = 0 if verdict.allowed else verdict.retry_after_us
+    return Verdict(charge, verdict.allowed, step.remaining, step.reset_after_us, wait)
+
+
+def _from_the_future(records: Changes, charges: Iterable[Charge], now_us: int) -> Changes:
+    """The records of counts that end earlier once they are brought to the present: their clock went back."""
+    changes: Changes = {}
+    for charge in charges:
+        quota, bucket, record = charge.quota, charge.bucket, records[charge.subject]
+        algorithm = ALGORITHMS[quota.algorithm]
+        state = _state(record, bucket)
+        present = algorithm.settle(state, now_us, quota, now_us, 0, 0, _NO_LEASE)
+        if present and algorithm.expires(present, quota) < algorithm.expires(state, quota):
+            _replace(record, bucket, quota, present)
+            changes[charge.subject] = record
+    return changes

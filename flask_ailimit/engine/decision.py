@@ -1,7 +1,7 @@
 """The answer for one request: allowed or refused, with a verdict for each charge."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from .charge import Charge
 from .clock import MICROSECONDS
@@ -58,22 +58,22 @@ class Decision:
     verdicts: tuple[Verdict, ...]
     at_us: int
 
-    @cached_property
+    @property
     def allowed(self) -> bool:
         """Every charge fits."""
         return all(verdict.allowed for verdict in self.verdicts)
 
-    @cached_property
+    @property
     def refused(self) -> tuple[Verdict, ...]:
         """The verdicts that said no; first those that can never fit, then the longest wait first."""
         return tuple(sorted((v for v in self.verdicts if not v.allowed), key=_severity, reverse=True))
 
-    @cached_property
+    @property
     def possible(self) -> bool:
         """No charge is larger than its whole limit: waiting helps."""
         return all(verdict.retry_after_us is not None for verdict in self.verdicts)
 
-    @cached_property
+    @property
     def binding(self) -> Verdict | None:
         """The verdict that matters most to the client.
 
@@ -95,8 +95,23 @@ class Decision:
         return None if self.retry_after_us is None else self.retry_after_us / MICROSECONDS
 
     def joined(self, other: "Decision") -> "Decision":
-        """This decision with the verdicts of a later one of the same request."""
-        return Decision(self.verdicts + other.verdicts, other.at_us)
+        """This decision with the verdicts of a later one of the same request, at the later one's time."""
+        elapsed = max(0, other.at_us - self.at_us)
+        earlier = tuple(replace(v, reset_after_us=max(0, v.reset_after_us - elapsed)) for v in self.verdicts)
+        return Decision(earlier + other.verdicts, other.at_us)
+
+    def without(self, charges: Iterable[Charge]) -> "Decision":
+        """This decision as it looks when these charges, which it took, have been given back."""
+        returned = {id(charge) for charge in charges}
+        return Decision(
+            tuple(
+                replace(v, remaining=min(v.remaining + v.charge.cost, v.charge.quota.burst))
+                if id(v.charge) in returned
+                else v
+                for v in self.verdicts
+            ),
+            self.at_us,
+        )
 
 
 def _severity(verdict: Verdict) -> tuple[bool, int]:

@@ -10,7 +10,7 @@ from threading import Event, Lock, Thread
 from weakref import WeakSet
 
 from .charge import Charge
-from .errors import StoreError
+from .errors import AILimitError
 from .stores.base import Store
 
 _log = logging.getLogger("flask_ailimit")
@@ -33,10 +33,15 @@ class Leases:
         """Renew the lease on these charges from now on."""
         with self._lock:
             self._held[lease] = charges
-            self._interval = min(self._interval, *(charge.quota.period / _RENEWALS_PER_LEASE for charge in charges))
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="flask_ailimit leases", daemon=True)
-                self._thread.start()
+            before = self._interval
+            self._interval = min(before, *(charge.quota.period / _RENEWALS_PER_LEASE for charge in charges))
+            thread = None if self._thread else Thread(target=self._run, name="flask_ailimit leases", daemon=True)
+            self._thread = self._thread or thread
+            if self._interval < before:
+                self._wake.set()  # The thread may be in the middle of a longer wait.
+        if thread is not None:
+            # Not under the lock: gevent lets others run until the thread has started, and they would want the lock.
+            thread.start()
 
     def remove(self, lease: int) -> None:
         """Renew the lease no more."""
@@ -50,22 +55,27 @@ class Leases:
         if leases:
             try:
                 self._store.renew(leases)
-            except StoreError as error:
+            except AILimitError as error:
                 _log.warning("Leases were not renewed: %s", error)
 
     def close(self) -> None:
         """Stop the thread."""
-        self._stop.set()
+        self._closed = True
+        self._wake.set()
 
     def _run(self) -> None:
-        stop = self._stop
-        while not stop.wait(self._interval):
+        while True:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            if self._closed:
+                return
             self.renew()
 
     def forget(self) -> None:
         """Start anew: a child process has none of its parent's requests, nor its thread."""
         self._lock = Lock()
-        self._stop = Event()
+        self._closed = False
+        self._wake = Event()
         self._held: dict[int, list[Charge]] = {}
         self._thread = None
         self._interval = _LONGEST_INTERVAL

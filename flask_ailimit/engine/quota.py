@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import gcd
 
 from .clock import MICROSECONDS
@@ -42,6 +41,10 @@ class Quota:
             or a name of your own (lower case letters, digits, underscores).
         algorithm: A name in :data:`flask_ailimit.engine.algorithms.ALGORITHMS`.
         burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
+        tick_us: Resolution in microseconds: 1, 1,000 or 1,000,000, the finest at which debt stays below 2**53.
+        period_ticks: The period in ticks.
+        cost_scale: Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)``.
+        leak: Debt that one tick forgives: ``limit / gcd(limit, period_ticks)``.
 
     Raises:
         ConfigurationError: A value is out of range; the message says which and what fits.
@@ -52,6 +55,10 @@ class Quota:
     unit: str = REQUESTS
     algorithm: str = "token-bucket"
     burst: int = field(default=0)
+    tick_us: int = field(init=False, repr=False, compare=False)
+    period_ticks: int = field(init=False, repr=False, compare=False)
+    cost_scale: int = field(init=False, repr=False, compare=False)
+    leak: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require_count("limit", self.limit)
@@ -66,6 +73,11 @@ class Quota:
             )
         if self.unit == CONCURRENCY and self.limit > MOST_IN_FLIGHT:
             raise ConfigurationError(f"limit: at most {MOST_IN_FLIGHT} calls in flight per subject. Got {self.limit}.")
+        if (self.unit == CONCURRENCY) != (self.algorithm == CONCURRENCY):
+            raise ConfigurationError(
+                f"algorithm: 'concurrency' counts the unit 'concurrency', and nothing else does. Got "
+                f"algorithm={self.algorithm!r} with unit={self.unit!r}."
+            )
         if self.burst and self.algorithm != "token-bucket":
             raise ConfigurationError(
                 f"burst: only the token-bucket algorithm has one. Got burst={self.burst!r} with "
@@ -74,37 +86,27 @@ class Quota:
         if self.burst == 0 and type(self.burst) is int:
             object.__setattr__(self, "burst", self.limit)
         _require_count("burst", self.burst)
-        if self.burst * self.cost_scale > MAX_EXACT:
+        self._choose_tick()
+        # What the arithmetic multiplies: a sliding window weighs up to four limits with the period.
+        weighed = 4 * self.limit * self.period if self.algorithm == "sliding-window-counter" else 0
+        if max(self.burst * self.cost_scale, weighed) > MAX_EXACT:
             raise ConfigurationError(
                 f"limit: {self.limit} per {self.period} s can't be counted exactly. "
                 "Use a rounder limit (for example a multiple of the period) or a shorter period."
             )
 
-    @cached_property
-    def tick_us(self) -> int:
-        """The quota's resolution in microseconds: 1, 1,000 or 1,000,000, the finest that stays below 2**53."""
+    def _choose_tick(self) -> None:
         for tick in _TICKS:
             period = self.period * MICROSECONDS // tick
-            if self.burst * (period // gcd(self.limit, period)) <= MAX_EXACT:
-                return tick
-        return _TICKS[-1]
+            shared = gcd(self.limit, period)
+            if self.burst * (period // shared) <= MAX_EXACT:
+                break
+        object.__setattr__(self, "tick_us", tick)
+        object.__setattr__(self, "period_ticks", period)
+        object.__setattr__(self, "cost_scale", period // shared)
+        object.__setattr__(self, "leak", self.limit // shared)
 
-    @cached_property
-    def period_ticks(self) -> int:
-        """The period in ticks."""
-        return self.period * MICROSECONDS // self.tick_us
-
-    @cached_property
-    def cost_scale(self) -> int:
-        """Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)``."""
-        return self.period_ticks // gcd(self.limit, self.period_ticks)
-
-    @cached_property
-    def leak(self) -> int:
-        """Debt that one tick forgives: ``limit / gcd(limit, period_ticks)``."""
-        return self.limit // gcd(self.limit, self.period_ticks)
-
-    @cached_property
+    @property
     def name(self) -> str:
         """A name for headers, logs and metrics: ``tokens-per-minute``, ``requests-per-90-seconds``, ``concurrency``."""
         if self.unit == CONCURRENCY:

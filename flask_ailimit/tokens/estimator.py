@@ -7,7 +7,8 @@ count, and letters at random, for which a vocabulary has no long pieces, come ou
 have a price by script (:mod:`flask_ailimit.tokens.scripts`).
 
 The weights were fitted to o200k_base: the least over-count of prose in some 70 languages, of source code, JSON and
-mark-up, on the condition that hostile text does not count below 0.6 of its tokens. ``docs/tokens.md`` has the figures.
+mark-up, on the condition that no kind of hostile text counts much below 0.6 of its tokens. ``docs/tokens.md`` has the
+figures.
 """
 
 import string
@@ -80,6 +81,9 @@ class Estimator:
     """Estimates a text's tokens from its characters. The default counter."""
 
     exact = False
+
+    def __init__(self) -> None:
+        foreign_prices()  # Made here, in 20 ms, and not at the first request.
 
     def __call__(self, text: str) -> int:
         """Tokens the text is likely to have: 0 for the empty text, else at least 1. Never raises."""

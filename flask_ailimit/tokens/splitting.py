@@ -5,9 +5,6 @@ from typing import Final, Protocol
 LONGEST: Final = 8 * 1024 * 1024
 """Bytes. A longer line or event is handed on in pieces, so that memory stays bounded."""
 
-LONGEST_PEEK: Final = 16 * 1024
-"""Bytes. A line or an event that has not ended is looked at only up to this size."""
-
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -18,8 +15,8 @@ class Splitter(Protocol):
         """The payloads that this chunk completes."""
         ...
 
-    def peek(self) -> bytes:
-        """The payload begun, which may lack nothing but its end mark; empty if there is none, or if it is long."""
+    def peek(self, longest: int = LONGEST) -> bytes:
+        """The payload begun, which may lack nothing but its end mark; empty if there is none, or if it is longer."""
         ...
 
 
@@ -56,9 +53,9 @@ class Lines:
         """Whether the next chunk begins a line."""
         return not self._rest and not self._after_cr
 
-    def peek(self) -> bytes:
+    def peek(self, longest: int = LONGEST) -> bytes:
         """The line begun."""
-        return bytes(self._rest) if len(self._rest) <= LONGEST_PEEK else b""
+        return bytes(self._rest) if len(self._rest) <= longest else b""
 
     def _keep(self, chunk: bytes) -> list[bytes]:
         self._rest += chunk
@@ -91,12 +88,11 @@ class EventStream:
                 self._data, self._size = [], 0
         return events
 
-    def peek(self) -> bytes:
+    def peek(self, longest: int = LONGEST) -> bytes:
         """The data so far of the event begun."""
-        rest = self._lines.peek()
-        data = _data_of(rest) if rest else None
+        data = _data_of(self._lines.peek(longest))
         so_far = self._data if data is None else [*self._data, data]
-        return b"\n".join(so_far) if self._size <= LONGEST_PEEK else b""
+        return b"\n".join(so_far) if self._size <= longest else b""
 
 
 class Blocks:
@@ -115,9 +111,9 @@ class Blocks:
             del self._rest[: self._size]
         return blocks
 
-    def peek(self) -> bytes:
+    def peek(self, longest: int = LONGEST) -> bytes:
         """The block begun."""
-        return bytes(self._rest)
+        return bytes(self._rest[:longest])
 
 
 class Nothing:
@@ -127,7 +123,7 @@ class Nothing:
         """Never any."""
         return []
 
-    def peek(self) -> bytes:
+    def peek(self, longest: int = LONGEST) -> bytes:  # noqa: ARG002  there is nothing
         """Empty."""
         return b""
 
@@ -141,10 +137,9 @@ def _whole_event(chunk: bytes) -> bytes | None:
 
 def _data_of(line: bytes) -> bytes | None:
     """What follows ``data:``; None on a blank line, a comment, or another field."""
+    line = line.removeprefix(_BOM)
     if line.startswith(b"data: "):
         return line[6:]
     if line.startswith(b"data:"):
         return line[5:]
-    if line.startswith(_BOM):
-        return _data_of(line[len(_BOM) :])
     return b"" if line == b"data" else None

@@ -8,6 +8,9 @@ from .stream_report import StreamReport
 from .transcript import Transcript
 from .usage import Usage
 
+LONGEST_PEEK: Final = 16 * 1024
+"""Bytes. An event whose line has not ended is looked at as chunks come only up to this size."""
+
 # How a chunk ends that may bring a whole event without the blank line, or the line break, after it.
 _MAY_END: Final = (b"]", b"}", b"]\n", b"}\n", b"]\r\n", b"}\r\n")
 
@@ -39,7 +42,7 @@ class StreamMeter:
             terminal = self._report.look_at(payload) or terminal
             self._transcript.add(payload)
         if not terminal and self._format.has_events and chunk.endswith(_MAY_END):
-            terminal = self._report.look_at(self._splitter.peek())
+            terminal = self._report.look_at(self._splitter.peek(LONGEST_PEEK))
         first, self._ended = terminal and not self._ended, terminal or self._ended
         return first
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from token_streams import COUNTER, SSE, STREAMS, bytewise, chat, fed, responses, seen
 
 from flask_ailimit.tokens import StreamMeter, Usage
-from flask_ailimit.tokens.splitting import LONGEST, LONGEST_PEEK
+from flask_ailimit.tokens.splitting import LONGEST
+from flask_ailimit.tokens.stream import LONGEST_PEEK
 
 
 @pytest.mark.parametrize("break_", [b"\n", b"\r\n"])
@@ -43,6 +44,7 @@ def test_a_stream_fed_byte_by_byte_reads_the_same(mimetype, chunks, usage, text,
         (b"id: 1\nevent: x\nretry: 5\ndata: a\n\n", "a"),
         (b"datum: a\n\n", ""),
         (b"\xef\xbb\xbfdata: a\n\n", "a"),
+        (b"\xef\xbb\xbf" * 5000 + b"data: a\n\n", ""),
         (b"data: 42\n\n", "42"),
         (b'data: "Hi"\n\n', "Hi"),
         (b"data: [1, 2]\n\n", "[1, 2]"),
@@ -77,6 +79,7 @@ def test_a_long_event_begun_is_left_alone_until_its_line_ends():
     meter = StreamMeter(SSE, COUNTER)
     event = responses(words=["}" * LONGEST_PEEK])[-1]
     assert not meter.feed(event.rstrip())
+    assert meter.usage == Usage(37, 11)
     assert meter.feed(b"\n\n")
 
 

@@ -97,6 +97,12 @@ def test_an_error_is_no_output_and_ends_nothing(event):
     assert (told, seen(meter)) == ([False, False], (None, 0, False))
 
 
+@pytest.mark.parametrize("texts", [("ab", "cd"), ("ab", "c\n"), ("\n\n", '"'), ("ab",), ("\\",)])
+def test_the_choices_of_one_event_are_counted_together(texts):
+    choices = [{"index": index, "delta": {"content": text}} for index, text in enumerate(texts)]
+    assert fed([data({"choices": choices})])[0].output_tokens == len("".join(texts))
+
+
 def test_terminal_words_in_the_text_end_nothing():
     words = ["data: [DONE]", '"message_stop"', '{"type": "response.completed"}', '"done": true', '"usage": {']
     meter, told = fed(chat(usage=False, words=words)[:-1])

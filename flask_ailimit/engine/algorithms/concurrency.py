@@ -3,7 +3,9 @@
 A lease ends when its reservation does, or ``quota.period`` seconds after it was last renewed, so that a process that
 was killed gives its slots back. State: ``(expires1, lease1, expires2, lease2, ...)``.
 
-Nobody can know when somebody else's call ends: a refusal says one second, or less if a lease runs out before.
+Nobody can know when somebody else's call ends. A refusal guesses that the oldest one takes as long again as it has run
+since it was last renewed, and at least a second: short calls are tried again soon, and who waits for long ones is told
+to wait longer each time.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from flask_ailimit.engine.quota import Quota
 
 from .base import Algorithm, State, Step
 
-RETRY_AFTER_US = MICROSECONDS
+LEAST_RETRY_AFTER_US = MICROSECONDS
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: D103  see Algorithm
@@ -22,8 +24,10 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     if cost > quota.limit:
         return Step(False, state, max(0, quota.limit - held), _reset_us(live, now_us), None)
     if cost and held + cost > quota.limit:
-        wait = min(RETRY_AFTER_US, min(live[::2]) - now_us)
-        return Step(False, state, max(0, quota.limit - held), _reset_us(live, now_us), wait)
+        left_us = min(live[::2]) - now_us
+        ran_us = quota.period * MICROSECONDS - left_us
+        wait_us = min(max(ran_us, LEAST_RETRY_AFTER_US), left_us)
+        return Step(False, state, max(0, quota.limit - held), _reset_us(live, now_us), wait_us)
     if cost:
         state = live = live + (now_us + quota.period * MICROSECONDS, lease) * cost
     return Step(True, state, max(0, quota.limit - held - cost), _reset_us(live, now_us), 0)

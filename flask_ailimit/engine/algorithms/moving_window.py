@@ -46,9 +46,11 @@ def settle(  # noqa: D103  see Algorithm
     if taken_at_us + quota.period * MICROSECONDS <= now_us:
         return state
     for i, (t, units) in enumerate(log):
-        # The charge is in the first entry that is not earlier: its own, or the one it was merged into.
+        # The charge is in the first entry that is not earlier: its own, or the one it was merged into. If that is
+        # neither, the charge was forgotten, and the entry is somebody else's.
         if t >= taken_at_us:
-            log[i] = (t, max(0, units - (cost - actual)))
+            if _slot(t, quota) == _slot(taken_at_us, quota):
+                log[i] = (t, max(0, units - (cost - actual)))
             break
     return _packed([entry for entry in log if entry[1]], quota)
 
@@ -60,18 +62,20 @@ def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
 def _live(state: State, now_us: int, quota: Quota) -> Log:
     """The entries of the last period; an entry of the future means that the clock went back, and counts as now."""
     start = now_us - quota.period * MICROSECONDS
-    log: Log = []
-    for t, units in zip(state[::2], state[1::2], strict=True):
-        if t > start:
-            log = _added(log, min(t, now_us), units)
-    return log
+    log = [(t, units) for t, units in zip(state[::2], state[1::2], strict=True) if t > start]
+    if not log or log[-1][0] <= now_us:
+        return log
+    present: Log = []
+    for t, units in log:
+        present = _added(present, min(t, now_us), units)
+    return present
 
 
 def _added(log: Log, t: int, units: int) -> Log:
     if log and log[-1][0] == t:
-        log[-1] = (t, min(log[-1][1] + units, MAX_EXACT // 2))
+        log[-1] = (t, min(log[-1][1] + units, MAX_EXACT))
     else:
-        log.append((t, min(units, MAX_EXACT // 2)))
+        log.append((t, units))
     return log
 
 
@@ -85,7 +89,7 @@ def _merged(log: Log, quota: Quota) -> Log:
     merged: Log = []
     for t, units in log:
         if merged and _slot(merged[-1][0], quota) == _slot(t, quota):
-            merged[-1] = (t, merged[-1][1] + units)
+            merged[-1] = (t, min(merged[-1][1] + units, MAX_EXACT))
         else:
             merged.append((t, units))
     return merged

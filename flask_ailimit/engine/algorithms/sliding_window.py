@@ -68,11 +68,11 @@ def _current(state: State, now_us: int, quota: Quota) -> tuple[int, int, int]:
 
 def _resolution(quota: Quota) -> tuple[int, int]:
     """Microseconds per tick and ticks per period: the finest that keeps count times period exact."""
-    for tick in (1, 1000, MICROSECONDS):
+    for tick in (1, 1000):
         period = quota.period * MICROSECONDS // tick
-        if quota.limit * period <= MAX_EXACT // 4:
+        if 4 * quota.limit * period <= MAX_EXACT:
             return tick, period
-    return MICROSECONDS, quota.period
+    return MICROSECONDS, quota.period  # A quota for which that is not enough was refused.
 
 
 def _fits_tick(window: int, current: int, previous: int, room: int, period: int) -> int:

@@ -89,11 +89,14 @@ def _with_trough(troughs: Troughs, now: int, debt: int) -> Troughs:
 
 
 def _rising(troughs: Troughs) -> Troughs:
-    """Drop each trough that a later one is at least as low as."""
+    """Drop each trough that a later one is at least as low as, and of those of one tick all but the lowest."""
     kept: Troughs = []
     for t, low in reversed(troughs):
-        if not kept or low < kept[-1][1]:
-            kept.append((t, low))
+        if kept and low >= kept[-1][1]:
+            continue
+        if kept and kept[-1][0] == t:
+            kept.pop()
+        kept.append((t, low))
     kept.reverse()
     return kept
 

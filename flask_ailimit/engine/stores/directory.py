@@ -17,7 +17,8 @@ from flask_ailimit.engine.errors import ConfigurationError, StoreError
 DATA = "data.mdb"
 SECRET_BYTES = 32
 _LEAST_FREE_BYTES = 1 << 20
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
+LOCK = "lock.mdb"
+_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "sshfs"}
 _ANOTHER_STORE = "Use a local directory such as 'local:///var/lib/myapp/limits', or Redis for several machines."
 
 
@@ -45,13 +46,13 @@ def prepare(directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         status = directory.lstat()
     except FileExistsError as error:
-        raise ConfigurationError(f"storage_uri: {directory} is not a directory. {_ANOTHER_STORE}") from error
+        raise ConfigurationError(f"storage_uri: {error.filename} is not a directory. {_ANOTHER_STORE}") from error
     except OSError as error:
         raise StoreError(f"storage_uri: can't make {directory}: {error.strerror}.", transient=False) from error
     _require_own(directory, status)
     if directory.parent.name.startswith("flask_ailimit-"):
         _require_own(directory.parent, directory.parent.lstat())  # Anybody could have made it before us.
-    kind = _file_system(directory)
+    kind = _file_system(directory).removeprefix("fuse.")
     if kind in _NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(
             f"storage_uri: {directory} is on {kind}, where locks don't reach every host. {_ANOTHER_STORE}"
@@ -70,47 +71,62 @@ def join(directory: Path) -> int:
     Raises:
         ConfigurationError: Processes of another container use the directory right now.
     """
-    namespace = _pid_namespace()
     descriptor = os.open(directory / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _sign_in(descriptor, directory)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sign_in(descriptor: int, directory: Path) -> None:
+    namespace = _pid_namespace()
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        first = False
+        if os.pread(descriptor, 256, 0) != namespace:
+            raise ConfigurationError(
+                f"storage_uri: processes of another container use {directory}. Give each container a directory of its "
+                "own, or share limits between them with storage_uri='redis://...'."
+            ) from None
     else:
-        first = True
-    if first:
-        os.ftruncate(descriptor, 0)
+        # In this order, whoever is killed in between leaves a whole name.
         os.pwrite(descriptor, namespace, 0)
-        move_damaged_aside(directory)
+        os.ftruncate(descriptor, len(namespace))
+        data = directory / DATA
+        if data.exists() and not _is_whole(data):
+            move_aside(directory)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-    elif os.pread(descriptor, 256, 0) != namespace:
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"storage_uri: processes of another container use {directory}. Give each container a directory of its "
-            "own, or share limits between them with storage_uri='redis://...'."
-        )
-    return descriptor
 
 
-def move_damaged_aside(directory: Path) -> None:
-    """Rename a data file that LMDB could not map safely; its counts start afresh."""
+def move_aside(directory: Path) -> None:
+    """Rename a damaged data file, so that whoever opens the directory next starts afresh."""
     data = directory / DATA
-    if data.exists() and not _is_whole(data):
-        aside = data.with_name(f"{DATA}.damaged-{data.stat().st_mtime_ns}")
-        data.rename(aside)
-        warnings.warn(
-            f"The limits' file was damaged. It was moved to {aside}; counts start afresh.", RuntimeWarning, stacklevel=2
-        )
+    aside = data.with_name(f"{DATA}.damaged-{data.stat().st_mtime_ns}")
+    data.rename(aside)
+    (directory / LOCK).unlink(missing_ok=True)  # It speaks of transactions in the old file.
+    warnings.warn(
+        f"The limits' file was damaged. It was moved to {aside}; counts start afresh.", RuntimeWarning, stacklevel=2
+    )
 
 
-def shared_secret(directory: Path) -> bytes:
-    """32 random bytes that everyone who opens the directory shares, made by the first."""
+def inodes(directory: Path) -> tuple[int, int]:
+    """What tells today's data file and lock file from those of before somebody deleted them; 0 for one that is gone."""
+    return _inode(directory / DATA), _inode(directory / LOCK)
+
+
+def shared_secret(directory: Path, known: bytes | None = None) -> bytes:
+    """32 random bytes that everyone who opens the directory shares, made by the first.
+
+    ``known`` is written in their place if the directory has none: whoever deleted it, those who still run agree.
+    """
     path = directory / "secret"
     if not path.exists():
         draft = directory / f"secret.{secrets.token_hex(8)}"
         draft.touch(mode=0o600)
-        draft.write_bytes(secrets.token_bytes(SECRET_BYTES))
+        draft.write_bytes(known or secrets.token_bytes(SECRET_BYTES))
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -139,8 +155,18 @@ def _require_own(directory: Path, status: os.stat_result) -> None:
         )
 
 
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
 def _is_whole(data: Path) -> bool:
     """Whether the file holds every page that its newest meta page speaks of.
+
+    LMDB doesn't write pages that one transaction both took and freed, so by itself it makes healthy files that are
+    shorter. The local store's are as long as its map from before their first transaction.
 
     Layout of liblmdb 0.9: each of the first two pages has a 16-byte header, then magic, version, address, map size,
     two 48-byte database records (the first begins with the page size), the last page's number and the transaction's.

@@ -7,7 +7,7 @@ ends the store's directory in memory anyway.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,11 +20,14 @@ from flask_ailimit.engine.errors import ConfigurationError, StoreError
 
 from . import directory
 from .base import StateStore
-from .record import decode, encode
+from .record import decode, encode, is_expired
 
 _MAP_BYTES = 1 << 30
 _LEAST_MAP_BYTES = 1 << 20
 _SWEPT_PER_WRITE = 2
+_SWEPT_WHEN_FULL = (256, 16, 2)  # Deleting takes room as well: the less there is, the fewer can go at once.
+_FULL = 7 / 8
+_DAMAGED = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError)
 _LOOK_AT_DIRECTORY_EVERY_US = MICROSECONDS
 
 
@@ -38,30 +41,56 @@ class _Environment:
         self.users = 0
         self._lmdb: lmdb.Environment | None = None
         self._membership = -1
-        self._inode = 0
-        self._last_us = 0
+        self._files = (0, 0)
         self._looked_us = 0
         self._swept = b""
+        self._secret: bytes | None = None
 
-    def begin(self) -> lmdb.Transaction:
-        if self._lmdb is not None and abs(self._last_us - self._looked_us) > _LOOK_AT_DIRECTORY_EVERY_US:
-            self._looked_us = self._last_us
-            if self._inode != _inode(self.path):
+    def begin(self, now_us: int) -> lmdb.Transaction:
+        if self._lmdb is not None and abs(now_us - self._looked_us) > _LOOK_AT_DIRECTORY_EVERY_US:
+            self._looked_us = now_us
+            if self._files != directory.inodes(self.path):
                 # Somebody deleted or replaced the files: without this, workers would split over two stores.
                 self.close()
         return (self._lmdb or self._open()).begin(write=True)
 
-    def sweep(self, transaction: lmdb.Transaction, now_us: int) -> None:
-        """Delete the next few records if they have expired, so that the file stays as small as its use."""
-        self._last_us = now_us
+    def secret(self) -> bytes:
+        directory.prepare(self.path)
+        self._secret = directory.shared_secret(self.path, self._secret)
+        return self._secret
+
+    def sweep(self, transaction: lmdb.Transaction, now_us: int, most: int = _SWEPT_PER_WRITE) -> None:
+        """Delete those of the next few records that have expired, so that the file stays as small as its use."""
         cursor = transaction.cursor()
         found = cursor.set_range(self._swept)
-        for _ in range(_SWEPT_PER_WRITE):
+        for _ in range(most):
             if not found:
                 break
-            expired = all(bucket.expires_us <= now_us for bucket in _decoded(bytes(cursor.value())).values())
+            expired = is_expired(bytes(cursor.value()), now_us)
             found = cursor.delete() and bool(cursor.key()) if expired else cursor.next()
         self._swept = bytes(cursor.key()) if found else b""
+
+    def is_full(self, transaction: lmdb.Transaction) -> bool:
+        """Whether to stop taking new subjects in. LMDB itself needs free pages, even to delete."""
+        pages = transaction.stat()
+        used = pages["branch_pages"] + pages["leaf_pages"] + pages["overflow_pages"]
+        return bool(used * pages["psize"] > self.map_bytes * _FULL)
+
+    def clear(self, transaction: lmdb.Transaction) -> None:
+        if self._lmdb is not None:
+            transaction.drop(self._lmdb.open_db(), delete=False)
+
+    def recover(self, error: Exception, now_us: int) -> None:
+        """Do what lets a later transaction succeed."""
+        if isinstance(error, lmdb.MapFullError):
+            self._make_room(now_us)
+        elif isinstance(error, lmdb.PanicError):
+            self.close()
+        elif isinstance(error, _DAMAGED):
+            is_ours = self._files == directory.inodes(self.path)
+            self.close()
+            if is_ours:  # Else another process has moved it already.
+                directory.move_aside(self.path)
 
     def close(self) -> None:
         if self._lmdb is not None:
@@ -69,8 +98,18 @@ class _Environment:
             self._lmdb = None
             os.close(self._membership)
 
+    def _make_room(self, now_us: int) -> None:
+        if self._lmdb is None:
+            return
+        for most in _SWEPT_WHEN_FULL:
+            with suppress(lmdb.Error), self._lmdb.begin(write=True) as transaction:
+                self.sweep(transaction, now_us, most)
+                return
+
     def _open(self) -> lmdb.Environment:
         directory.prepare(self.path)
+        if self._secret:
+            directory.shared_secret(self.path, self._secret)
         membership = directory.join(self.path)
         try:
             opened = lmdb.open(
@@ -84,31 +123,41 @@ class _Environment:
                 meminit=False,
                 readahead=False,
             )
-        except lmdb.Error:
+            # Before the first transaction: see directory._is_whole. The file has holes, so this takes no space.
+            data = self.path / directory.DATA
+            if data.stat().st_size < self.map_bytes:
+                os.truncate(data, self.map_bytes)
+        except BaseException:
             os.close(membership)
             raise
         self._lmdb = opened
         self._membership = membership
-        self._inode = _inode(self.path)
+        self._files = directory.inodes(self.path)
         return opened
 
 
 class _Transaction:
     """See :class:`flask_ailimit.engine.stores.base.Transaction`."""
 
-    __slots__ = ("_environment", "_lmdb", "now_us")
+    __slots__ = ("_environment", "_is_new", "_lmdb", "now_us")
 
     def __init__(self, environment: _Environment, transaction: lmdb.Transaction, now_us: int) -> None:
         self._environment = environment
         self._lmdb = transaction
+        self._is_new = False
         self.now_us = now_us
 
     def read(self, subject: bytes) -> Record:
         raw = self._lmdb.get(subject)
-        return _decoded(bytes(raw)) if raw else {}
+        if raw is None:
+            self._is_new = True
+            return {}
+        return _decoded(bytes(raw))
 
     def write(self, changes: Changes) -> None:
         """Write, and forget a few expired records as well."""
+        if self._is_new and any(changes.values()) and self._environment.is_full(self._lmdb):
+            raise lmdb.MapFullError("the rest is kept free for deleting")
         for subject, record in changes.items():
             if record:
                 self._lmdb.put(subject, encode(record))
@@ -117,10 +166,7 @@ class _Transaction:
         self._environment.sweep(self._lmdb, self.now_us)
 
     def clear(self) -> None:
-        cursor = self._lmdb.cursor()
-        found = cursor.first()
-        while found:
-            found = cursor.delete() and bool(cursor.key())
+        self._environment.clear(self._lmdb)
 
 
 class LocalStore(StateStore):
@@ -130,7 +176,8 @@ class LocalStore(StateStore):
         path: The directory; made if it is missing, for this user only. None: the default one of ``name``.
         name: The app's name in the default directory.
         clock: Microseconds since the epoch; read inside the transaction, so that decisions are in its order.
-        map_size: The largest size of the file in bytes; space is used only as it is needed.
+        map_size: The largest size of the file in bytes; space is used only as it is needed. At seven eighths of it
+            no new subject is taken in until others expire.
 
     Raises:
         ConfigurationError: ``map_size`` is too small, or (when first used) the directory is not fit.
@@ -154,10 +201,16 @@ class LocalStore(StateStore):
         self._map_size = map_size
         self._environment: _Environment | None = None
 
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self.path)!r})"
+
     @property
     def path(self) -> Path:
         """The directory. The default one depends on the user, so it is asked for when it is needed."""
-        return (self._path or directory.default_directory(self._name)).absolute()
+        path = (self._path or directory.default_directory(self._name)).absolute()
+        # One spelling for each, because a process may open it only once. Whether the directory itself is a link is
+        # looked at later.
+        return path.parent.resolve() / path.name
 
     @contextmanager
     def transaction(self) -> Iterator[_Transaction]:
@@ -165,15 +218,11 @@ class LocalStore(StateStore):
         environment = self._environment or self._join()
         with environment.lock:
             try:
-                with environment.begin() as transaction:
+                with environment.begin(self._clock()) as transaction:
                     yield _Transaction(environment, transaction, self._clock())
-            except lmdb.MapFullError as error:
-                raise StoreError(
-                    f"The limits' file in {environment.path} is full at {environment.map_bytes} bytes. "
-                    "Give a larger map_size in storage_options."
-                ) from error
             except (lmdb.Error, OSError) as error:
-                raise StoreError(f"The limits' file in {environment.path} can't be used: {error}.") from error
+                environment.recover(error, self._clock())
+                raise _store_error(environment, error) from error
 
     def clear(self) -> None:
         """Forget everything."""
@@ -182,9 +231,12 @@ class LocalStore(StateStore):
 
     def secret(self) -> bytes:
         """32 random bytes that every process which opens this directory shares."""
-        path = self.path
-        directory.prepare(path)
-        return directory.shared_secret(path)
+        environment = self._environment or self._join()
+        with environment.lock:
+            try:
+                return environment.secret()
+            except OSError as error:
+                raise _store_error(environment, error) from error
 
     def close(self) -> None:
         """Close the file if no other store of this process uses it."""
@@ -219,11 +271,13 @@ def _decoded(raw: bytes) -> Record:
         return {}  # Written by another version of this library: such a count starts afresh.
 
 
-def _inode(path: Path) -> int:
-    try:
-        return (path / directory.DATA).stat().st_ino
-    except OSError:
-        return 0
+def _store_error(environment: _Environment, error: Exception) -> StoreError:
+    if isinstance(error, lmdb.MapFullError):
+        return StoreError(
+            f"The limits' file in {environment.path} is full at {environment.map_bytes} bytes. "
+            "Give a larger map_size in storage_options."
+        )
+    return StoreError(f"The limits' file in {environment.path} can't be used: {error}.")
 
 
 def _before_fork() -> None:

@@ -1,13 +1,16 @@
 """``memory://``: one process, for tests and notebooks."""
 
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 from flask_ailimit.engine.clock import Clock, system_clock
 from flask_ailimit.engine.decide import Changes, Record
@@ -30,13 +33,17 @@ class MemoryStore(StateStore):
         self._records: dict[bytes, Record] = {}
         self._sweeping: Iterator[bytes] = iter(())
         self.now_us = 0
-        if count_workers(os.environ.get("WEB_CONCURRENCY"), sys.argv) > 1:
+        _everywhere.add(self)
+        if count_workers(sys.argv, os.environ) > 1:
             warnings.warn(
                 "storage_uri='memory://' counts in each worker alone, so this server grants every limit once per "
                 "worker. Use 'local://' (shared by all workers of this machine).",
                 RuntimeWarning,
                 stacklevel=4,
             )
+
+    def __repr__(self) -> str:
+        return "MemoryStore()"
 
     @contextmanager
     def transaction(self) -> Iterator["MemoryStore"]:
@@ -80,17 +87,32 @@ class MemoryStore(StateStore):
                 del self._records[subject]
 
 
-def count_workers(web_concurrency: str | None, argv: list[str]) -> int:
-    """How many workers gunicorn was asked for, as far as its environment and command line tell; else 1."""
-    if "gunicorn" not in os.path.basename(argv[0] if argv else ""):  # noqa: PTH119  a name, not a path
+def count_workers(argv: list[str], environment: Mapping[str, str]) -> int:
+    """How many workers gunicorn was asked for, as far as its command line and environment tell; else 1."""
+    program = Path(argv[0] if argv else "")
+    if program.name not in ("gunicorn", "gunicorn3") and program.parts[-2:] != ("gunicorn", "__main__.py"):
         return 1
-    asked = web_concurrency or "1"
-    for option, value in zip(argv, [*argv[1:], ""], strict=True):
+    asked = environment.get("WEB_CONCURRENCY", "1")
+    # The later wins: gunicorn reads the variable before the command line.
+    options = shlex.split(environment.get("GUNICORN_CMD_ARGS", "")) + argv[1:]
+    for option, value in zip(options, [*options[1:], ""], strict=True):
         if option in ("-w", "--workers"):
             asked = value
-        elif option.startswith("--workers="):
-            asked = option.partition("=")[2]
+        elif option.startswith(("-w", "--workers=")):
+            asked = option.removeprefix("-w").removeprefix("--workers=")
     return int(asked) if asked.isdigit() else 1
+
+
+_everywhere: "WeakSet[MemoryStore]" = WeakSet()
+
+
+def _after_fork() -> None:
+    """A thread of the parent may have been inside; in the child it isn't there to release the lock."""
+    for store in _everywhere:
+        store._lock = Lock()  # noqa: SLF001  same file
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_uri(rest: str, name: str, clock: Clock, **options: Any) -> MemoryStore:  # noqa: ARG001  one shape for all

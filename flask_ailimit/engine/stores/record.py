@@ -1,7 +1,7 @@
 """The bytes of a record: what one subject's counts look like in a file.
 
-A version byte, then for each bucket its name (8 bytes), the second it expires (u32), how many numbers its state has
-(u16), and the numbers (i64 each), all little-endian. Three limits take about 130 bytes.
+A version byte, then for each bucket its name (8 bytes), the second it expires (u32, so 2106 at the latest), how many
+numbers its state has (u16), and the numbers (i64 each), all little-endian. Three limits take about 130 bytes.
 """
 
 import struct
@@ -12,15 +12,30 @@ from flask_ailimit.engine.decide import Bucket, Record
 _VERSION = b"\x01"
 _HEAD = struct.Struct("<8sIH")
 _NUMBER_BYTES = 8
+_LATEST_SECOND = 2**32 - 1
 
 
 def encode(record: Record) -> bytes:
     """The record as bytes. Expiry is rounded up to a second."""
     parts = [_VERSION]
     for name, (state, expires_us) in record.items():
-        parts.append(_HEAD.pack(name, -(-expires_us // MICROSECONDS), len(state)))
+        second = min(-(-expires_us // MICROSECONDS), _LATEST_SECOND)
+        parts.append(_HEAD.pack(name, second, len(state)))
         parts.append(struct.pack(f"<{len(state)}q", *state))
     return b"".join(parts)
+
+
+def is_expired(raw: bytes, now_us: int) -> bool:
+    """Whether none of the counts matters any more; so too if the bytes can't be read."""
+    if raw[:1] != _VERSION:
+        return True
+    at = 1
+    while at + _HEAD.size <= len(raw):
+        _, expires, count = _HEAD.unpack_from(raw, at)
+        if expires * MICROSECONDS > now_us:
+            return False
+        at += _HEAD.size + count * _NUMBER_BYTES
+    return True
 
 
 def decode(raw: bytes) -> Record:

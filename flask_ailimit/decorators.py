@@ -1,0 +1,161 @@
+"""The decorators: Flask-Limiter's for requests, checked when they are written, and ours for tokens and calls."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import flask
+import flask_limiter
+from flask import Response
+from flask_limiter import Limiter
+
+from .checking import require_callables, require_decorator
+from .engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS
+from .estimating import token_cost
+from .state import MisconfiguredError, require_algorithm
+from .token_limit import UnitLimit
+from .tokens import Usage
+
+if TYPE_CHECKING:
+    from .extension import AILimiter
+
+_LEAST_LEASE = 5
+_LONGEST_LEASE = 3600
+
+
+class Decorators(Limiter):
+    """What a view or blueprint is limited by."""
+
+    if not TYPE_CHECKING:  # A type checker reads the base's signatures.
+
+        def limit(self, limit_value: Any, **options: Any) -> flask_limiter.RouteLimit:
+            """Limit the requests of a view or blueprint. As Flask-Limiter's, but a wrong limit is refused at once."""
+            require_decorator("limit", limit_value, options)
+            return super().limit(limit_value, **options)
+
+        def shared_limit(self, limit_value: Any, scope: Any, **options: Any) -> flask_limiter.RouteLimit:
+            """Limit the requests of several views together. Likewise."""
+            require_decorator("shared_limit", limit_value, options)
+            return super().shared_limit(limit_value, scope, **options)
+
+    def limit_tokens(
+        self,
+        limit_value: str | Callable[[], str],
+        *,
+        unit: str = TOKENS,
+        estimate: Callable[[flask.Request], int | Usage] | None = None,
+        algorithm: str = "token-bucket",
+        burst: int | None = None,
+        key_func: Callable[[], str] | None = None,
+        scope: str | Callable[[str], str] | None = None,
+        shared: bool = False,
+        per_method: bool = False,
+        methods: list[str] | None = None,
+        error_message: str | Callable[[], str] | None = None,
+        exempt_when: Callable[[], bool] | None = None,
+        override_defaults: bool = True,
+        on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None = None,
+    ) -> UnitLimit:
+        """Limit the tokens of a view or blueprint; also a context manager, as Flask-Limiter's ``limit``.
+
+        Before the view, what the request may use is reserved; after it, what it really used is settled.
+
+        Args:
+            limit_value: Such as ``"10000 per minute"``, or a callable that answers one for the current request.
+            unit: ``tokens`` (input and output), ``input_tokens`` or ``output_tokens``.
+            estimate: From the request to the tokens to reserve. Default: the input counted from the JSON body, and
+                the most output that the body asks for. An estimate never makes a request impossible.
+            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
+            burst: The most that a token bucket hands out at once; default: the limit.
+            key_func: Who pays; default: the limiter's.
+            scope: Sets counts apart within a view; with ``shared``, names a count that several views share.
+            shared: Leave the view out of the count's name.
+            per_method: Count each HTTP method apart.
+            methods: Only these HTTP methods.
+            error_message: In place of our sentence in the refusal.
+            exempt_when: Answers whether the current request is exempt.
+            override_defaults: Take the place of ``default_token_limits``.
+            on_breach: Called when this limit refuses; a response that it answers is sent.
+
+        Raises:
+            ConfigurationError: The limit can't be read, or an option is wrong.
+        """
+        if unit not in TOKEN_UNITS:
+            raise MisconfiguredError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
+        require_algorithm("algorithm", algorithm)
+        require_callables(key_func=key_func, exempt_when=exempt_when, on_breach=on_breach)
+        if estimate is not None and not callable(estimate):
+            raise MisconfiguredError(
+                f"estimate: a callable from the request to tokens is needed. Got {str(estimate)[:80]!r}."
+            )
+        return UnitLimit(
+            limit_provider=limit_value,
+            limiter=self,
+            key_function=key_func,
+            scope=scope,
+            shared=shared,
+            per_method=per_method,
+            methods=methods,
+            error_message=error_message,
+            exempt_when=exempt_when,
+            on_breach=on_breach,
+            unit=unit,
+            algorithm=algorithm,
+            burst=burst,
+            estimate=lambda quota: token_cost(cast("AILimiter", self), quota, estimate),
+            asked=estimate,
+            overrides=override_defaults,
+        )
+
+    def limit_concurrency(
+        self,
+        limit_value: int | Callable[[], int],
+        *,
+        lease: int = 60,
+        key_func: Callable[[], str] | None = None,
+        scope: str | Callable[[str], str] | None = None,
+        shared: bool = False,
+        per_method: bool = False,
+        methods: list[str] | None = None,
+        error_message: str | Callable[[], str] | None = None,
+        exempt_when: Callable[[], bool] | None = None,
+        on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None = None,
+    ) -> UnitLimit:
+        """Limit the calls in flight of a view or blueprint. A stream is in flight until it ends.
+
+        Args:
+            limit_value: Calls, 1 to 10,000, or a callable that answers a number for the current request.
+            lease: Seconds, 5 to 3,600, after which the slot of a killed process comes back. A living one renews it.
+            key_func: Whose calls; default: the limiter's.
+            scope: As in :meth:`limit_tokens`, and so the others.
+            shared: Leave the view out of the count's name.
+            per_method: Count each HTTP method apart.
+            methods: Only these HTTP methods.
+            error_message: In place of our sentence in the refusal.
+            exempt_when: Answers whether the current request is exempt.
+            on_breach: Called when this limit refuses.
+
+        Raises:
+            ConfigurationError: An option is wrong.
+        """
+        if type(lease) is not int or not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
+            raise MisconfiguredError(
+                f"lease: a whole number of seconds from {_LEAST_LEASE} to {_LONGEST_LEASE} is needed. "
+                f"Got {str(lease)[:40]!r}."
+            )
+        require_callables(key_func=key_func, exempt_when=exempt_when, on_breach=on_breach)
+        return UnitLimit(
+            limit_provider=cast("Any", limit_value),
+            limiter=self,
+            key_function=key_func,
+            scope=scope,
+            shared=shared,
+            per_method=per_method,
+            methods=methods,
+            error_message=error_message,
+            exempt_when=exempt_when,
+            on_breach=on_breach,
+            unit=CONCURRENCY,
+            algorithm=CONCURRENCY,
+            lease=lease,
+            estimate=lambda _: 1,
+        )

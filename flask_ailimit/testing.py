@@ -1,0 +1,374 @@
+"""For tests: a clock that moves when told, and the examination that every store passes.
+
+Needs pytest. For readable failures, write ``pytest.register_assert_rewrite("flask_ailimit.testing")`` in your
+``conftest.py``.
+"""
+# ruff: noqa: D102, PLR2004, S101  the tests' names are their sentences, and asserting literals is what they do
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from threading import Thread
+
+import pytest
+
+from .engine import ALGORITHMS, Charge, Decision, Quota, Settlement, Store
+from .engine.clock import MICROSECONDS
+from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
+
+START_US = 20_000 * 86400 * MICROSECONDS
+"""2024-10-04, a midnight: every window of a whole part of a day begins here."""
+
+Advance = Callable[[int], None]
+"""Moves a store's time by so many microseconds."""
+
+
+class ManualClock:
+    """A clock that stands until it is moved; pass it wherever a :data:`~flask_ailimit.engine.Clock` is asked for.
+
+    Example:
+        >>> clock = ManualClock()
+        >>> start = clock()
+        >>> clock.advance(1.5)
+        >>> clock() - start
+        1500000
+    """
+
+    def __init__(self, start_us: int = START_US) -> None:
+        self.now_us = start_us
+
+    def __call__(self) -> int:
+        """Microseconds since the epoch."""
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        """Move by so many seconds, to the nearest microsecond; a negative number moves back."""
+        self.now_us += round(seconds * MICROSECONDS)
+
+    def advance_us(self, microseconds: int) -> None:
+        """Move by so many microseconds."""
+        self.now_us += microseconds
+
+    def set(self, now_us: int) -> None:
+        """Move to this microsecond of the epoch."""
+        self.now_us = now_us
+
+
+ALICE = b"alice".ljust(16, b"\0")
+BOB = b"bob".ljust(16, b"\0")
+MINUTE = 60 * MICROSECONDS
+
+_leases = count(1)
+
+
+def charge(cost: int = 1, *, subject: bytes = ALICE, limit: int = 10, algorithm: str = "token-bucket") -> Charge:
+    """A charge of ``limit`` per minute; of ``limit`` in flight if the algorithm is ``concurrency``."""
+    unit = CONCURRENCY if algorithm == "concurrency" else TOKENS
+    return Charge(subject, Quota(limit, 60, unit, algorithm), cost)
+
+
+def reserve(store: Store, *charges: Charge) -> Decision:
+    """Decide under a lease of its own."""
+    return store.reserve(charges, next(_leases))
+
+
+def settle(store: Store, taken: Decision, *actual: int, lease: int = 0) -> int:
+    """Settle each charge of a decision with what it really cost."""
+    return store.settle(
+        [Settlement(v.charge, taken.at_us, a, lease) for v, a in zip(taken.verdicts, actual, strict=True)]
+    )
+
+
+def remaining(store: Store, *charges: Charge) -> list[int]:
+    """What is left of each charge's count."""
+    return [verdict.remaining for verdict in store.peek([replace(c, cost=0) for c in charges]).verdicts]
+
+
+every_algorithm = pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+
+
+class StoreContract:
+    """What every store must do. Subclass it in a test file and say how to open yours.
+
+    The store's time must stand still unless ``advance`` moves it. A store with a clock of its own (a database server)
+    needs a hook for tests that lets a :class:`ManualClock` speak in its place.
+
+    Example::
+
+        class TestMyStore(StoreContract):
+            @pytest.fixture
+            def store_and_advance(self):
+                clock = ManualClock()
+                store = MyStore(clock)
+                yield store, clock.advance_us
+                store.close()
+    """
+
+    @pytest.fixture
+    def store_and_advance(self) -> tuple[Store, Advance]:
+        """Override this: an empty store, and a function that moves its time by microseconds."""
+        raise NotImplementedError
+
+    def count_records(self, store: Store) -> int:
+        """Override this if your store can tell how many subjects it keeps."""
+        pytest.skip(f"{type(store).__name__} doesn't tell how many records it keeps")
+
+    @pytest.fixture
+    def store(self, store_and_advance: tuple[Store, Advance]) -> Store:
+        return store_and_advance[0]
+
+    @pytest.fixture
+    def advance(self, store_and_advance: tuple[Store, Advance]) -> Advance:
+        """Move to the beginning of a minute, where the windows of the tests begin, then as the test says."""
+        store, advance = store_and_advance
+        advance(-store.peek([]).at_us % MINUTE)
+        return advance
+
+    # A decision
+
+    def test_allowed_decision_takes_every_charge(self, store: Store) -> None:
+        charges = [charge(3), charge(4, subject=BOB), charge(1, algorithm="concurrency")]
+        assert reserve(store, *charges).allowed
+        assert remaining(store, *charges) == [7, 6, 9]
+
+    @pytest.mark.parametrize("refusing", range(4))
+    def test_refused_decision_takes_nothing_from_anybody(self, store: Store, refusing: int) -> None:
+        charges = [
+            charge(2),
+            charge(2, algorithm="fixed-window"),
+            charge(2, subject=BOB),
+            charge(2, subject=BOB, algorithm="moving-window"),
+        ]
+        reserve(store, *charges)
+        before = remaining(store, *charges)
+        asked = [replace(c, cost=9 if i == refusing else 1) for i, c in enumerate(charges)]
+        decision = reserve(store, *asked)
+        assert [v.allowed for v in decision.verdicts] == [i != refusing for i in range(4)]
+        assert [v.remaining for v in decision.verdicts] == before
+        assert remaining(store, *charges) == before
+
+    def test_decision_of_no_charges_is_allowed(self, store: Store) -> None:
+        assert reserve(store).allowed
+
+    def test_decision_says_the_stores_time(self, store: Store, advance: Advance) -> None:
+        before = reserve(store, charge()).at_us
+        advance(1_500_000)
+        assert reserve(store, charge()).at_us == before + 1_500_000
+
+    def test_charges_of_one_decision_that_share_a_count_see_each_other(self, store: Store, advance: Advance) -> None:
+        assert [v.remaining for v in reserve(store, charge(4), charge(5)).verdicts] == [6, 1]
+        advance(MINUTE)
+        both = reserve(store, charge(6), charge(5))
+        assert [(v.allowed, v.remaining, v.retry_after_us) for v in both.verdicts] == [(True, 10, 0), (False, 10, None)]
+        assert remaining(store, charge()) == [10]
+
+    def test_dry_charge_takes_part_and_takes_nothing(self, store: Store) -> None:
+        dry = replace(charge(8), dry=True)
+        assert reserve(store, dry, charge(1, subject=BOB)).allowed
+        assert remaining(store, charge(), charge(subject=BOB)) == [10, 9]
+        reserve(store, charge(3))
+        assert not reserve(store, dry, charge(1, subject=BOB)).allowed
+        assert remaining(store, charge(), charge(subject=BOB)) == [7, 9]
+
+    @pytest.mark.parametrize(
+        ("algorithm", "reset_after", "retry_after"),
+        [
+            ("concurrency", 60, 1),
+            ("fixed-window", 48, 48),
+            ("moving-window", 60, 60),
+            ("sliding-window-counter", 108, 48 + 20),  # A minute on, a third of the three has left the window.
+            ("token-bucket", 18, 6),
+        ],
+    )
+    def test_verdict_says_what_is_left_and_how_long_to_wait(
+        self, store: Store, advance: Advance, algorithm: str, reset_after: float, retry_after: float
+    ) -> None:
+        advance(12 * MICROSECONDS)
+        taken = reserve(store, charge(3, algorithm=algorithm)).verdicts[0]
+        assert (taken.allowed, taken.limit, taken.remaining, taken.reset_after, taken.retry_after) == (
+            *(True, 10, 7, reset_after),
+            0,
+        )
+        refused = reserve(store, charge(8, algorithm=algorithm)).verdicts[0]
+        assert (refused.allowed, refused.remaining, refused.reset_after, refused.retry_after) == (
+            *(False, 7, reset_after),
+            retry_after,
+        )
+        never = reserve(store, charge(11, algorithm=algorithm)).verdicts[0]
+        assert (never.allowed, never.remaining, never.retry_after) == (False, 7, None)
+
+    @every_algorithm
+    def test_limit_is_granted_exactly_and_given_anew_when_promised(
+        self, store: Store, advance: Advance, algorithm: str
+    ) -> None:
+        one = charge(1, algorithm=algorithm)
+        assert [reserve(store, one).allowed for _ in range(12)] == [True] * 10 + [False] * 2
+        wait = reserve(store, one).retry_after_us
+        assert wait
+        if algorithm == "concurrency":
+            wait = MINUTE  # Its promise is a guess; the leases are not.
+        advance(wait - 1)
+        assert not reserve(store, one).allowed
+        advance(1)
+        assert reserve(store, one).allowed
+
+    @every_algorithm
+    def test_cost_of_nothing_is_never_refused(self, store: Store, algorithm: str) -> None:
+        reserve(store, charge(10, algorithm=algorithm))
+        assert reserve(store, charge(0, algorithm=algorithm)).allowed
+
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency", "sliding-window-counter"}))
+    def test_largest_numbers_are_counted_exactly(self, store: Store, algorithm: str) -> None:
+        limit = MAX_EXACT // 60 * 60
+        assert not reserve(store, charge(MAX_EXACT, limit=limit, algorithm=algorithm)).possible
+        assert remaining(store, charge(limit=limit, algorithm=algorithm)) == [limit]
+        assert reserve(store, charge(limit - 1, limit=limit, algorithm=algorithm)).allowed
+        assert remaining(store, charge(limit=limit, algorithm=algorithm)) == [1]
+        assert not reserve(store, charge(2, limit=limit, algorithm=algorithm)).allowed
+
+    @every_algorithm
+    def test_parallel_callers_get_the_limit_and_not_one_more(self, store: Store, algorithm: str) -> None:
+        allowed: list[bool] = []
+
+        def take() -> None:
+            allowed.extend(reserve(store, charge(1, limit=50, algorithm=algorithm)).allowed for _ in range(20))
+
+        threads = [Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(allowed), sum(allowed)) == (160, 50)
+
+    # Its settlement
+
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize(("actual", "left"), [(0, 8), (3, 5), (6, 2), (8, 0), (10, 0), (MAX_EXACT, 0)])
+    def test_settling_makes_the_count_what_was_really_used(
+        self, store: Store, algorithm: str, actual: int, left: int
+    ) -> None:
+        reserve(store, charge(2, algorithm=algorithm))
+        taken = reserve(store, charge(6, algorithm=algorithm))
+        assert settle(store, taken, actual) == 0
+        assert remaining(store, charge(algorithm=algorithm)) == [left]
+
+    def test_what_was_used_too_much_is_debt(self, store: Store, advance: Advance) -> None:
+        settle(store, reserve(store, charge(10)), 25)
+        refused = reserve(store, charge(1))
+        assert (refused.allowed, refused.retry_after) == (False, 96)
+        advance(96 * MICROSECONDS)
+        assert reserve(store, charge(1)).allowed
+
+    def test_settling_a_count_that_is_gone_is_told_and_gives_no_credit(self, store: Store) -> None:
+        taken = reserve(store, charge(4), charge(4, subject=BOB))
+        store.reset(ALICE)
+        assert settle(store, taken, 0, 0) == 1
+        assert remaining(store, charge(), charge(subject=BOB)) == [10, 10]
+
+    @pytest.mark.parametrize("algorithm", ["fixed-window", "moving-window", "token-bucket"])
+    def test_settling_late_gives_no_credit(self, store: Store, advance: Advance, algorithm: str) -> None:
+        taken = reserve(store, charge(6, algorithm=algorithm))
+        advance(MINUTE)
+        reserve(store, charge(5, algorithm=algorithm))
+        settle(store, taken, 0)
+        assert remaining(store, charge(algorithm=algorithm)) == [5]
+
+    def test_several_reservations_are_settled_in_one_step(self, store: Store) -> None:
+        first, second = reserve(store, charge(5)), reserve(store, charge(5), charge(5, subject=BOB))
+        store.settle([Settlement(v.charge, taken.at_us, 1, 0) for taken in (first, second) for v in taken.verdicts])
+        assert remaining(store, charge(), charge(subject=BOB)) == [8, 9]
+
+    # Leases
+
+    def test_slot_is_held_until_it_is_settled(self, store: Store) -> None:
+        slot = charge(1, limit=1, algorithm="concurrency")
+        taken = store.reserve([slot], 77)
+        assert not reserve(store, slot).allowed
+        settle(store, taken, 1, lease=78)
+        assert not reserve(store, slot).allowed
+        settle(store, taken, 1, lease=77)
+        assert reserve(store, slot).allowed
+
+    def test_slot_of_nobody_comes_back_when_its_lease_ends(self, store: Store, advance: Advance) -> None:
+        slot = charge(1, limit=1, algorithm="concurrency")
+        reserve(store, slot)
+        advance(MINUTE - 400_000)
+        assert reserve(store, slot).retry_after_us == 400_000
+        advance(400_000)
+        assert reserve(store, slot).allowed
+
+    def test_renewed_lease_runs_for_a_whole_period_more(self, store: Store, advance: Advance) -> None:
+        slot = charge(1, limit=2, algorithm="concurrency")
+        store.reserve([slot], 1)
+        store.reserve([slot], 2)
+        advance(MINUTE // 2)
+        store.renew([(slot, 2)])
+        advance(MINUTE // 2)
+        assert remaining(store, slot) == [1]
+        advance(MINUTE // 2)
+        assert remaining(store, slot) == [2]
+
+    def test_lease_that_is_gone_stays_gone(self, store: Store, advance: Advance) -> None:
+        slot = charge(1, limit=1, algorithm="concurrency")
+        store.reserve([slot], 1)
+        advance(MINUTE)
+        store.renew([(slot, 1), (charge(1), 1), (charge(1, subject=BOB), 1)])
+        assert remaining(store, slot, charge(1), charge(1, subject=BOB)) == [1, 10, 10]
+
+    # Looking and forgetting
+
+    @every_algorithm
+    def test_peek_answers_as_reserve_would_and_takes_nothing(self, store: Store, algorithm: str) -> None:
+        reserve(store, charge(4, algorithm=algorithm))
+        for cost in (6, 7, 11):
+            asked = charge(cost, algorithm=algorithm)
+            seen = store.peek([asked])
+            assert store.peek([asked]) == seen
+            answer = reserve(store, asked) if cost != 6 else None
+            assert seen.allowed == (cost == 6)
+            assert seen.retry_after_us == (answer.retry_after_us if answer else 0)
+        assert remaining(store, charge(algorithm=algorithm)) == [6]
+
+    @pytest.mark.parametrize(
+        ("forget", "left"),
+        [
+            ((ALICE, charge().bucket), [10, 9, 9]),
+            ((ALICE,), [10, 10, 9]),
+            ((), [10, 10, 10]),
+            ((b"nobody".ljust(16, b"\0"),), [9, 9, 9]),
+        ],
+    )
+    def test_reset_forgets_one_count_or_a_subject_or_all(
+        self, store: Store, forget: Sequence[bytes], left: list[int]
+    ) -> None:
+        charges = [charge(), charge(algorithm="fixed-window"), charge(subject=BOB)]
+        reserve(store, *charges)
+        store.reset(*forget)
+        assert remaining(store, *charges) == left
+
+    @every_algorithm
+    def test_count_is_kept_while_it_matters_and_then_forgotten(
+        self, store: Store, advance: Advance, algorithm: str
+    ) -> None:
+        taken = reserve(store, charge(9, algorithm=algorithm))
+        self._traffic_of_others(store, 0)
+        advance(taken.verdicts[0].reset_after_us - 1)
+        self._traffic_of_others(store, 500)
+        assert remaining(store, charge(algorithm=algorithm))[0] < 10
+        advance(2 * MINUTE)
+        self._traffic_of_others(store, 1000)
+        assert remaining(store, charge(algorithm=algorithm)) == [10]
+        assert self.count_records(store) <= 500
+
+    def _traffic_of_others(self, store: Store, first: int) -> None:
+        for number in range(first, first + 250):
+            reserve(store, charge(subject=number.to_bytes(16, "big")))
+            reserve(store, charge(subject=BOB, limit=10**6))
+
+    def test_secret_is_the_same_each_time_it_is_asked_for(self, store: Store) -> None:
+        assert store.secret() == store.secret()
+
+    def test_closing_twice_is_fine(self, store: Store) -> None:
+        reserve(store, charge())
+        store.close()
+        store.close()

@@ -1,0 +1,81 @@
+"""Apps with limits on them, on a clock that stands still, and what their limits have counted."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+
+from flask import Flask
+from werkzeug.serving import make_server
+
+from flask_ailimit import AILimiter, StoreError, api_key
+from flask_ailimit.engine import Charge, Quota
+from flask_ailimit.testing import ManualClock
+
+ADDRESS = "192.0.2.1"
+
+
+@dataclass(frozen=True)
+class Limited:
+    """An app with its limiter."""
+
+    app: Flask
+    limiter: AILimiter
+    clock: ManualClock
+
+    def client(self, key="alice", **environ):
+        """A client that sends this key; none if it is empty."""
+        client = self.app.test_client()
+        client.environ_base["REMOTE_ADDR"] = ADDRESS
+        client.environ_base.update(environ)
+        if key:
+            client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+        return client
+
+    def used(self, key="alice", endpoint="answer"):
+        """What each limit of an endpoint has counted for a key, by the limit's name; for no key, of the address."""
+        with self.app.test_request_context(environ_base={"REMOTE_ADDR": ADDRESS}):
+            decision = self.limiter.peek(endpoint, key or None)
+        return {verdict.charge.quota.name: verdict.used for verdict in decision.verdicts}
+
+    def tokens(self, key="alice", endpoint="answer"):
+        """The one token limit's count."""
+        (used,) = [used for name, used in self.used(key, endpoint).items() if "tokens" in name]
+        return used
+
+
+def limited(key_func=api_key, *, storage_uri="memory://", config=None, **options):
+    """An app without views, and its limiter."""
+    clock = ManualClock()
+    limiter = AILimiter(key_func, storage_uri=storage_uri, clock=clock, **options)
+    app = Flask("limited", static_folder=None)
+    app.config.update(config or {})
+    limiter.init_app(app)
+    return Limited(app, limiter, clock)
+
+
+def fill(limiter):
+    """Fill a local store to the brim, so that it takes no further count."""
+    day = Quota(1000, 86400)
+    with_room = True
+    number = 0
+    while with_room:
+        number += 1
+        charges = [Charge(limiter.engine.subject("filling", str(number)), day, scope=str(i)) for i in range(50)]
+        try:
+            limiter.engine.reserve(charges)
+        except StoreError:
+            with_room = False
+
+
+@contextmanager
+def serving(app):
+    """The address of a real server with a thread for each connection, for as long as the context lasts."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

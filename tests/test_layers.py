@@ -1,0 +1,179 @@
+"""The laws of the architecture: who may import whom, and who may ask what time it is."""
+
+import ast
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(find_spec("flask_ailimit").origin).parent
+WEB = {"flask", "werkzeug", "flask_limiter", "limits"}
+STANDARD = sys.stdlib_module_names
+
+KNOW_FLASK_LIMITER = {"checking.py", "errors.py", "evaluation.py", "extension.py", "state.py", "token_limit.py"}
+KNOW_ITS_INTERNALS = {"evaluation.py", "extension.py", "token_limit.py"}
+KNOW_LIMITS = {"bridge.py", "checking.py", "state.py", "token_limit.py"}
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def sources(*folders):
+    """The package's files with their trees; of some folders, or all."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if not folders or name_of(path).startswith(folders):
+            yield name_of(path), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(name, tree):
+    """Every module that a file imports, anywhere in it; relative ones by their full name."""
+    package = ["flask_ailimit", *name.split("/")[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            # What is imported may be a module itself, as in ``from . import directory``.
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def importers_of(wanted):
+    return {name for name, tree in sources() if any(wanted(module) for module in imported(name, tree))}
+
+
+def root(module):
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("folder", ["engine/", "tokens/", "headers/"])
+def test_core_imports_no_web_framework(folder):
+    found = {(name, module) for name, tree in sources(folder) for module in imported(name, tree) if root(module) in WEB}
+    assert not found
+
+
+@pytest.mark.parametrize("file", ["responses.py", "problems.py", "streaming.py"])
+def test_pure_parts_of_the_extension_import_no_web_framework(file):
+    (tree,) = [tree for name, tree in sources(file)]
+    assert WEB.isdisjoint(map(root, imported(file, tree)))
+
+
+def test_engine_imports_nothing_of_the_package_around_it():
+    for name, tree in sources("engine/"):
+        ours = [module for module in imported(name, tree) if root(module) == "flask_ailimit"]
+        assert all(module.startswith("flask_ailimit.engine") for module in ours), name
+
+
+def test_tokens_and_headers_import_only_the_engine_and_themselves():
+    for folder in ("tokens", "headers"):
+        for name, tree in sources(f"{folder}/"):
+            for module in imported(name, tree):
+                if root(module) == "flask_ailimit":
+                    assert module.startswith(("flask_ailimit.engine", f"flask_ailimit.{folder}")), (name, module)
+
+
+def test_algorithms_import_only_the_standard_library_and_constants():
+    """An algorithm is a pure function of (state, now, quota, cost)."""
+    ours = ("flask_ailimit.engine.algorithms", "flask_ailimit.engine.quota", "flask_ailimit.engine.clock")
+    impure = {"time", "datetime", "random", "secrets", "threading", "socket", "os", "logging", "asyncio", "io"}
+    for name, tree in sources("engine/algorithms/"):
+        for module in imported(name, tree):
+            assert module.startswith(ours) or root(module) in STANDARD - impure, (name, module)
+            assert module != "flask_ailimit.engine.clock.system_clock", name
+
+
+def test_only_the_clock_asks_the_machine_for_the_wall_time():
+    asked = {
+        (name, node.attr)
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"time_ns", "utcnow", "today", "gettimeofday"}
+    }
+    assert asked == {("engine/clock.py", "time_ns")}
+    # "now" and "time" are names of other things too, so these are looked for by their module.
+    assert importers_of(lambda module: root(module) == "time") == {"engine/clock.py"}
+    calls = {
+        name
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "now" and ast.unparse(node.value).endswith("datetime")
+    }
+    assert not calls
+
+
+def test_only_these_files_know_flask_limiter():
+    assert importers_of(lambda module: root(module) == "flask_limiter") == KNOW_FLASK_LIMITER
+
+
+def test_only_the_seam_knows_flask_limiters_internals():
+    private = importers_of(lambda module: module.startswith("flask_limiter._"))
+    assert private == KNOW_ITS_INTERNALS
+
+
+def test_private_attributes_of_other_objects_are_reached_only_in_the_seam():
+    """What pyproject.toml excuses from SLF001 is what this test knows of; the rest is ruff's to find."""
+    mangled = {
+        name
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and str(node.value).startswith("_Limiter__")
+    }
+    assert mangled == {"extension.py"}
+
+
+def test_only_these_files_know_limits():
+    assert importers_of(lambda module: root(module) == "limits") == KNOW_LIMITS
+
+
+def test_every_law_sees_the_files_it_speaks_of():
+    """A moved folder would make the tests above pass on nothing."""
+    names = {name for name, _ in sources()}
+    assert {"engine/clock.py", "engine/algorithms/token_bucket.py", "tokens/__init__.py", "headers/ietf.py"} <= names
+
+
+def without(modules, code):
+    """Run code in a process of its own, in which these modules can't be imported."""
+    blocked = f"import sys\nfor name in {sorted(modules)!r}:\n    sys.modules[name] = None\n"
+    paths = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
+    command = [sys.executable, "-W", "error", "-c", blocked + paths + code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_engine_tokens_and_headers_work_where_there_is_no_flask():
+    code = """
+from flask_ailimit.engine import Charge, Engine, Quota, open_store, system_clock
+import flask_ailimit
+from flask_ailimit import Decision, Usage
+from flask_ailimit.headers import limit_headers
+import flask_ailimit.responses, flask_ailimit.streaming
+
+engine = Engine(open_store("memory://", name="worker", clock=system_clock, options={}))
+reservation = engine.reserve([Charge(engine.subject("user-1"), Quota(10, 60, "tokens"), 4)])
+assert isinstance(reservation.decision, Decision)
+print(dict(limit_headers(reservation.decision, ["openai"]))["x-ratelimit-remaining-tokens"], Usage(1, 2).of("tokens"))
+"""
+    ran = without(WEB, code)
+    assert (ran.stdout.split(), ran.stderr) == (["6", "3"], "")
+
+
+def test_extension_without_flask_says_what_is_missing():
+    """The control: the modules are really blocked."""
+    ran = without(WEB, "from flask_ailimit import AILimiter")
+    assert "ModuleNotFoundError" in ran.stderr
+    assert "flask" in ran.stderr.splitlines()[-1]
+
+
+def test_another_flask_limiter_is_refused_by_name_and_with_the_fix():
+    code = """
+import flask_limiter
+del flask_limiter.Limiter._Limiter__evaluate_limits
+import flask_ailimit.extension
+"""
+    ran = without(set(), code)
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: flask_ailimit needs Flask-Limiter 4.1; ")
+    assert 'pip install "flask-limiter>=4.1,<4.2"' in last

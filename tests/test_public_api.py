@@ -1,0 +1,117 @@
+"""What users may import; a change here is a change for them."""
+
+import importlib
+
+import pytest
+
+import flask_ailimit
+from flask_ailimit import extension
+from flask_ailimit.engine import decision
+
+PUBLIC = {
+    "flask_ailimit": [
+        "AILimitError",
+        "AILimiter",
+        "ConfigurationError",
+        "Decision",
+        "LimiterUnavailable",
+        "QuotaExceeded",
+        "StoreError",
+        "Usage",
+        "Verdict",
+        "api_key",
+        "remote_address",
+        "request_refused",
+        "usage_settled",
+    ],
+    "flask_ailimit.engine": [
+        "ALGORITHMS",
+        "AILimitError",
+        "Algorithm",
+        "Charge",
+        "Clock",
+        "ConfigurationError",
+        "Decision",
+        "Engine",
+        "Quota",
+        "Reservation",
+        "Settlement",
+        "State",
+        "StateStore",
+        "Step",
+        "Store",
+        "StoreError",
+        "Verdict",
+        "open_store",
+        "parse_quotas",
+        "system_clock",
+    ],
+    "flask_ailimit.tokens": [
+        "COUNTERS",
+        "MAX_TOKENS",
+        "Estimate",
+        "InvalidBody",
+        "StreamMeter",
+        "TokenCounter",
+        "Usage",
+        "decode_body",
+        "estimate_request",
+        "open_counter",
+        "read_output_text",
+        "read_usage",
+    ],
+    "flask_ailimit.headers": [
+        "DEFAULT_DIALECTS",
+        "DIALECTS",
+        "Dialect",
+        "exposed_names",
+        "limit_headers",
+        "require_dialects",
+    ],
+}
+every_module = pytest.mark.parametrize("module", PUBLIC)
+
+
+@every_module
+def test_public_names_are_these(module):
+    assert importlib.import_module(module).__all__ == PUBLIC[module]
+
+
+@every_module
+def test_every_public_name_is_there(module):
+    loaded = importlib.import_module(module)
+    assert all(getattr(loaded, name) is not None for name in loaded.__all__)
+    assert set(loaded.__all__) <= set(dir(loaded))
+
+
+def test_star_import_brings_exactly_the_public_names():
+    names = {}
+    exec("from flask_ailimit import *", names)
+    assert set(names) - {"__builtins__"} == set(PUBLIC["flask_ailimit"])
+
+
+def test_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'flask_ailimit' has no attribute 'Limiter'"):
+        _ = flask_ailimit.Limiter
+    with pytest.raises(ImportError, match="cannot import name 'Limiter'"):
+        exec("from flask_ailimit import Limiter")
+
+
+def test_name_is_the_same_object_wherever_it_is_imported_from():
+    assert flask_ailimit.AILimiter is extension.AILimiter
+    assert flask_ailimit.Decision is decision.Decision
+    assert flask_ailimit.engine.Decision is decision.Decision
+
+
+@pytest.mark.parametrize(
+    ("error", "bases"),
+    [
+        ("ConfigurationError", ("AILimitError", "ValueError")),
+        ("StoreError", ("AILimitError",)),
+        ("QuotaExceeded", ("RateLimitExceeded", "TooManyRequests", "HTTPException")),
+        ("LimiterUnavailable", ("ServiceUnavailable", "HTTPException")),
+    ],
+)
+def test_errors_are_caught_by_who_waits_for_their_bases(error, bases):
+    ancestors = {base.__name__ for base in getattr(flask_ailimit, error).__mro__}
+    assert set(bases) <= ancestors

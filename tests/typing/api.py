@@ -1,0 +1,105 @@
+"""Never run: mypy --strict reads this file as a user's program, and so tests what the annotations promise."""
+
+from typing import assert_type
+
+import flask
+from flask import Blueprint, Flask, Response
+from flask_limiter import RequestLimit
+
+from flask_ailimit import (
+    AILimiter,
+    Decision,
+    LimiterUnavailable,
+    QuotaExceeded,
+    Usage,
+    Verdict,
+    api_key,
+    remote_address,
+)
+from flask_ailimit.engine import Charge, Engine, Quota, Reservation, open_store, parse_quotas, system_clock
+
+app = Flask(__name__)
+limiter = AILimiter(
+    api_key,
+    app=app,
+    default_limits=["60 per minute", lambda: "100 per hour"],
+    default_token_limits=["100000 per minute", lambda: "5 per day"],
+    storage_uri="local://",
+    headers=["openai"],
+)
+AILimiter(remote_address).init_app(app)
+
+
+def plan() -> str:
+    return "1000 per minute"
+
+
+def asked(request: flask.Request) -> int:
+    return request.content_length or 1
+
+
+def used(request: flask.Request) -> Usage:
+    return Usage(input_tokens=request.content_length or 1, output_tokens=1)
+
+
+def on_breach(limit: RequestLimit) -> Response | None:
+    return None
+
+
+# A decorated view keeps its signature.
+@app.post("/<int:number>")
+@limiter.limit("20 per minute")
+@limiter.limit_tokens(plan, unit="output_tokens", estimate=asked, on_breach=on_breach)
+@limiter.limit_tokens("10 per minute", estimate=used, burst=20, key_func=remote_address, scope="x", methods=["POST"])
+@limiter.limit_concurrency(4, lease=30)
+def view(number: int, *, text: str = "") -> tuple[str, int]:
+    limiter.record_usage(input_tokens=number, output_tokens=1, cached_input_tokens=0)
+    return text, 200
+
+
+assert_type(view(1, text="a"), tuple[str, int])
+view("1")  # type: ignore[arg-type]
+view(1, other=2)  # type: ignore[call-arg]
+
+
+@limiter.limit_concurrency(lambda: 4)
+async def answer(prompt: str) -> bytes:
+    with limiter.limit_tokens("10 per minute"):
+        return prompt.encode()
+
+
+async def ask() -> None:
+    assert_type(await answer("a"), bytes)
+
+
+limiter.limit_tokens("10 per minute")(Blueprint("v1", __name__))
+
+# What is wrong is refused by the type checker too.
+limiter.limit_tokens(10)  # type: ignore[arg-type]
+limiter.limit_concurrency("4")  # type: ignore[arg-type]
+limiter.limit("1 per minute", tokens=1)  # type: ignore[call-arg]
+limiter.record_usage(1, 2)  # type: ignore[call-arg]
+limiter.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+assert_type(limiter.decision, Decision | None)
+assert_type(limiter.peek(), Decision)
+assert_type(limiter.engine, Engine)
+
+
+@app.errorhandler(QuotaExceeded)
+def refused(error: QuotaExceeded) -> Response:
+    assert_type(error.decision.binding, Verdict | None)
+    assert_type(error.decision.retry_after, float | None)
+    return Response(str(error.decision.refused[0].charge.quota.text), error.code)
+
+
+@app.errorhandler(LimiterUnavailable)
+def unavailable(error: LimiterUnavailable) -> tuple[str, int]:
+    return error.request_id, 503
+
+
+engine = Engine(open_store("memory://", name="worker", clock=system_clock, options={}))
+reservation = engine.reserve([Charge(engine.subject("user-1"), quota) for quota in parse_quotas("10 per minute")])
+assert_type(reservation, Reservation)
+assert_type(reservation.settle({"tokens": 1}), bool)
+Quota(1.5, 60)  # type: ignore[arg-type]
