@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: clean demo lint test test-core
+.PHONY: bench clean demo lint test test-core
 
 CURL = curl -iN http://$${DEMO_BIND:-127.0.0.1:8000}/predict -H 'x-api-key: demo-small-key' --json
 
@@ -36,6 +36,10 @@ lint: .venv/lint.stamp
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
+
+# What a decision costs, on each store, alone and with four processes at once.
+bench: .venv/test.stamp
+	@$(PY) bench/decision.py
 
 clean:
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -12,7 +12,15 @@ PACKAGE = Path(find_spec("flask_ailimit").origin).parent
 WEB = {"flask", "werkzeug", "flask_limiter", "limits"}
 STANDARD = sys.stdlib_module_names
 
-KNOW_FLASK_LIMITER = {"checking.py", "errors.py", "evaluation.py", "extension.py", "state.py", "token_limit.py"}
+KNOW_FLASK_LIMITER = {
+    "checking.py",
+    "decorators.py",
+    "errors.py",
+    "evaluation.py",
+    "extension.py",
+    "state.py",
+    "token_limit.py",
+}
 KNOW_ITS_INTERNALS = {"evaluation.py", "extension.py", "token_limit.py"}
 KNOW_LIMITS = {"bridge.py", "checking.py", "state.py", "token_limit.py"}
 

@@ -229,7 +229,7 @@ def test_file_that_was_not_modified_costs_nothing():
     assert_charged(limits, 0, 0)
 
 
-def test_estimate_of_the_app_s_own_stands_if_nobody_reports():
+def test_estimate_of_the_app_s_own_stands_if_nobody_reports(caplog):
     """It knows what was put in; the text of the answer alone would be too little."""
     limits = limited(token_counter=words)
 
@@ -240,6 +240,7 @@ def test_estimate_of_the_app_s_own_stands_if_nobody_reports():
 
     ask(limits)
     assert limits.tokens() == 500
+    assert not caplog.records
     limits.client().post("/?report=1", json=BODY)
     assert limits.tokens() == 515
 
@@ -823,6 +824,7 @@ def test_two_limiters_settle_each_its_own():
     everybody = AILimiter(lambda: "all", storage_uri="memory://", clock=clock, app=app, key_prefix="all")
 
     @app.post("/")
+    @users.limit("100 per day")
     @users.limit_tokens("1000 per day")
     @everybody.limit_tokens("100 per day")
     @everybody.limit_concurrency(1)
@@ -838,7 +840,7 @@ def test_two_limiters_settle_each_its_own():
         return app.test_client().post("/", json={"max_tokens": most}, headers={"x-api-key": "alice"})
 
     assert send(20).status_code == 200
-    assert used(users, "alice") == {TOKENS: 7}
+    assert used(users, "alice") == {TOKENS: 7, REQUESTS: 1}
     assert used(everybody, "all") == {TOKENS: 10, SLOTS: 0}
     refused = send(95)
     assert refused.status_code == 429
@@ -846,7 +848,7 @@ def test_two_limiters_settle_each_its_own():
     # Each dialect speaks of the limiter that refused, whichever comes last to write.
     assert refused.headers["X-RateLimit-Limit"] == refused.headers["x-ratelimit-limit-tokens"] == "100"
     assert '"tokens-per-day";r=90' in refused.headers["RateLimit"]
-    assert used(users, "alice") == {TOKENS: 7}
+    assert used(users, "alice") == {TOKENS: 7, REQUESTS: 2}  # It let the request pass, and knows no more.
     assert used(everybody, "all") == {TOKENS: 10, SLOTS: 0}
 
 
