@@ -29,7 +29,7 @@ def finish(limiter: "AILimiter", response: Response) -> Response:
     if refusal is not None and refused and refusal is tab.refusal:
         tab.settle_refused()
         headers = limit_headers(refusal.decision, dialects)
-        response.headers.update([*headers, *refusal_headers(refusal.decision, refusal.request_id)])
+        response.headers.update([*headers, *refusal_headers(refusal.decision, refusal.request_id, refusal.tries)])
         return response
     if tab.decision is None:
         return response

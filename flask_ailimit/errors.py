@@ -25,6 +25,7 @@ class QuotaExceeded(RateLimitExceeded):
         decision: The whole decision, with a verdict for each limit.
         limit: The limit that Flask-Limiter would have named.
         request_id: The id that the answer carries.
+        tries: How often the client says it was refused before; None if it doesn't.
     """
 
     def __init__(
@@ -35,17 +36,20 @@ class QuotaExceeded(RateLimitExceeded):
         request_id: str,
         error_format: str,
         too_large_status: int,
+        tries: int | None = None,
         response: Response | None = None,
     ) -> None:
         super().__init__(limit, response)
         self.decision = decision
         self.request_id = request_id
+        self.tries = tries
         self.code = refusal_status(decision, too_large_status)
         self.error_format = error_format
 
     def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:  # noqa: ARG002
         """Content type, wait and request id."""
-        return [("Content-Type", content_type(self.error_format)), *refusal_headers(self.decision, self.request_id)]
+        headers = refusal_headers(self.decision, self.request_id, self.tries)
+        return [("Content-Type", content_type(self.error_format)), *headers]
 
     def get_body(self, environ: Any = None, scope: Any = None) -> str:  # noqa: ARG002
         """The JSON body; a limit's own ``error_message`` takes the place of our sentence."""

@@ -19,6 +19,7 @@ from .engine import AILimitError, Charge, Engine
 from .engine.charge import require_cost
 from .errors import QuotaExceeded
 from .keys import remote_address
+from .responses import count_tries
 from .signals import request_refused
 from .tab import Tab
 from .token_limit import Cost, quota_of
@@ -258,6 +259,7 @@ def _refuse(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Re
         request_id=tab.request_id,
         error_format=limiter.state.settings.error_format,
         too_large_status=limiter.state.settings.too_large_status,
+        tries=count_tries(flask.request.headers.get("x-stainless-retry-count")),
         response=response,
     )
     request_refused.send(tab.app, decision=tab.decision, request_id=tab.request_id)

@@ -18,6 +18,8 @@ __all__ = [
     "LONGEST_RETRY",
     "clean_request_id",
     "content_type",
+    "count_tries",
+    "fair_wait_us",
     "new_request_id",
     "refusal_body",
     "refusal_headers",
@@ -29,6 +31,12 @@ __all__ = [
 
 LONGEST_RETRY = 60
 """Seconds. Told to wait longer, some SDKs ignore it and come back at once, others sleep it: ask them not to retry."""
+
+_LONGEST_FAIR_US = LONGEST_RETRY * MICROSECONDS
+_LONGEST_GUESS_US = 20 * MICROSECONDS
+_MOST_DOUBLINGS = 4
+_SPREAD_US = 900_000
+_DIGITS = 3
 
 _PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types#"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -65,18 +73,43 @@ def refusal_status(decision: Decision, too_large_status: int = 413) -> int:
     return 429 if decision.possible else too_large_status
 
 
-def refusal_headers(decision: Decision, request_id: str) -> list[tuple[str, str]]:
+def refusal_headers(decision: Decision, request_id: str, tries: int | None = None) -> list[tuple[str, str]]:
     """The headers that only a refusal has: how long to wait, whether to retry at all, and the request's id.
 
     Retry-After is whole seconds, 1 or more (urllib3 raises on a fraction); retry-after-ms is exact to the
     millisecond, and the SDKs prefer it. Who waits either is admitted, other traffic aside. A request that never
     fits has neither, and ``x-should-retry: false``.
 
+    Args:
+        decision: The decision that refused.
+        request_id: From :func:`clean_request_id`.
+        tries: How often the client was refused before, if it says so; see :func:`fair_wait_us`.
+
     Raises:
         ValueError: The decision refuses nothing, or the id didn't come from :func:`clean_request_id`.
     """
-    _require_refused(decision)
-    return _wait_headers(decision.retry_after_us) + _common_headers(request_id)
+    return _wait_headers(fair_wait_us(_require_refused(decision), tries)) + _common_headers(request_id)
+
+
+def count_tries(value: str | None) -> int | None:
+    """How often a client says it was refused before: its ``x-stainless-retry-count``, as the SDKs send it, or None."""
+    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= _DIGITS else None
+
+
+def fair_wait_us(verdict: Verdict, tries: int | None) -> int | None:
+    """Microseconds to ask a client for, so that of several that were refused at once none is always the last.
+
+    All would come back at the same moment, and whoever is first then is first again the next time. So who has waited
+    more often comes earlier: up to 0.9 s are added to the wait, the less of it the more tries there were. Where the
+    wait is a guess, as it is for calls in flight, it doubles from try to try. A client that counts no tries is told
+    the wait as it is.
+    """
+    wait_us = verdict.retry_after_us
+    if wait_us is None or tries is None or wait_us > _LONGEST_FAIR_US:
+        return wait_us
+    if verdict.charge.quota.unit == CONCURRENCY:
+        return max(wait_us, min(wait_us << min(tries, _MOST_DOUBLINGS), _LONGEST_GUESS_US))
+    return min(wait_us + _SPREAD_US // (tries + 1), _LONGEST_FAIR_US)
 
 
 def refusal_message(decision: Decision) -> str:

@@ -1,4 +1,4 @@
-"""The directory of the local store: where it is, whether it is fit, and who else uses it.
+"""The directory of the local store: where it is, whether it is fit, and its lock.
 
 LMDB maps its file into memory, so what would be an error elsewhere can be a signal that kills the worker (a truncated
 file, a full tmpfs). Everything that can be known beforehand is looked at here, before the map.
@@ -15,9 +15,10 @@ from pathlib import Path
 from flask_ailimit.engine.errors import ConfigurationError, StoreError
 
 DATA = "data.mdb"
+LOCK = "lock"
 SECRET_BYTES = 32
 _LEAST_FREE_BYTES = 1 << 20
-LOCK = "lock.mdb"
+_META_BYTES = 40 + 96 + 16
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "sshfs"}
 _ANOTHER_STORE = "Use a local directory such as 'local:///var/lib/myapp/limits', or Redis for several machines."
 
@@ -62,51 +63,33 @@ def prepare(directory: Path) -> None:
         raise StoreError(f"storage_uri: the file system of {directory} is full. Make room, then try again.")
 
 
-def join(directory: Path) -> int:
-    """Sign in as a user of the directory; answer the descriptor that keeps the signature until it is closed.
-
-    The first one in (nobody else is alive) also moves a damaged data file aside. LMDB tells its users apart by
-    process number, so two containers, each with a process 1, must not share a directory.
-
-    Raises:
-        ConfigurationError: Processes of another container use the directory right now.
-    """
-    descriptor = os.open(directory / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _sign_in(descriptor, directory)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+def lock(directory: Path) -> int:
+    """Wait until nobody else has the directory's lock; answer the descriptor that has it now."""
+    path = directory / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_ino == _inode(path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # Somebody deleted it while we waited. Others have another one by now.
 
 
-def _sign_in(descriptor: int, directory: Path) -> None:
-    namespace = _pid_namespace()
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.pread(descriptor, 256, 0) != namespace:
-            raise ConfigurationError(
-                f"storage_uri: processes of another container use {directory}. Give each container a directory of its "
-                "own, or share limits between them with storage_uri='redis://...'."
-            ) from None
-    else:
-        # In this order, whoever is killed in between leaves a whole name.
-        os.pwrite(descriptor, namespace, 0)
-        os.ftruncate(descriptor, len(namespace))
-        data = directory / DATA
-        if data.exists() and not _is_whole(data):
-            move_aside(directory)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+def move_aside_if_cut(directory: Path) -> None:
+    """Rename a data file that LMDB could not map safely. Only for who has the lock."""
+    data = directory / DATA
+    if data.exists() and is_cut(data):
+        move_aside(directory)
 
 
 def move_aside(directory: Path) -> None:
-    """Rename a damaged data file, so that whoever opens the directory next starts afresh."""
+    """Rename a damaged data file. Whoever opens the directory next starts afresh; those who have it open notice."""
     data = directory / DATA
     aside = data.with_name(f"{DATA}.damaged-{data.stat().st_mtime_ns}")
     data.rename(aside)
-    (directory / LOCK).unlink(missing_ok=True)  # It speaks of transactions in the old file.
     warnings.warn(
         f"The limits' file was damaged. It was moved to {aside}; counts start afresh.", RuntimeWarning, stacklevel=2
     )
@@ -141,6 +124,36 @@ def shared_secret(directory: Path, known: bytes | None = None) -> bytes:
     return secret
 
 
+def is_cut(data: Path) -> bool:
+    """Whether the file lacks a page that its newest meta page speaks of, or was never LMDB's.
+
+    LMDB doesn't write pages that one transaction both took and freed, so by itself it makes healthy files that are
+    shorter. The local store's are as long as its map from before their first transaction.
+
+    Layout of liblmdb 0.9: each of the first two pages has a 16-byte header, then magic, version, address, map size,
+    two 48-byte database records (the first begins with the page size), the last page's number and the transaction's.
+    """
+    size = data.stat().st_size
+    if size == 0:
+        return False
+    with data.open("rb") as file:
+        head = file.read(_META_BYTES)
+        page_size = struct.unpack_from("<I", head, 40)[0] if len(head) == _META_BYTES else 0
+        if page_size < 512 or page_size & (page_size - 1):  # noqa: PLR2004  smaller than any page
+            return True
+        file.seek(page_size)
+        pages = [head, file.read(_META_BYTES)]
+    newest = -1
+    last_page = 0
+    for page in pages:
+        if len(page) < _META_BYTES or struct.unpack_from("<II", page, 16) != (0xBEEFC0DE, 1):
+            return True
+        last, transaction = struct.unpack_from("<QQ", page, 136)
+        if transaction > newest:
+            newest, last_page = transaction, last
+    return size < (last_page + 1) * page_size
+
+
 def _require_own(directory: Path, status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise ConfigurationError(f"storage_uri: {directory} is a link. Name the directory itself.")
@@ -160,43 +173,6 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except OSError:
         return 0
-
-
-def _is_whole(data: Path) -> bool:
-    """Whether the file holds every page that its newest meta page speaks of.
-
-    LMDB doesn't write pages that one transaction both took and freed, so by itself it makes healthy files that are
-    shorter. The local store's are as long as its map from before their first transaction.
-
-    Layout of liblmdb 0.9: each of the first two pages has a 16-byte header, then magic, version, address, map size,
-    two 48-byte database records (the first begins with the page size), the last page's number and the transaction's.
-    """
-    size = data.stat().st_size
-    if size == 0:
-        return True
-    with data.open("rb") as file:
-        head = file.read(40 + 96 + 16)
-        page_size = struct.unpack_from("<I", head, 40)[0] if len(head) == 40 + 96 + 16 else 0
-        if page_size < 512 or page_size & (page_size - 1):  # noqa: PLR2004  smaller than any page
-            return False
-        file.seek(page_size)
-        pages = [head, file.read(len(head))]
-    newest = -1
-    last_page = 0
-    for page in pages:
-        if len(page) < len(head) or struct.unpack_from("<II", page, 16) != (0xBEEFC0DE, 1):
-            return False
-        last, transaction = struct.unpack_from("<QQ", page, 136)
-        if transaction > newest:
-            newest, last_page = transaction, last
-    return size >= (last_page + 1) * page_size
-
-
-def _pid_namespace() -> bytes:
-    try:
-        return bytes(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return b"pid:[only]"  # A system without namespaces has one.
 
 
 def _file_system(directory: Path) -> str:
