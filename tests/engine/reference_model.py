@@ -1,0 +1,210 @@
+"""What the engine should answer, worked out the slow way.
+
+A count is the list of all charges ever made to it. What is used now is summed up from that list; when something will
+fit is found by trying. A settlement goes back and corrects the charge in the list, which is what the engine promises.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+
+SECOND = 1_000_000
+HORIZON = 2**62
+
+
+@dataclass(eq=False)
+class Charged:
+    at_us: int
+    units: int | Fraction
+    lease: int = 0
+    ends_us: int = 0
+
+
+@dataclass
+class Count:
+    """Of one subject and quota. Sub-classes say what is used at a time; here it is what they have in common."""
+
+    quota: object
+    charges: list[Charged] = field(default_factory=list)
+    written_us: int = 0
+
+    @property
+    def period_us(self):
+        return self.quota.period * SECOND
+
+    def seen_at(self, now_us):
+        """The count as it looks now: if the clock went back behind its last change, brought to the present."""
+        if now_us >= self.written_us:
+            return self
+        return type(self)(self.quota, self.brought_back(now_us), now_us)
+
+    def write(self, now_us):
+        self.charges = self.seen_at(now_us).charges
+        self.written_us = now_us
+
+    def fits(self, now_us, cost):
+        return not cost or self.used(now_us) + cost <= self.quota.burst
+
+    def remaining(self, now_us):
+        return max(0, self.quota.burst - ceil(self.used(now_us)))
+
+    def retry_after_us(self, now_us, cost):
+        if cost > self.quota.burst:
+            return None
+        return first_us(lambda us: self.fits(now_us + us, cost))
+
+    def reset_after_us(self, now_us):
+        return first_us(lambda us: self.used(now_us + us) == 0)
+
+    def take(self, now_us, units, lease):
+        self.write(now_us)
+        self.charges.append(Charged(now_us, units, lease, now_us + self.period_us))
+        return self.charges[-1]
+
+    def settle(self, now_us, charged, actual):
+        self.write(now_us)
+        if actual > charged.units:
+            self.charges.append(Charged(now_us, actual - charged.units))
+        else:
+            charged.units = actual
+
+
+class TokenBucket(Count):
+    def used(self, now_us):
+        tick, rate = self.quota.tick_us, Fraction(self.quota.limit, self.quota.period * SECOND)
+        debt, at = Fraction(0), 0
+        for t, units in [*((charged.at_us, charged.units) for charged in self.charges), (now_us, 0)]:
+            debt = max(Fraction(0), debt - rate * (t // tick * tick - at)) + units
+            at = t // tick * tick
+        return debt
+
+    def brought_back(self, now_us):
+        return [Charged(now_us, self.used(self.written_us))]
+
+
+class FixedWindow(Count):
+    def used(self, now_us):
+        window = now_us // self.period_us
+        return sum(charged.units for charged in self.charges if charged.at_us // self.period_us == window)
+
+    def brought_back(self, now_us):
+        if now_us // self.period_us == self.written_us // self.period_us:
+            return self.charges
+        return [Charged(now_us, self.used(self.written_us))]
+
+
+class MovingWindow(Count):
+    def used(self, now_us):
+        return sum(charged.units for charged in self.charges if charged.at_us > now_us - self.period_us)
+
+    def brought_back(self, now_us):
+        return [Charged(min(charged.at_us, now_us), charged.units) for charged in self.charges]
+
+
+class SlidingWindowCounter(Count):
+    def windows(self, now_us):
+        window = now_us // self.period_us
+        return (sum(c.units for c in self.charges if c.at_us // self.period_us == window - age) for age in (0, 1))
+
+    def used(self, now_us):
+        current, previous = self.windows(now_us)
+        return current + ceil(previous * (1 - Fraction(now_us % self.period_us, self.period_us)))
+
+    def brought_back(self, now_us):
+        if now_us // self.period_us == self.written_us // self.period_us:
+            return self.charges
+        current, previous = self.windows(self.written_us)
+        return [Charged(now_us - self.period_us, previous), Charged(now_us, current)]
+
+
+class Concurrency(Count):
+    def used(self, now_us):
+        return sum(charged.units for charged in self.charges if charged.ends_us > now_us)
+
+    def brought_back(self, now_us):
+        latest = now_us + self.period_us
+        return [Charged(c.at_us, c.units, c.lease, min(c.ends_us, latest)) for c in self.charges]
+
+    def retry_after_us(self, now_us, cost):
+        if cost > self.quota.burst:
+            return None
+        left_us = min(c.ends_us for c in self.charges if c.units and c.ends_us > now_us) - now_us
+        return min(max(SECOND, self.period_us - left_us), left_us)
+
+    def settle(self, now_us, charged, actual):
+        self.write(now_us)
+        self.charges = [other for other in self.charges if other.lease != charged.lease]
+
+    def renew(self, now_us, lease):
+        self.write(now_us)
+        for charged in self.charges:
+            if charged.lease == lease and charged.ends_us > now_us:
+                charged.ends_us = now_us + self.period_us
+
+
+COUNTS = {
+    "concurrency": Concurrency,
+    "fixed-window": FixedWindow,
+    "moving-window": MovingWindow,
+    "sliding-window-counter": SlidingWindowCounter,
+    "token-bucket": TokenBucket,
+}
+
+
+def first_us(holds):
+    """The smallest number of microseconds from which on ``holds``."""
+    if holds(0):
+        return 0
+    low, high = 0, 1
+    while not holds(high):
+        low, high = high, 2 * high
+        assert high < HORIZON
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+class Reference:
+    """All counts, and the decisions over them."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def count(self, charge):
+        return self.counts.setdefault((charge.subject, charge.bucket), COUNTS[charge.quota.algorithm](charge.quota))
+
+    def reserve(self, charges, now_us, lease):
+        """Answer (allowed, remaining, reset after, retry after) for each charge, and what was taken if all fit."""
+        asked, fits = {}, []
+        for charge in charges:
+            count = self.count(charge).seen_at(now_us)
+            key = charge.subject, charge.bucket
+            total = asked.get(key, 0) + charge.cost
+            fits.append((not charge.cost or count.fits(now_us, total), total))
+            if not charge.dry:
+                asked[key] = total
+        if not all(fit for fit, _ in fits):
+            for charge in charges:
+                self.count(charge).write(now_us) if now_us < self.count(charge).written_us else None
+            return [
+                self.verdict(charge, now_us, fit, 0 if fit else self.count(charge).retry_after_us(now_us, total))
+                for charge, (fit, total) in zip(charges, fits, strict=True)
+            ], []
+        verdicts, taken = [], []
+        for charge in charges:
+            if charge.cost and not charge.dry:
+                taken.append((charge, self.count(charge).take(now_us, charge.cost, lease)))
+            verdicts.append(self.verdict(charge, now_us, True, 0))
+        return verdicts, taken
+
+    def verdict(self, charge, now_us, fits, retry_after_us):
+        count = self.count(charge).seen_at(now_us)
+        return fits, count.remaining(now_us), count.reset_after_us(now_us), retry_after_us
+
+    def reset(self, subject=None, bucket=None):
+        self.counts = {
+            key: count
+            for key, count in self.counts.items()
+            if subject is not None and (key[0] != subject or bucket not in (None, key[1]))
+        }
