@@ -4,7 +4,8 @@ import time
 
 import lmdb
 import pytest
-from soak import Replay, soak
+from replay import Replay
+from soak import soak
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

@@ -37,7 +37,8 @@ class Algorithm(NamedTuple):
         admit: ``(state, now_us, quota, cost, lease) -> Step``. ``lease`` numbers the reservation; only
             concurrency keeps it.
         settle: ``(state, now_us, quota, taken_at_us, cost, actual, lease) -> State``: make the count what it would
-            be had ``actual`` been charged in place of ``cost``. What was used too much is charged now.
+            be had ``actual`` been charged in place of ``cost``. What was used too much is charged now. With nothing to
+            correct (``cost`` and ``actual`` 0) it only brings the count to the present.
         expires: ``(state, quota) -> int``: microseconds since the epoch at which the count is as if never used.
         renew: ``(state, now_us, quota, lease) -> State``, for leases; None where nothing expires early.
     """

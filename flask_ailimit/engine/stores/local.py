@@ -8,7 +8,6 @@ store's directory in memory anyway.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import lmdb
@@ -89,7 +88,6 @@ class LocalStore(StateStore):
         self._name = name
         self._clock = clock
         self._map_size = map_size
-        self._joining = Lock()
         self._environment: Environment | None = None
 
     def __repr__(self) -> str:
@@ -130,13 +128,13 @@ class LocalStore(StateStore):
 
     def close(self) -> None:
         """Close the file if no other store of this process uses it."""
-        with self._joining:
+        with environment.joining:
             shared, self._environment = self._environment, None
         if shared:
             environment.release(shared)
 
     def _join(self) -> Environment:
-        with self._joining:
+        with environment.joining:
             if self._environment is None:
                 self._environment = environment.share(self.path, self._map_size)
             return self._environment
