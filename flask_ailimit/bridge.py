@@ -40,7 +40,7 @@ class EngineStorage(Storage):
     def check(self) -> bool:
         """Whether the store answers."""
         try:
-            self._engine_now().peek(())
+            self._engine_now().store.peek(())
         except StoreError:
             return False
         return True

@@ -28,7 +28,7 @@ def config() -> None:
 def limits() -> None:
     """Print the limits of every route."""
     for verdict in _verdicts(_limiter(), subject="-"):
-        click.echo(f"    {verdict.charge.quota.text}  ({verdict.charge.quota.algorithm})")
+        click.echo(f"    {verdict.quota.text}  ({verdict.quota.algorithm})")
 
 
 @cli.command()
@@ -36,7 +36,7 @@ def limits() -> None:
 def usage(subject: str) -> None:
     """Print what SUBJECT, as the key function names it, has left."""
     for verdict in _verdicts(_limiter(), subject):
-        quota = verdict.charge.quota
+        quota = verdict.quota
         left = f"{verdict.remaining} of {quota.burst} left"
         click.echo(f"    {quota.name}: {left}, full again in {verdict.reset_after:.1f} s")
 

@@ -7,13 +7,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from .engine import ConfigurationError
+from .engine.charge import LOCAL, STORE_ERROR_POLICIES
 from .headers import DEFAULT_DIALECTS, require_dialects
 from .responses import ERROR_FORMATS
 from .tokens import TokenCounter, open_counter
 
 PREFIX = "AILIMIT_"
 TOO_LARGE_STATUSES = (400, 413, 429)
-STORE_ERROR_POLICIES = ("allow", "deny")
 _MOST_BYTES = 1 << 30
 _LONGEST_TIMEOUT = 3600
 _MOST_TOKENS = 2**31
@@ -32,7 +32,9 @@ class Settings:
         headers: Dialects of limit headers, names in :data:`flask_ailimit.headers.DIALECTS`.
         error_format: Shape of a refusal's body: ``hybrid``, ``problem``, ``openai`` or ``anthropic``.
         too_large_status: Status for a request larger than a whole limit: 413, 400 or 429.
-        on_store_error: ``deny`` answers 503 while the store is away, ``allow`` lets requests through uncounted.
+        on_store_error: What holds while the store is away: ``local`` decides over this machine's share of the limit
+            (where nothing can decide in the store's place, as ``deny``), ``deny`` answers 503, ``allow`` lets requests
+            through uncounted. A limit's own ``on_store_error`` goes before it.
         max_body_bytes: The largest body that is read to estimate tokens; a larger one is refused with 413.
         write_timeout: Seconds that a stream waits for a client that doesn't read, before it is cut; None: for ever.
         secret: Text that keys the hash of identities; shared by all machines. None: made by the store.
@@ -45,7 +47,7 @@ class Settings:
     headers: Sequence[str] = DEFAULT_DIALECTS
     error_format: str = "hybrid"
     too_large_status: int = 413
-    on_store_error: str = "deny"
+    on_store_error: str = LOCAL
     max_body_bytes: int = 1 << 20
     write_timeout: float | None = 30
     secret: str | bytes | None = dataclasses.field(default=None, repr=False)
@@ -59,7 +61,7 @@ class Settings:
         require_dialects(self.headers)
         _one_of("error_format", self.error_format, tuple(ERROR_FORMATS))
         _one_of("too_large_status", self.too_large_status, TOO_LARGE_STATUSES)
-        _one_of("on_store_error", self.on_store_error, STORE_ERROR_POLICIES)
+        require_policy(self.on_store_error)
         _whole("default_output_tokens", self.default_output_tokens, 0, _MOST_TOKENS)
         _whole("max_body_bytes", self.max_body_bytes, 1, _MOST_BYTES)
         if type(self.count_cached_tokens) is not bool:
@@ -108,6 +110,15 @@ def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settin
                 raise ConfigurationError(f"{key[:80]}: there is no such setting. {hint}")
             values[name] = value
     return Settings(**{**values, **given})
+
+
+def require_policy(value: object) -> None:
+    """Refuse what is no failure policy.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    _one_of("on_store_error", value, STORE_ERROR_POLICIES)
 
 
 def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:

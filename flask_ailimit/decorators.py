@@ -1,7 +1,7 @@
 """The decorators: Flask-Limiter's for requests, checked when they are written, and ours for tokens and calls."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import flask
 import flask_limiter
@@ -9,10 +9,12 @@ from flask import Response
 from flask_limiter import Limiter
 
 from .checking import require_callables, require_decorator
+from .config import require_policy
+from .engine import ConfigurationError
 from .engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS
 from .estimating import token_cost
 from .state import MisconfiguredError, require_algorithm
-from .token_limit import UnitLimit
+from .token_limit import RequestCost, UnitLimit
 from .tokens import Usage
 
 if TYPE_CHECKING:
@@ -22,20 +24,47 @@ _LEAST_LEASE = 5
 _LONGEST_LEASE = 3600
 
 
+class RequestOptions(TypedDict, total=False):
+    """Flask-Limiter's options of a limit on requests, documented there, and our own ``on_store_error``."""
+
+    key_func: Callable[[], str] | None
+    per_method: bool
+    methods: list[str] | None
+    error_message: str | Callable[[], str] | None
+    exempt_when: Callable[[], bool] | None
+    override_defaults: bool
+    deduct_when: Callable[[Response], bool] | None
+    on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None
+    cost: int | Callable[[], int]
+    meta_limits: Sequence[str | Callable[[], str] | flask_limiter.MetaLimit] | None
+    on_store_error: str | None
+
+
+class ScopedOptions(RequestOptions, total=False):
+    """The same, of a limit whose scope is an option."""
+
+    scope: str | Callable[[str], str] | None
+
+
 class Decorators(Limiter):
     """What a view or blueprint is limited by."""
 
-    if not TYPE_CHECKING:  # A type checker reads the base's signatures.
+    def limit(self, limit_value: str | Callable[[], str], **options: Unpack[ScopedOptions]) -> flask_limiter.RouteLimit:
+        """Limit the requests of a view or blueprint. As Flask-Limiter's, but a wrong limit is refused at once."""
+        require_decorator("limit", limit_value, options)
+        _require_policy(options.get("on_store_error"))
+        return super().limit(limit_value, **_with_policy(options))
 
-        def limit(self, limit_value: Any, **options: Any) -> flask_limiter.RouteLimit:
-            """Limit the requests of a view or blueprint. As Flask-Limiter's, but a wrong limit is refused at once."""
-            require_decorator("limit", limit_value, options)
-            return super().limit(limit_value, **options)
-
-        def shared_limit(self, limit_value: Any, scope: Any, **options: Any) -> flask_limiter.RouteLimit:
-            """Limit the requests of several views together. Likewise."""
-            require_decorator("shared_limit", limit_value, options)
-            return super().shared_limit(limit_value, scope, **options)
+    def shared_limit(
+        self,
+        limit_value: str | Callable[[], str],
+        scope: str | Callable[[str], str],
+        **options: Unpack[RequestOptions],
+    ) -> flask_limiter.RouteLimit:
+        """Limit the requests of several views together. Likewise."""
+        require_decorator("shared_limit", limit_value, options)
+        _require_policy(options.get("on_store_error"))
+        return super().shared_limit(limit_value, scope, **_with_policy(options))
 
     def limit_tokens(
         self,
@@ -54,6 +83,7 @@ class Decorators(Limiter):
         exempt_when: Callable[[], bool] | None = None,
         override_defaults: bool = True,
         on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None = None,
+        on_store_error: str | None = None,
     ) -> UnitLimit:
         """Limit the tokens of a view or blueprint; also a context manager, as Flask-Limiter's ``limit``.
 
@@ -75,6 +105,7 @@ class Decorators(Limiter):
             exempt_when: Answers whether the current request is exempt.
             override_defaults: Take the place of ``default_token_limits``.
             on_breach: Called when this limit refuses; a response that it answers is sent.
+            on_store_error: ``local``, ``allow`` or ``deny`` while the store is away; default: the limiter's.
 
         Raises:
             ConfigurationError: The limit can't be read, or an option is wrong.
@@ -83,6 +114,7 @@ class Decorators(Limiter):
             raise MisconfiguredError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
         require_algorithm("algorithm", algorithm)
         require_callables(key_func=key_func, exempt_when=exempt_when, on_breach=on_breach)
+        _require_policy(on_store_error)
         if estimate is not None and not callable(estimate):
             raise MisconfiguredError(
                 f"estimate: a callable from the request to tokens is needed. Got {str(estimate)[:80]!r}."
@@ -104,6 +136,7 @@ class Decorators(Limiter):
             estimate=lambda quota: token_cost(cast("AILimiter", self), quota, estimate),
             asked=estimate,
             overrides=override_defaults,
+            on_store_error=on_store_error,
         )
 
     def limit_concurrency(
@@ -119,6 +152,7 @@ class Decorators(Limiter):
         error_message: str | Callable[[], str] | None = None,
         exempt_when: Callable[[], bool] | None = None,
         on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None = None,
+        on_store_error: str | None = None,
     ) -> UnitLimit:
         """Limit the calls in flight of a view or blueprint. A stream is in flight until it ends.
 
@@ -133,6 +167,7 @@ class Decorators(Limiter):
             error_message: In place of our sentence in the refusal.
             exempt_when: Answers whether the current request is exempt.
             on_breach: Called when this limit refuses.
+            on_store_error: As in :meth:`limit_tokens`.
 
         Raises:
             ConfigurationError: An option is wrong.
@@ -143,6 +178,7 @@ class Decorators(Limiter):
                 f"Got {str(lease)[:40]!r}."
             )
         require_callables(key_func=key_func, exempt_when=exempt_when, on_breach=on_breach)
+        _require_policy(on_store_error)
         return UnitLimit(
             limit_provider=cast("Any", limit_value),
             limiter=self,
@@ -158,4 +194,20 @@ class Decorators(Limiter):
             algorithm=CONCURRENCY,
             lease=lease,
             estimate=lambda _: 1,
+            on_store_error=on_store_error,
         )
+
+
+def _with_policy(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Flask-Limiter's options, with ours riding along on the cost."""
+    rest = dict(options)
+    policy = rest.pop("on_store_error", None)
+    return {**rest, "cost": RequestCost(rest.get("cost", 1), policy)} if policy else rest
+
+
+def _require_policy(value: object) -> None:
+    try:
+        if value is not None:
+            require_policy(value)
+    except ConfigurationError as error:
+        raise MisconfiguredError(str(error)) from error

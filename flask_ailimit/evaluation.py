@@ -7,7 +7,7 @@ second refuses, what the first took is given back.
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import flask
 from flask_limiter import ExemptionScope, RequestLimit
@@ -16,7 +16,7 @@ from flask_limiter.util import get_qualified_name
 from werkzeug.exceptions import HTTPException
 
 from .engine import AILimitError, Charge, Engine
-from .engine.charge import require_cost
+from .engine.charge import DENY, require_cost
 from .errors import QuotaExceeded
 from .keys import remote_address
 from .responses import count_tries
@@ -61,12 +61,12 @@ def evaluate(limiter: "AILimiter", endpoint: str, limits: list[RuntimeLimit]) ->
         reservation = engine.reserve([each.charge for each in (*metas, *applied)])
     except AILimitError as error:
         _store_failed(limiter, tab, error)
-        return
     tab.add(reservation)
     tab.deductions += [(each.charge, each.limit.deduct_when) for each in applied if each.limit.deduct_when]
     allowed = {id(verdict.charge): verdict.allowed for verdict in reservation.decision.verdicts}
-    refused_metas = [each for each in metas if not allowed[id(each.charge)]]
-    refused = [each for each in applied if not allowed[id(each.charge)]]
+    # What passes uncounted while the store is away has no verdict.
+    refused_metas = [each for each in metas if not allowed.get(id(each.charge), True)]
+    refused = [each for each in applied if not allowed.get(id(each.charge), True)]
     if limiter._fail_on_first_breach:
         refused = refused[:1]
     _tell_flask_limiter(limiter, refused_metas[:1] or applied, refused_metas[:1] or refused)
@@ -126,7 +126,11 @@ def _charge(
     limiter: "AILimiter", engine: Engine, limit: RuntimeLimit, identifiers: list[str], cost: int, *, dry: bool
 ) -> Charge:
     *identity, scope = identifiers
-    return Charge(engine.subject(*identity), quota_of(limit.limit, limiter.state.algorithm), cost, scope, dry)
+    policy = getattr(limit.cost, "on_store_error", None) or limiter.state.settings.on_store_error
+    if limiter._in_memory_fallback_enabled or limiter._swallow_errors:
+        policy = DENY  # The engine raises, and Flask-Limiter's own policies come first.
+    quota = quota_of(limit.limit, limiter.state.algorithm)
+    return Charge(engine.subject(*identity), quota, cost, scope, dry, policy)
 
 
 def _identity(limiter: "AILimiter", limit: RuntimeLimit) -> list[str]:
@@ -266,10 +270,9 @@ def _refuse(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Re
     raise tab.refusal
 
 
-def _store_failed(limiter: "AILimiter", tab: Tab, error: AILimitError) -> None:
+def _store_failed(limiter: "AILimiter", tab: Tab, error: AILimitError) -> NoReturn:
     if limiter._in_memory_fallback_enabled or limiter._swallow_errors:
         raise error  # Flask-Limiter's own policies come first.
-    limiter.logger.error("The store failed, on_store_error=%s: %s", limiter.state.settings.on_store_error, error)
-    if limiter.state.settings.on_store_error == "deny":
-        tab.cancel()
-        raise limiter.unavailable() from error
+    limiter.logger.error("A request was refused, because its limits can't be checked: %s", error)
+    tab.cancel()
+    raise limiter.unavailable() from error

@@ -107,7 +107,7 @@ def fair_wait_us(verdict: Verdict, tries: int | None) -> int | None:
     wait_us = verdict.retry_after_us
     if wait_us is None or tries is None or wait_us > _LONGEST_FAIR_US:
         return wait_us
-    if verdict.charge.quota.unit == CONCURRENCY:
+    if verdict.quota.unit == CONCURRENCY:
         return max(wait_us, min(wait_us << min(tries, _MOST_DOUBLINGS), _LONGEST_GUESS_US))
     return min(wait_us + _SPREAD_US // (tries + 1), _LONGEST_FAIR_US)
 
@@ -119,7 +119,7 @@ def refusal_message(decision: Decision) -> str:
     with a regular expression, and misread minutes.
     """
     verdict = _require_refused(decision)
-    quota, cost = verdict.charge.quota, verdict.charge.cost
+    quota, cost = verdict.quota, verdict.charge.cost
     if verdict.retry_after_us is None:
         units = "slots" if quota.unit == CONCURRENCY else quota.unit.replace("_", " ")
         return (
@@ -148,7 +148,7 @@ def refusal_body(decision: Decision, status: int, request_id: str, error_format:
     """
     verdict = _require_refused(decision)
     named = named_verdicts(decision)
-    unit, code = verdict.charge.quota.unit, _code(verdict)
+    unit, code = verdict.quota.unit, _code(verdict)
     problem = Problem(
         uri=f"{_PROBLEM_TYPES}quota-exceeded",
         title="Quota exceeded",
@@ -196,14 +196,14 @@ def _require_refused(decision: Decision) -> Verdict:
 def _code(verdict: Verdict) -> str:
     if verdict.retry_after_us is None:
         return "cost_exceeds_limit"
-    unit = verdict.charge.quota.unit
+    unit = verdict.quota.unit
     if unit in TOKEN_UNITS:
         return "token_limit_exceeded"
     return "concurrency_limit_exceeded" if unit == CONCURRENCY else "rate_limit_exceeded"
 
 
 def _limit(name: str, verdict: Verdict) -> dict[str, object]:
-    quota, wait_us = verdict.charge.quota, verdict.retry_after_us
+    quota, wait_us = verdict.quota, verdict.retry_after_us
     return {
         "name": name,
         "limit": quota.limit,

@@ -14,3 +14,7 @@ usage_settled = _signals.signal("usage-settled")
 """A request was charged what it used. Sent once for each request that was let in, with ``usage`` (a
 :class:`flask_ailimit.Usage`), ``exact`` (false if more may have been used than is known), ``decision`` and
 ``request_id``."""
+
+store_changed = _signals.signal("store-changed")
+"""The store went away or is back. Sent with ``available``, outside of any request: true when it is back. Limits follow
+their ``on_store_error`` in between."""

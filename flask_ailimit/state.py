@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .config import PREFIX, Settings, read_settings
 from .engine import ALGORITHMS, ConfigurationError, Engine, Store, open_store
 from .engine.clock import Clock
 from .engine.quota import CONCURRENCY
+from .signals import store_changed
 from .token_limit import UnitLimit
 from .tokens import TokenCounter
 
@@ -79,9 +81,14 @@ def open_state(
         counter = settings.open_counter()
         engine = Engine(_open_store(app, storage, clock), secret=settings.secret_bytes)
         engine.peek(())  # A store that can't be used is found out now.
+        engine.store.watch(partial(_tell, app))
         return State(settings, counter, algorithm, defaults, engine)
     except ConfigurationError as error:
         raise MisconfiguredError(str(error)) from error
+
+
+def _tell(app: Flask, available: bool) -> None:
+    store_changed.send(app, available=available)
 
 
 def _open_store(app: Flask, storage: tuple[str | None, Any], clock: Clock) -> Store:

@@ -56,15 +56,34 @@ class Cost:
         estimate: Answers the cost of the current request under a quota, in the quota's unit.
         quota: The quota.
         overrides: The limit takes the place of the default limits of its unit.
+        on_store_error: The limit's own failure policy.
     """
 
     estimate: Callable[[Quota], int]
     quota: Quota
     overrides: bool
+    on_store_error: str | None = None
 
     def __call__(self) -> int:
         """The current request's cost."""
         return self.estimate(self.quota)
+
+
+@dataclass(frozen=True)
+class RequestCost:
+    """The cost of a limit on requests that has a failure policy of its own, which so rides along.
+
+    Attributes:
+        cost: What one request costs, or a callable that answers it.
+        on_store_error: The policy.
+    """
+
+    cost: int | Callable[[], int]
+    on_store_error: str
+
+    def __call__(self) -> int:
+        """The current request's cost."""
+        return self.cost() if callable(self.cost) else self.cost
 
 
 @dataclass(kw_only=True, unsafe_hash=True)
@@ -80,6 +99,7 @@ class UnitLimit(RouteLimit):
         asked: The app's own estimate, by which limits that are otherwise the same differ.
         overrides: It takes the place of the default limits of its unit. Flask-Limiter's ``override_defaults`` stays
             false: a token limit must not lift a default limit on requests.
+        on_store_error: Its own failure policy.
     """
 
     unit: str
@@ -89,6 +109,7 @@ class UnitLimit(RouteLimit):
     estimate: Callable[[Quota], int] = field(compare=False)
     asked: Callable[..., object] | None = None
     overrides: bool = True
+    on_store_error: str | None = None
 
     def __post_init__(self, limiter: Any) -> None:
         super().__post_init__(limiter)
@@ -123,7 +144,7 @@ class UnitLimit(RouteLimit):
                 exempt_when=self.exempt_when,
                 override_defaults=False,
                 on_breach=self.on_breach,
-                cost=Cost(self.estimate, quota, self.overrides),
+                cost=Cost(self.estimate, quota, self.overrides, self.on_store_error),
                 shared=self.shared,
             )
 

@@ -8,6 +8,12 @@ from .quota import MAX_EXACT, Quota
 
 SUBJECT_BYTES = 16
 
+ALLOW = "allow"
+DENY = "deny"
+LOCAL = "local"
+STORE_ERROR_POLICIES = (ALLOW, DENY, LOCAL)
+"""What a limit does while the store is away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -19,6 +25,8 @@ class Charge:
         cost: Units to take, an integer from 0 to 2**53 - 1. 0 takes nothing and is never refused.
         scope: Sets apart counts that one subject doesn't share, such as those of two endpoints.
         dry: Take part in the decision, but take nothing.
+        on_store_error: What holds while the store is away: ``local`` (this machine's share of the quota), ``allow``
+            (pass uncounted) or ``deny`` (raise).
 
     Raises:
         ValueError: The cost is no such integer (NaN, infinity, booleans and negative numbers never reach a
@@ -30,6 +38,7 @@ class Charge:
     cost: int = 1
     scope: str = ""
     dry: bool = False
+    on_store_error: str = DENY
 
     def __post_init__(self) -> None:
         if type(self.subject) is not bytes or len(self.subject) != SUBJECT_BYTES:

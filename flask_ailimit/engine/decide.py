@@ -80,17 +80,12 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
         charge = settlement.charge
         quota, bucket = charge.quota, charge.bucket
         record = _record(read, changes, charge.subject)
-        unknown += bucket not in record
-        state = ALGORITHMS[quota.algorithm].settle(
-            _state(record, bucket),
-            now_us,
-            quota,
-            settlement.taken_at_us,
-            charge.cost,
-            settlement.actual,
-            settlement.lease,
+        algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket)
+        unknown += not state or algorithm.expires(state, quota) <= now_us
+        settled = algorithm.settle(
+            state, now_us, quota, settlement.taken_at_us, charge.cost, settlement.actual, settlement.lease
         )
-        _replace(record, bucket, quota, state)
+        _replace(record, bucket, quota, settled)
     return unknown, changes
 
 

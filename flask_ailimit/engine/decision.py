@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from .charge import Charge
 from .clock import MICROSECONDS
+from .quota import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,19 @@ class Verdict:
     retry_after_us: int | None
 
     @property
+    def quota(self) -> Quota:
+        """The quota that decided: the charge's, or a share of it while the store is away."""
+        return self.charge.quota
+
+    @property
     def limit(self) -> int:
         """The quota's limit in units."""
-        return self.charge.quota.limit
+        return self.quota.limit
 
     @property
     def used(self) -> int:
         """Units taken out of the most that can be had at once, from 0 to the quota's burst."""
-        return self.charge.quota.burst - min(self.remaining, self.charge.quota.burst)
+        return self.quota.burst - min(self.remaining, self.quota.burst)
 
     @property
     def reset_after(self) -> float:
@@ -57,6 +63,10 @@ class Decision:
 
     verdicts: tuple[Verdict, ...]
     at_us: int
+
+    def taken_at_us(self, charge: Charge) -> int:  # noqa: ARG002  see SequencedDecision
+        """When the charge was taken, by the clock of the store that took it."""
+        return self.at_us
 
     @property
     def allowed(self) -> bool:
@@ -82,7 +92,7 @@ class Decision:
         """
         if self.refused:
             return self.refused[0]
-        return min(self.verdicts, key=lambda v: v.remaining / v.charge.quota.burst, default=None)
+        return min(self.verdicts, key=lambda v: v.remaining / v.quota.burst, default=None)
 
     @property
     def retry_after_us(self) -> int | None:
@@ -96,6 +106,8 @@ class Decision:
 
     def joined(self, other: "Decision") -> "Decision":
         """This decision with the verdicts of a later one of the same request, at the later one's time."""
+        if not other.verdicts:
+            return self
         elapsed = max(0, other.at_us - self.at_us)
         earlier = tuple(replace(v, reset_after_us=max(0, v.reset_after_us - elapsed)) for v in self.verdicts)
         return Decision(earlier + other.verdicts, other.at_us)
@@ -105,9 +117,7 @@ class Decision:
         returned = {id(charge) for charge in charges}
         return Decision(
             tuple(
-                replace(v, remaining=min(v.remaining + v.charge.cost, v.charge.quota.burst))
-                if id(v.charge) in returned
-                else v
+                replace(v, remaining=min(v.remaining + v.charge.cost, v.quota.burst)) if id(v.charge) in returned else v
                 for v in self.verdicts
             ),
             self.at_us,

@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from .charge import SUBJECT_BYTES, Charge
+from .charge import DENY, LOCAL, SUBJECT_BYTES, Charge
 from .decision import Decision
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreError
 from .leases import Leases
 from .quota import CONCURRENCY
 from .reservation import Reservation
@@ -38,6 +38,7 @@ class Engine:
             )
         self.store = store
         self.leases = Leases(store)
+        self._nearby_leases = Leases(store.nearby) if store.nearby else None
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
 
     def subject(self, *identity: str) -> bytes:
@@ -51,19 +52,35 @@ class Engine:
     def reserve(self, charges: Sequence[Charge]) -> Reservation:
         """Take every charge, or none if one is refused, in one atomic step.
 
+        While the store is away each charge's ``on_store_error`` holds. A charge that then passes uncounted has no
+        verdict in the decision.
+
         Raises:
-            StoreError: The store can't answer.
+            StoreError: The store can't answer, and a charge is not to pass without an answer.
         """
         lease = secrets.randbits(_LEASE_BITS)
-        decision = self.store.reserve(charges, lease)
-        held = [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
-        if held and decision.allowed:
-            self.leases.add(lease, held)
-        return Reservation(decision, lease, self.store, self.leases)
+        try:
+            return self._reserve(self.store, self.leases, charges, lease)
+        except StoreError as error:
+            charges = _decided_nearby(charges, self.store, error)
+        if not (charges and self.store.nearby and self._nearby_leases):
+            return Reservation(Decision((), 0), lease, self.store, self.leases)
+        return self._reserve(self.store.nearby, self._nearby_leases, charges, lease)
 
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """Answer as :meth:`reserve` would, and take nothing."""
-        return self.store.peek(charges)
+        try:
+            return self.store.peek(charges)
+        except StoreError as error:
+            charges = _decided_nearby(charges, self.store, error)
+        return self.store.nearby.peek(charges) if charges and self.store.nearby else Decision((), 0)
+
+    def _reserve(self, store: Store, leases: Leases, charges: Sequence[Charge], lease: int) -> Reservation:
+        decision = store.reserve(charges, lease)
+        held = [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
+        if held and decision.allowed:
+            leases.add(lease, held)
+        return Reservation(decision, lease, store, leases)
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget one count of a subject, all its counts, or (without a subject) everyone's."""
@@ -72,4 +89,16 @@ class Engine:
     def close(self) -> None:
         """Stop renewing leases and close the store."""
         self.leases.close()
+        if self._nearby_leases:
+            self._nearby_leases.close()
         self.store.close()
+
+
+def _decided_nearby(charges: Sequence[Charge], store: Store, error: StoreError) -> list[Charge]:
+    """Those of the charges that are decided nearby while the store is away; raise if one may not pass without it."""
+    if any(charge.on_store_error == DENY for charge in charges):
+        raise error
+    local = [charge for charge in charges if charge.on_store_error == LOCAL]
+    if local and store.nearby is None:
+        raise error
+    return local

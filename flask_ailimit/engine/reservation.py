@@ -72,7 +72,7 @@ class Reservation:
             charge = verdict.charge
             actual = actual_of(charge)
             if not charge.dry and (actual != charge.cost or charge.quota.unit == CONCURRENCY):
-                yield Settlement(charge, self.decision.at_us, actual, self._lease)
+                yield Settlement(charge, self.decision.taken_at_us(charge), actual, self._lease)
 
     def __enter__(self) -> Self:
         return self
@@ -87,9 +87,12 @@ class Reservation:
 
 
 def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> bool:
-    """End several reservations of one store in one step; answers whether any was still open."""
+    """End several reservations, those of one store in one step; answers whether any was still open."""
     ended = [reservation for reservation in reservations if reservation.close()]
-    settlements = [settlement for reservation in ended for settlement in reservation.settlements(actual_of)]
-    if settlements:
-        ended[0]._store.settle(settlements)  # noqa: SLF001  they share it
+    by_store: dict[Store, list[Settlement]] = {}
+    for reservation in ended:
+        by_store.setdefault(reservation._store, []).extend(reservation.settlements(actual_of))  # noqa: SLF001  same file
+    for store, settlements in by_store.items():
+        if settlements:
+            store.settle(settlements)
     return bool(ended)

@@ -27,7 +27,7 @@ def ietf_headers(decision: Decision) -> list[tuple[str, str]]:
     named = named_verdicts(decision)
     if not named:
         return []
-    policies = ", ".join(_policy(name, verdict.charge.quota) for name, verdict in named)
+    policies = ", ".join(_policy(name, verdict.quota) for name, verdict in named)
     limits = ", ".join(_service_limit(name, verdict, decision) for name, verdict in named)
     return [("RateLimit-Policy", policies), ("RateLimit", limits)]
 
@@ -41,7 +41,7 @@ def named_verdicts(decision: Decision) -> list[tuple[str, Verdict]]:
     seen: Counter[str] = Counter()
     named = []
     for verdict in decision.verdicts:
-        name = verdict.charge.quota.name
+        name = verdict.quota.name
         seen[name] += 1
         named.append((name if seen[name] == 1 else f"{name}-{seen[name]}", verdict))
     return named
@@ -63,7 +63,7 @@ def _service_limit(name: str, verdict: Verdict, decision: Decision) -> str:
 
 
 def _effective_window(verdict: Verdict, decision: Decision) -> int | None:
-    quota = verdict.charge.quota
+    quota = verdict.quota
     if quota.unit == CONCURRENCY:
         return None
     if not decision.allowed:

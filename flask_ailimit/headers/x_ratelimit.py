@@ -25,6 +25,6 @@ def x_ratelimit_headers(decision: Decision) -> list[tuple[str, str]]:
 def _reported(decision: Decision) -> Verdict | None:
     # A free slot has no reset worth planning for: while all is well, a limit with a period says more.
     if decision.allowed:
-        timed = {verdict.charge.quota.unit for verdict in decision.verdicts} - {CONCURRENCY}
+        timed = {verdict.quota.unit for verdict in decision.verdicts} - {CONCURRENCY}
         return binding_of(decision, timed) or decision.binding
     return decision.binding

@@ -338,7 +338,7 @@ def test_lease_is_seconds_from_5_to_an_hour(limiter, value):
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "foo://", "redis://", "redis://h:99999", "redis://[::1", "memory", "://", "LOCAL://", " local://", "memory:"],
+    ["", "foo://", "memcached://", "redis://h:99999", "redis://[::1", "memory", "://", "LOCAL://", " local://", "memory:"],
 )
 def test_unknown_store_is_refused_with_those_there_are(uri):
     refused(lambda: set_up(storage_uri=uri), "storage_uri: no store is called", "local://, memory://")

@@ -24,7 +24,7 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     if cost > quota.limit:
         return Step(False, state, left, reset_us, None)
     if cost and used + cost > quota.limit:
-        return Step(False, state, left, reset_us, _wait(log, used + cost - quota.limit, quota) - now_us)
+        return Step(False, state, left, reset_us, _room_at(log, quota.limit - cost, quota) - now_us)
     if cost:
         state = _packed(_added(log, now_us, cost), quota)
         reset_us = quota.period * MICROSECONDS
@@ -99,13 +99,14 @@ def _slot(t: int, quota: Quota) -> int:
     return t // (quota.period * MICROSECONDS // _SLOTS)
 
 
-def _wait(log: Log, excess: int, quota: Quota) -> int:
-    """The time at which ``excess`` units have left the window."""
-    for t, units in log:
-        excess -= units
-        if excess <= 0:
+def _room_at(log: Log, kept: int, quota: Quota) -> int:
+    """The time at which no more than ``kept`` units are left in the window."""
+    left = 0
+    for t, units in reversed(log):
+        left += units
+        if left > kept:
             return t + quota.period * MICROSECONDS
-    raise AssertionError("unreachable: a charge that fits the limit fits an empty window")
+    raise AssertionError("unreachable: a charge that fits beside the whole log is not refused")
 
 
 MOVING_WINDOW = Algorithm(admit, settle, expires)

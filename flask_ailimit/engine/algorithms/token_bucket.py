@@ -20,6 +20,7 @@ from flask_ailimit.engine.quota import MAX_EXACT, Quota
 from .base import Algorithm, State, Step
 
 _MAX_TROUGHS = 4
+_LIFETIME_US = 2**52  # 142 years; today's date and this together stay below 2**53 microseconds until 2112.
 
 Troughs = list[tuple[int, int]]
 
@@ -28,10 +29,11 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     """Take ``cost`` if the debt stays within the burst. Source: module docstring."""
     now = now_us // quota.tick_us
     debt, troughs = _leaked(state, now, quota)
-    added = cost * quota.cost_scale
-    lack = debt + added - quota.burst * quota.cost_scale
     if cost > quota.burst:
         return Step(False, state, _remaining(debt, quota), _wait(debt, now_us, now, quota), None)
+    added = cost * quota.cost_scale
+    # In this order, and with this bound, no step leaves the integers that Lua counts exactly.
+    lack = min(added - (quota.burst * quota.cost_scale - debt), MAX_EXACT)
     if cost and lack > 0:
         return Step(
             False, state, _remaining(debt, quota), _wait(debt, now_us, now, quota), _wait(lack, now_us, now, quota)
@@ -65,7 +67,7 @@ def settle(  # noqa: D103  see Algorithm
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
     debt, at, *_ = state
-    return (at - (-debt // quota.leak)) * quota.tick_us
+    return (at + _ticks(debt, quota)) * quota.tick_us
 
 
 def _leaked(state: State, now: int, quota: Quota) -> tuple[int, Troughs]:
@@ -115,7 +117,12 @@ def _wait(debt: int, now_us: int, now: int, quota: Quota) -> int:
     """Microseconds until ``debt`` has leaked."""
     if not debt:
         return 0
-    return (now - (-debt // quota.leak)) * quota.tick_us - now_us
+    return (now + _ticks(debt, quota)) * quota.tick_us - now_us
+
+
+def _ticks(debt: int, quota: Quota) -> int:
+    """Ticks until ``debt`` has leaked; of more than a lifetime, only that it is."""
+    return min(-(-debt // quota.leak), _LIFETIME_US // quota.tick_us)
 
 
 TOKEN_BUCKET = Algorithm(admit, settle, expires)

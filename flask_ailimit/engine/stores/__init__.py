@@ -9,11 +9,23 @@ from flask_ailimit.engine.errors import ConfigurationError
 
 from .base import StateStore, Store, Transaction
 
+_REDIS = "flask_ailimit.engine.stores.redis"
+
 STORES = {
     "local": "flask_ailimit.engine.stores.local",
     "memory": "flask_ailimit.engine.stores.memory",
+    "redis": _REDIS,
+    "redis+cluster": _REDIS,
+    "redis+sentinel": _REDIS,
+    "redis+unix": _REDIS,
+    "rediss": _REDIS,
+    "valkey": _REDIS,
+    "valkey+cluster": _REDIS,
+    "valkey+sentinel": _REDIS,
+    "valkey+unix": _REDIS,
+    "valkeys": _REDIS,
 }
-"""URI scheme to the module whose ``open_uri(rest, name, clock, **options)`` opens it. Imported when first used."""
+"""URI scheme to the module whose ``open_uri(uri, name, clock, **options)`` opens it. Imported when first used."""
 
 
 def open_store(uri: str, *, name: str, clock: Clock, options: dict[str, Any]) -> Store:
@@ -35,7 +47,7 @@ def open_store(uri: str, *, name: str, clock: Clock, options: dict[str, Any]) ->
         raise ConfigurationError(f"storage_uri: no store is called {scheme!r}. Use one of: {known}.")
     module = import_module(STORES[match[1]])
     try:
-        return cast("Store", module.open_uri(match[2], name, clock, **options))
+        return cast("Store", module.open_uri(uri, name, clock, **options))
     except TypeError as error:
         raise ConfigurationError(f"storage_options: {match[1]}:// doesn't take these: {sorted(options)}.") from error
 

@@ -1,7 +1,7 @@
 """What a store is, and the one kind that brings the state to the arithmetic."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
@@ -16,7 +16,12 @@ class Store(Protocol):
 
     All raise :class:`flask_ailimit.engine.errors.StoreError` when the store can't answer. Implementations pass
     :class:`flask_ailimit.testing.StoreContract`.
+
+    Attributes:
+        nearby: A store on this machine that may decide while this one is away; None if there is none.
     """
+
+    nearby: "Store | None"
 
     def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
         """Take every charge, or none if one is refused. A refusal changes nothing.
@@ -36,6 +41,12 @@ class Store(Protocol):
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget one count of a subject, all its counts, or (without a subject) everything."""
+
+    def watch(self, listener: Callable[[bool], None]) -> None:
+        """Call ``listener``, from any thread, with False when the store goes away and True when it is back.
+
+        A store that says nothing of the kind never goes away for long.
+        """
 
     def secret(self) -> bytes | None:
         """A random secret that everyone who opens this store shares, if the store can keep one."""
@@ -58,6 +69,8 @@ class Transaction(Protocol):
 
 class StateStore(ABC):
     """A store that keeps records and leaves the arithmetic to Python: implement :meth:`transaction`."""
+
+    nearby: Store | None = None
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Transaction]:
@@ -91,7 +104,12 @@ class StateStore(ABC):
         """See :class:`Store`."""
         with self.transaction() as transaction:
             dry = [replace(charge, dry=True) for charge in charges]
-            return decide.decide(transaction.read, dry, transaction.now_us, 0)[0]
+            answer = decide.decide(transaction.read, dry, transaction.now_us, 0)[0]
+        verdicts = [replace(verdict, charge=charge) for verdict, charge in zip(answer.verdicts, charges, strict=True)]
+        return replace(answer, verdicts=tuple(verdicts))
+
+    def watch(self, listener: Callable[[bool], None]) -> None:  # noqa: B027  it may be left as it is
+        """See :class:`Store`. Nobody is told: it is part of this machine."""
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """See :class:`Store`."""

@@ -156,8 +156,9 @@ def _store_error(shared: Environment, error: Exception) -> StoreError:
     return StoreError(f"The limits' file in {shared.path} can't be used: {error}.")
 
 
-def open_uri(rest: str, name: str, clock: Clock, **options: Any) -> LocalStore:
+def open_uri(uri: str, name: str, clock: Clock, **options: Any) -> LocalStore:
     """Open ``local://`` (the default directory) or ``local:///an/absolute/directory``."""
+    rest = uri.removeprefix("local://")
     if rest and not rest.startswith("/"):
         raise ConfigurationError(
             f"storage_uri: 'local://{rest[:80]}' names no absolute directory. Write three slashes, as in "

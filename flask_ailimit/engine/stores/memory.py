@@ -115,8 +115,8 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def open_uri(rest: str, name: str, clock: Clock, **options: Any) -> MemoryStore:  # noqa: ARG001  one shape for all
+def open_uri(uri: str, name: str, clock: Clock, **options: Any) -> MemoryStore:  # noqa: ARG001  one shape for all
     """Open ``memory://``."""
-    if rest:
-        raise ConfigurationError(f"storage_uri: memory:// takes nothing after the slashes. Got {rest[:80]!r}.")
+    if uri != "memory://":
+        raise ConfigurationError(f"storage_uri: memory:// takes nothing after the slashes. Got {uri[:80]!r}.")
     return MemoryStore(clock, **options)

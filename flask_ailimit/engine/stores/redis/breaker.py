@@ -1,0 +1,84 @@
+"""The circuit breaker: who asks a store that is away waits for nothing.
+
+Closed, every call goes through. After three failures in a row it opens: calls fail at once, and only a probe in the
+background asks, first after a quarter of a second, then less and less often. A probe that succeeds closes it.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+
+from flask_ailimit.engine.errors import StoreError
+
+_log = logging.getLogger("flask_ailimit")
+
+_FAILURES_TO_OPEN = 3
+_FIRST_WAIT = 0.25
+_LONGEST_WAIT = 1.0
+_JITTER = 0.2
+
+
+class Breaker:
+    """Watches over the calls to one server.
+
+    Args:
+        name: What is watched, for the log: no password.
+        probe: Asks the server whether it can do the work, and raises if not.
+        on_change: Called with False when the breaker opens and True when it closes, from any thread.
+    """
+
+    def __init__(self, name: str, probe: Callable[[], object], on_change: Callable[[bool], None]) -> None:
+        self._name = name
+        self._probe = probe
+        self._on_change = on_change
+        self._failures = 0
+        self._reason = ""
+        self._lock = Lock()
+        self._stopped = Event()
+        self.is_open = False
+
+    def require_closed(self) -> None:
+        """Raise if the server is away."""
+        if self.is_open:
+            raise StoreError(f"{self._name} is away: {self._reason}")
+
+    def succeeded(self) -> None:
+        """Note that a call was answered."""
+        self._failures = 0
+
+    def failed(self, reason: str) -> None:
+        """Note that a call was not answered."""
+        with self._lock:
+            self._failures += 1
+            if self._failures < _FAILURES_TO_OPEN or self.is_open:
+                return
+            self.is_open = True
+            self._reason = reason
+        _log.error("%s is away, limits follow on_store_error: %s", self._name, reason)
+        self._on_change(False)
+        Thread(target=self._wait_for_it, name="flask_ailimit probe", daemon=True).start()
+
+    def stop(self) -> None:
+        """Probe no more."""
+        self._stopped.set()
+
+    def _wait_for_it(self) -> None:
+        wait = _FIRST_WAIT
+        while not self._stopped.wait(wait * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311  no secret
+            try:
+                self._probe()
+            except Exception as error:  # noqa: BLE001  whatever it is, the server isn't back
+                self._reason = describe(error)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                self._failures = 0
+                self.is_open = False
+                _log.warning("%s is back.", self._name)
+                self._on_change(True)
+                return
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line, for a log."""
+    return f"{type(error).__name__}: {str(error)[:200]}"

@@ -1,0 +1,79 @@
+"""From a URI to redis-py's client, without what is dangerous to a limiter in its defaults."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from flask_ailimit.engine.errors import ConfigurationError
+
+from .addresses import Address
+from .links import Cluster, OneServer, Wire
+
+_FORWARDED = ("client_name", "sentinel_kwargs", "ssl", "username", "password")
+_FORWARDED_PREFIX = "ssl_"
+_ENOUGH = 2**31  # Who holds connections counts them; redis-py's own count knows nothing of forks.
+
+
+def open_wire(address: Address, options: Mapping[str, Any], timeout: float, most: int) -> Wire:
+    """Make the way to the servers; nothing is sent yet.
+
+    Args:
+        address: Where they are.
+        options: Further arguments for redis-py: TLS (``ssl_ca_certs`` and the like), ``username``, ``password``,
+            ``client_name`` and ``sentinel_kwargs``.
+        timeout: Seconds for each of connecting, sending and reading.
+        most: The most connections of this process.
+
+    Raises:
+        ConfigurationError: An option is none of these.
+    """
+    for name in options:
+        if name not in _FORWARDED and not name.startswith(_FORWARDED_PREFIX):
+            raise ConfigurationError(
+                f"storage_options: there is no option {name[:40]!r} for redis. Use timeout, max_connections, prefix, "
+                f"machines, {', '.join(_FORWARDED)} or ssl_..."
+            )
+    settings: dict[str, Any] = {
+        "username": address.username,
+        "password": address.password,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        **options,
+    }
+    if address.tls:
+        settings["ssl"] = True
+    try:
+        return _wire(address, settings, timeout, most)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"storage_options: redis-py doesn't take them: {error}") from error
+
+
+def _wire(address: Address, settings: dict[str, Any], timeout: float, most: int) -> Wire:
+    if address.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in address.hosts]  # type: ignore[no-untyped-call]  # redis-py's
+        return Cluster(lambda: RedisCluster(startup_nodes=nodes, require_full_coverage=False, **settings))
+    if address.kind == "unix":
+        client = Redis(unix_socket_path=address.path, db=address.db, max_connections=_ENOUGH, **settings)
+    elif address.kind == "sentinel":
+        client = _behind_sentinels(address, settings)
+    else:
+        host, port = address.hosts[0]
+        client = Redis(host=host, port=port, db=address.db, max_connections=_ENOUGH, **settings)
+    return OneServer(client, most, timeout)
+
+
+def _behind_sentinels(address: Address, settings: dict[str, Any]) -> Redis:
+    own = settings.pop("sentinel_kwargs", None) or {}
+    same = {name: settings[name] for name in settings if name.startswith(("socket_", "ssl", "retry", "protocol"))}
+    sentinels = Sentinel(address.hosts, sentinel_kwargs={**same, **own}, **settings)  # type: ignore[no-untyped-call]  # redis-py's
+    client: Redis = sentinels.master_for(  # type: ignore[no-untyped-call]  # likewise
+        address.service, db=address.db, max_connections=_ENOUGH
+    )
+    return client

@@ -1,0 +1,3 @@
+-- Forgets a subject.
+
+return redis.call('DEL', KEYS[1])

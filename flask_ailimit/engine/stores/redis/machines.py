@@ -1,0 +1,97 @@
+"""How many machines share a Redis, so that each knows its share of the limits when Redis is away.
+
+Every process says in the background, each 20 seconds, that its machine is there; a machine that said nothing for a
+minute is gone. While Redis is away the last answer stands.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from weakref import WeakSet
+
+from flask_ailimit.engine.errors import AILimitError
+from flask_ailimit.engine.stores.share import Share
+
+from .links import Link
+from .scripts import load
+
+_log = logging.getLogger("flask_ailimit")
+
+_INTERVAL = 20.0
+_GONE_AFTER = 60
+
+
+class Machines:
+    """The machines that share a store.
+
+    Args:
+        link: The way to the store.
+        key: The key of their names.
+        own: Answers the name of this machine: whatever its processes have in common.
+        expected: How many to reckon with as long as Redis was never asked.
+    """
+
+    def __init__(self, link: Link, key: bytes, own: Callable[[], bytes], expected: int) -> None:
+        self._link = link
+        self._key = key
+        self._own = own
+        self._share = Share(0, expected)
+        self._thread: Thread | None = None
+        self.forget()
+        _everywhere.add(self)
+
+    def share(self) -> Share:
+        """This machine's, by the last answer."""
+        return self._share
+
+    def stay(self) -> None:
+        """Be one of them from now on."""
+        if self._thread is not None:
+            return
+        thread = Thread(target=self._run, name="flask_ailimit machines", daemon=True)
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = thread
+        thread.start()
+
+    def enroll(self) -> None:
+        """Say that this machine is there, and learn of the others.
+
+        Raises:
+            StoreError: Redis can't be asked.
+        """
+        own = self._own()
+        names = sorted(self._link.run(load("enroll"), [self._key], own, b"%d" % _GONE_AFTER))
+        self._share = Share(names.index(own), len(names))
+
+    def leave(self) -> None:
+        """Say nothing more."""
+        self._stopped.set()
+
+    def forget(self) -> None:
+        """Start anew in a child process, which has not its parent's threads."""
+        self._thread = None
+        self._lock = Lock()
+        self._stopped = Event()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.enroll()
+            except AILimitError as error:
+                _log.warning("The number of machines is not known anew, %d stands: %s", self._share.of, error)
+            if self._stopped.wait(_INTERVAL):
+                return
+
+
+_everywhere: "WeakSet[Machines]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for machines in _everywhere:
+        machines.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

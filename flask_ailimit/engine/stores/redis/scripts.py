@@ -1,0 +1,66 @@
+"""The Lua that runs inside the server: put together from the files beside the Python that it is the twin of."""
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+from flask_ailimit.engine.algorithms import ALGORITHMS
+
+_ENGINE = files("flask_ailimit.engine")
+_OURS = _ENGINE / "stores" / "redis" / "lua"
+
+NUMBERS = {name: number for number, name in enumerate(sorted(ALGORITHMS), start=1)}
+"""What an algorithm is called on the wire: its place in ``algorithms`` of the scripts."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script and the name that the server gives it.
+
+    Attributes:
+        text: Lua 5.1.
+        sha: The SHA-1 of the text, 40 hexadecimal digits.
+    """
+
+    text: bytes
+    sha: bytes
+
+    @staticmethod
+    def of(text: bytes) -> "Script":
+        """The script of a text."""
+        return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
+
+    @property
+    def when_full(self) -> "Script":
+        """The same, allowed to write when the server's memory is full. Redis 7 and Valkey know how, Redis 6 doesn't."""
+        return _when_full(self)
+
+
+_DECIDING = ("reserve", "settle", "renew", "forget")
+
+
+@cache
+def load(name: str) -> Script:
+    """The script of ``lua/<name>.lua``, with the arithmetic before it if it decides."""
+    if name not in _DECIDING:
+        return Script.of(_lua(name).encode())
+    # Functions of functions: those of an algorithm are made only when a charge asks for it.
+    twins = [f"twins[{number}] = function()\n{_twin(algorithm)}end" for algorithm, number in NUMBERS.items()]
+    parts = [_lua("prelude"), "local twins = {}", *twins, _lua("record"), _lua("request"), _lua(name)]
+    return Script.of("\n".join(parts).encode())
+
+
+@cache
+def _when_full(script: Script) -> Script:
+    return Script.of(b"#!lua flags=allow-oom\n" + script.text)
+
+
+def _lua(name: str) -> str:
+    return (_OURS / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _twin(algorithm: str) -> str:
+    """The Lua beside the module that the algorithm's functions come from."""
+    module = ALGORITHMS[algorithm].admit.__module__.rpartition(".")[2]
+    return (_ENGINE / "algorithms" / f"{module}.lua").read_text(encoding="utf-8")

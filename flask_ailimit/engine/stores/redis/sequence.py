@@ -1,0 +1,85 @@
+"""A decision over several slots of a cluster: one after the other, and given back if a later one refuses.
+
+Each slot's part is atomic. Between two parts others may come in: a request that is refused in the end has for a moment
+taken what another one could have had, so another may be refused too; never is more granted than a limit allows. A
+process that dies between two parts leaves what it took to time, and slots to the end of their lease.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flask_ailimit.engine.charge import Charge, Settlement
+from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.errors import StoreError
+
+_log = logging.getLogger("flask_ailimit")
+
+
+class Part(Protocol):
+    """What can be done with the charges of one slot."""
+
+    def decide(self, charges: Sequence[Charge], lease: int, *, dry: bool = False) -> Decision:
+        """Take them, or with ``dry`` answer what would be."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> int:
+        """Correct them."""
+
+
+@dataclass(frozen=True)
+class SequencedDecision(Decision):
+    """A decision whose parts were made at different times, by different clocks.
+
+    Attributes:
+        times: When each subject's part was.
+    """
+
+    times: Mapping[bytes, int]
+
+    def taken_at_us(self, charge: Charge) -> int:
+        """When the charge was taken, by the clock of its own server."""
+        return self.times[charge.subject]
+
+
+def decide_in_sequence(
+    part: Part, charges: Sequence[Charge], groups: Sequence[Sequence[int]], lease: int, *, dry: bool = False
+) -> Decision:
+    """Decide each group of charges, given by their places. After the first that refuses, the others are only asked."""
+    decisions: list[Decision] = []
+    taken: list[Decision] = []
+    refused = dry
+    try:
+        for places in groups:
+            decision = part.decide([charges[i] for i in places], lease, dry=refused)
+            decisions.append(decision)
+            refused = refused or not decision.allowed
+            if not refused:
+                taken.append(decision)
+    except StoreError:
+        _give_back(part, taken, lease)
+        raise
+    if refused and taken:
+        _give_back(part, taken, lease)
+        decisions[: len(taken)] = [each.without(v.charge for v in each.verdicts) for each in taken]
+    return _in_the_order_asked(decisions, groups)
+
+
+def _give_back(part: Part, taken: Iterable[Decision], lease: int) -> None:
+    for decision in taken:
+        charges = [verdict.charge for verdict in decision.verdicts if not verdict.charge.dry]
+        try:
+            part.settle([Settlement(charge, decision.at_us, 0, lease) for charge in charges])
+        except StoreError as error:
+            _log.error("What a refused request took was not given back: %s", error)
+
+
+def _in_the_order_asked(decisions: Sequence[Decision], groups: Sequence[Sequence[int]]) -> Decision:
+    verdicts: dict[int, Verdict] = {}
+    times: dict[bytes, int] = {}
+    for places, decision in zip(groups, decisions, strict=True):
+        for place, verdict in zip(places, decision.verdicts, strict=True):
+            verdicts[place] = verdict
+            times[verdict.charge.subject] = decision.at_us
+    in_order = tuple(verdicts[place] for place in sorted(verdicts))
+    return SequencedDecision(in_order, max(times.values()), times)

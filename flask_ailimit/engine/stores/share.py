@@ -1,0 +1,131 @@
+"""What may be decided nearby while the store that all machines share is away: this machine's share of each limit.
+
+The shares of all machines together are the limit, so that an outage never multiplies it. A charge that is larger than
+the share can't be decided here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from flask_ailimit.engine.charge import Charge, Settlement
+from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.errors import ConfigurationError, StoreError
+from flask_ailimit.engine.quota import Quota
+
+from .base import Store
+
+
+class Share(NamedTuple):
+    """One part of a whole, the parts being as equal as integers can be.
+
+    Attributes:
+        rank: Which one, from 0.
+        of: How many there are.
+    """
+
+    rank: int
+    of: int
+
+    def part(self, whole: int) -> int:
+        """This part of ``whole``; the parts of all ranks sum up to it."""
+        return whole * (self.rank + 1) // self.of - whole * self.rank // self.of
+
+
+@dataclass(frozen=True, slots=True)
+class SharedVerdict(Verdict):
+    """A verdict over a share of the charge's quota.
+
+    Attributes:
+        share: What was allowed here.
+    """
+
+    share: Quota
+
+    @property
+    def quota(self) -> Quota:
+        """The quota that decided."""
+        return self.share
+
+
+class ShareStore:
+    """A store that grants its share of every limit.
+
+    Args:
+        store: Where the share is counted.
+        share: Answers which share it is now.
+    """
+
+    nearby: Store | None = None
+
+    def __init__(self, store: Store, share: Callable[[], Share]) -> None:
+        self._store = store
+        self._share = share
+
+    def __repr__(self) -> str:
+        return f"ShareStore({self._store!r})"
+
+    def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`. Raises where the share is too small to decide."""
+        return self._told(charges, self._store.reserve(self._parts(charges), lease))
+
+    def peek(self, charges: Sequence[Charge]) -> Decision:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        return self._told(charges, self._store.peek(self._parts(charges)))
+
+    def settle(self, settlements: Sequence[Settlement]) -> int:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        charges = self._parts([settlement.charge for settlement in settlements])
+        return self._store.settle([replace(s, charge=c) for s, c in zip(settlements, charges, strict=True)])
+
+    def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        charges = self._parts([charge for charge, _ in leases])
+        self._store.renew([(charge, lease) for charge, (_, lease) in zip(charges, leases, strict=True)])
+
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+        """Forget. One count of a subject can't be told apart here: all of it is forgotten."""
+        self._store.reset(subject, None if subject else bucket)
+
+    def watch(self, listener: Callable[[bool], None]) -> None:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+
+    def secret(self) -> bytes | None:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        return self._store.secret()
+
+    def close(self) -> None:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        self._store.close()
+
+    def _parts(self, charges: Sequence[Charge]) -> list[Charge]:
+        share = self._share()
+        return [_part_of(charge, share) for charge in charges]
+
+    def _told(self, charges: Sequence[Charge], decision: Decision) -> Decision:
+        verdicts = tuple(
+            SharedVerdict(charge, v.allowed, v.remaining, v.reset_after_us, v.retry_after_us, v.charge.quota)
+            for charge, v in zip(charges, decision.verdicts, strict=True)
+        )
+        return Decision(verdicts, decision.at_us)
+
+
+def _part_of(charge: Charge, share: Share) -> Charge:
+    if charge.cost > charge.quota.burst:
+        return charge  # It never fits, whoever decides.
+    quota = _quota_part(charge.quota, share)
+    if quota is None or charge.cost > quota.burst:
+        raise StoreError(
+            f"the share of this machine, one of {share.of}, of {charge.quota.text} is too small for {charge.cost}"
+        )
+    return replace(charge, quota=quota)
+
+
+@lru_cache(maxsize=4096)
+def _quota_part(quota: Quota, share: Share) -> Quota | None:
+    limit, burst = share.part(quota.limit), share.part(quota.burst)
+    try:
+        return Quota(limit, quota.period, quota.unit, quota.algorithm, 0 if quota.burst == quota.limit else burst)
+    except ConfigurationError:
+        return None  # Nothing is left of it, or a number that can't be counted exactly.
