@@ -16,3 +16,8 @@ MICROSECONDS = 1_000_000
 def system_clock() -> int:
     """Microseconds since the epoch, by this machine's wall clock."""
     return time.time_ns() // 1000
+
+
+def seconds_running() -> float:
+    """Seconds of a clock that never jumps, for what must not wait too long. It means nothing to another process."""
+    return time.monotonic()

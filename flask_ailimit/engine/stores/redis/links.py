@@ -28,6 +28,10 @@ from .breaker import Breaker, describe
 from .scripts import Script, load
 
 
+class UnansweredError(StoreError):
+    """The call was sent, and nobody knows whether it was obeyed."""
+
+
 class Wire(Protocol):
     """Sends one command and reads its answer."""
 
@@ -171,7 +175,8 @@ class Link:
         """Answer what a script does with keys of one slot.
 
         Raises:
-            StoreError: It is not known to have run. It may have, if the answer was lost.
+            UnansweredError: It is not known whether it ran.
+            StoreError: It did not run: the server is away.
         """
         breaker = self._breaker_of(keys[0])
         breaker.require_closed()
@@ -179,7 +184,7 @@ class Link:
             answer = self._run_once(script, keys, arguments, even_when_full=even_when_full)
         except Exception as error:  # redis-py raises more than its own errors while a cluster changes.
             breaker.failed(describe(error))
-            raise StoreError(f"{self.name} didn't answer: {describe(error)}") from error
+            raise UnansweredError(f"{self.name} didn't answer: {describe(error)}") from error
         breaker.succeeded()
         return answer
 

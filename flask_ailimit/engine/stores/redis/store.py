@@ -7,16 +7,18 @@ for ten seconds, makes a script that runs a second time change nothing.
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.clock import Clock
 from flask_ailimit.engine.decision import Decision
-from flask_ailimit.engine.errors import ConfigurationError
+from flask_ailimit.engine.errors import ConfigurationError, StoreError
 from flask_ailimit.engine.stores.base import Store
 
 from . import wire
-from .links import Link
+from .afterwards import Afterwards
+from .links import Link, UnansweredError
 from .machines import Machines
 from .scripts import load
 from .sequence import decide_in_sequence
@@ -53,6 +55,7 @@ class RedisStore:
         self.nearby = nearby
         self._link = link
         self._machines = machines
+        self._afterwards = Afterwards()
         self._prefix = prefix.encode()
         self._clock = clock
 
@@ -78,10 +81,10 @@ class RedisStore:
         unknown = 0
         for places in self._by_slot(settlements, lambda settlement: settlement.charge):
             some = [settlements[place] for place in places]
-            keys = self._keys([settlement.charge for settlement in some])
-            marker = b"%b:s%x" % (keys[0], some[0].lease)
-            request = wire.pack_settlements(some, self._clock())
-            unknown += self._link.run(load("settle"), [*keys, marker], request, even_when_full=True)
+            try:
+                unknown += self._settle(some)
+            except StoreError as error:
+                self._afterwards.add(partial(self._settle, some), error)
         return unknown
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
@@ -121,6 +124,7 @@ class RedisStore:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         if self._machines:
             self._machines.leave()
+        self._afterwards.stop()
         self._link.close()
         if self.nearby:
             self.nearby.close()
@@ -130,11 +134,28 @@ class RedisStore:
         keys = self._keys(charges)
         request = wire.pack_charges(charges, self._clock(), lease, dry=dry)
         if not dry:
-            keys.append(b"%b:r%x" % (keys[0], lease))
-        answer = self._link.run(load("reserve"), keys, request)
+            keys.append(_decided(keys[0], lease))
+        try:
+            answer = self._link.run(load("reserve"), keys, request)
+        except UnansweredError as error:
+            if not dry:
+                self._afterwards.add(partial(self._undo, charges, lease), error, again=True)
+            raise
         if self._machines:
             self._machines.stay()
         return wire.unpack_decision(answer, charges)
+
+    def _settle(self, settlements: Sequence[Settlement]) -> int:
+        keys = self._keys([settlement.charge for settlement in settlements])
+        keys.append(_settled(keys[0], settlements[0].lease))
+        request = wire.pack_settlements(settlements, self._clock())
+        return int(self._link.run(load("settle"), keys, request, even_when_full=True))
+
+    def _undo(self, charges: Sequence[Charge], lease: int) -> None:
+        keys = self._keys(charges)
+        keys += [_settled(keys[0], lease), _decided(keys[0], lease)]
+        settlements = [Settlement(charge, 0, 0, lease) for charge in charges if not charge.dry]
+        self._link.run(load("settle"), keys, wire.pack_settlements(settlements, self._clock()), even_when_full=True)
 
     def _by_slot(self, items: Sequence[_Item], charge_of: Callable[[_Item], Charge]) -> list[list[int]]:
         """The places of the items whose charges one script can answer."""
@@ -150,3 +171,13 @@ class RedisStore:
 
     def _key(self, subject: bytes) -> bytes:
         return b"%b:{%b}" % (self._prefix, urlsafe_b64encode(subject).rstrip(b"="))
+
+
+def _decided(key: bytes, lease: int) -> bytes:
+    """The marker of a decision."""
+    return b"%b:r%x" % (key, lease)
+
+
+def _settled(key: bytes, lease: int) -> bytes:
+    """The marker of a settlement."""
+    return b"%b:s%x" % (key, lease)

@@ -1,0 +1,111 @@
+"""What a server didn't answer is put right in the background, as soon as it answers again.
+
+A decision that nobody heard of is undone, and a settlement that didn't arrive is brought. Both are safe to do twice
+while the server remembers them by their marker.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from weakref import WeakSet
+
+from flask_ailimit.engine.clock import seconds_running
+from flask_ailimit.engine.errors import StoreError
+
+from .links import UnansweredError
+
+_log = logging.getLogger("flask_ailimit")
+
+_INTERVAL = 0.25
+_REMEMBERED = 8.0  # Of the ten seconds that a marker lives.
+_MOST = 10_000
+
+
+@dataclass
+class Errand:
+    """Something to be done.
+
+    Attributes:
+        do: Does it, or raises ``StoreError``.
+        again: Whether it is right to do it at any time, however often.
+        until: When the server begins to forget that it was done, if it may have been; else None.
+    """
+
+    do: Callable[[], object]
+    again: bool
+    until: float | None = None
+
+    def may_have_run(self) -> None:
+        """Note that it was sent and not answered."""
+        if not self.again and self.until is None:
+            self.until = seconds_running() + _REMEMBERED
+
+
+class Afterwards:
+    """The errands of one store in this process. The oldest are dropped if there are too many."""
+
+    def __init__(self) -> None:
+        self._running = False
+        self.forget()
+        _everywhere.add(self)
+
+    def add(self, do: Callable[[], object], error: StoreError, *, again: bool = False) -> None:
+        """Do it as soon as the server answers; ``error`` is what came of it the first time."""
+        errand = Errand(do, again)
+        if isinstance(error, UnansweredError):
+            errand.may_have_run()
+        with self._lock:
+            self._errands.append(errand)
+            start = not self._running
+            self._running = True
+        if start:
+            Thread(target=self._run, name="flask_ailimit afterwards", daemon=True).start()
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        self._stopped.set()
+
+    def forget(self) -> None:
+        """Start anew in a child process: the errands are its parent's."""
+        self._errands: deque[Errand] = deque(maxlen=_MOST)
+        self._lock = Lock()
+        self._running = False
+        self._stopped = Event()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_INTERVAL):
+            for _ in range(len(self._errands)):
+                if not self._try(self._errands.popleft()):
+                    break
+            with self._lock:
+                self._running = bool(self._errands)
+                if not self._running:
+                    return
+
+    def _try(self, errand: Errand) -> bool:
+        """Whether the server answered."""
+        if errand.until is not None and seconds_running() > errand.until:
+            _log.warning("A settlement was not brought in time: what was reserved stays charged until time heals it.")
+            return True
+        try:
+            errand.do()
+        except StoreError as error:
+            if isinstance(error, UnansweredError):
+                errand.may_have_run()
+            self._errands.append(errand)
+            return False
+        return True
+
+
+_everywhere: "WeakSet[Afterwards]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for afterwards in _everywhere:
+        afterwards.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
