@@ -16,61 +16,57 @@ local function remaining(debt, quota)
   return max(0, quota.burst - ceil_div(debt, quota.cost_scale))
 end
 
-local function leaked(state, now, quota)
+local function debt_at(state, now, quota)
   local debt, at = state[1], state[2]
-  if not debt then return 0, {} end
-  if now < at then return debt, {now, 0} end
-  local troughs = {}
-  for i = 3, #state do troughs[i - 2] = state[i] end
-  local elapsed = now - at
-  if elapsed >= ceil_div(debt, quota.leak) then return 0, troughs end
-  return debt - elapsed * quota.leak, troughs
+  if not debt then return 0 end
+  if now <= at then return debt end
+  if now - at >= ceil_div(debt, quota.leak) then return 0 end
+  return debt - (now - at) * quota.leak
 end
 
-local function rising(troughs)
-  local turned = {}
-  for i = #troughs - 1, 1, -2 do
-    local t, low, last = troughs[i], troughs[i + 1], #turned
-    if last == 0 or low < turned[last] then
-      if last > 0 and turned[last - 1] == t then last = last - 2 end
-      turned[last + 1], turned[last + 2] = t, low
-    end
+-- Adds a trough to those of a state, from its third number on: drops each that the new one is at least as low as, and of
+-- those of one tick all but the lowest. Answers how many numbers the state has then.
+local function with_trough(state, count, t, low)
+  while count > 2 and state[count] >= low do
+    state[count - 1], state[count] = nil, nil
+    count = count - 2
   end
-  local kept = {}
-  for i = #turned - 1, 1, -2 do
-    kept[#kept + 1] = turned[i]
-    kept[#kept + 1] = turned[i + 1]
-  end
-  return kept
+  if count > 2 and state[count - 1] == t then return count end
+  state[count + 1], state[count + 2] = t, low
+  return count + 2
 end
 
-local function with_trough(troughs, now, debt)
-  troughs[#troughs + 1] = now
-  troughs[#troughs + 1] = debt
-  local kept = rising(troughs)
-  if #kept > 2 * MAX_TROUGHS then
-    local least = 2
-    for i = 4, #kept - 2, 2 do
-      if kept[i + 2] - kept[i] < kept[least + 2] - kept[least] then least = i end
-    end
-    -- One trough in place of two: the later time, the lower debt.
-    kept[least - 1] = kept[least + 1]
-    table.remove(kept, least + 2)
-    table.remove(kept, least + 1)
-  end
-  return kept
+-- The state at tick now, with room for its debt, and how many numbers it has.
+local function carried(state, now)
+  if not state[1] then return {0, now}, 2 end
+  if now < state[2] then return {0, now, now, 0}, 4 end
+  local copy = {0, now}
+  for i = 3, #state do copy[i] = state[i] end
+  return copy, #state
 end
 
-local function packed(debt, now, troughs)
-  if debt == 0 then return {} end
-  local state = {debt, now}
-  for i = 1, #troughs do state[i + 2] = troughs[i] end
+local function merged(state, count)
+  if count <= 2 + 2 * MAX_TROUGHS then return state end
+  local least = 4
+  for i = 6, count - 2, 2 do
+    if state[i + 2] - state[i] < state[least + 2] - state[least] then least = i end
+  end
+  -- One trough in place of two: the later time, the lower debt.
+  state[least - 1] = state[least + 1]
+  table.remove(state, least + 2)
+  table.remove(state, least + 1)
   return state
+end
+
+local function charged(state, now, debt, added)
+  local after, count = carried(state, now)
+  after[1] = min(debt + added, MAX_EXACT)
+  return merged(after, with_trough(after, count, now, debt))
 end
 
 local function admit(state, now_us, quota, cost)
   local now = floor_div(now_us, quota.tick_us)
-  local debt, troughs = leaked(state, now, quota)
+  local debt = debt_at(state, now, quota)
   if cost > quota.burst then
     return false, state, remaining(debt, quota), wait(debt, now_us, now, quota), NEVER
   end
@@ -79,29 +75,27 @@ local function admit(state, now_us, quota, cost)
   if cost > 0 and lack > 0 then
     return false, state, remaining(debt, quota), wait(debt, now_us, now, quota), wait(lack, now_us, now, quota)
   end
-  if cost > 0 then state = packed(debt + added, now, with_trough(troughs, now, debt)) end
+  if cost > 0 then state = charged(state, now, debt, added) end
   debt = debt + added
   return true, state, remaining(debt, quota), wait(debt, now_us, now, quota), 0
 end
 
 local function settle(state, now_us, quota, taken_at_us, cost, actual)
   local now = floor_div(now_us, quota.tick_us)
-  local debt, troughs = leaked(state, now, quota)
-  local change = (actual - cost) * quota.cost_scale
-  if change >= 0 then
-    if change > 0 then troughs = with_trough(troughs, now, debt) end
-    return packed(min(debt + change, MAX_EXACT), now, troughs)
-  end
+  local debt = debt_at(state, now, quota)
+  if actual > cost then return charged(state, now, debt, (actual - cost) * quota.cost_scale) end
   local taken_at = floor_div(taken_at_us, quota.tick_us)
-  local refund = min(-change, debt)
-  if taken_at > now then refund = 0 end
-  for i = 1, #troughs, 2 do
-    if troughs[i] > taken_at then refund = min(refund, troughs[i + 1]) end
+  local before, count = carried(state, now)
+  local refund = taken_at > now and 0 or min((cost - actual) * quota.cost_scale, debt)
+  for i = 3, count, 2 do
+    if before[i] > taken_at then refund = min(refund, before[i + 1]) end
   end
-  for i = 1, #troughs, 2 do
-    if troughs[i] > taken_at then troughs[i + 1] = troughs[i + 1] - refund end
+  if debt == refund then return {} end
+  local after, kept = {debt - refund, now}, 2
+  for i = 3, count, 2 do
+    kept = with_trough(after, kept, before[i], before[i] > taken_at and before[i + 1] - refund or before[i + 1])
   end
-  return packed(debt - refund, now, rising(troughs))
+  return after
 end
 
 local function expires(state, quota)

@@ -93,13 +93,11 @@ def _with_trough(troughs: Troughs, now: int, debt: int) -> Troughs:
 def _rising(troughs: Troughs) -> Troughs:
     """Drop each trough that a later one is at least as low as, and of those of one tick all but the lowest."""
     kept: Troughs = []
-    for t, low in reversed(troughs):
-        if kept and low >= kept[-1][1]:
-            continue
-        if kept and kept[-1][0] == t:
+    for t, low in troughs:
+        while kept and kept[-1][1] >= low:
             kept.pop()
-        kept.append((t, low))
-    kept.reverse()
+        if not kept or kept[-1][0] != t:
+            kept.append((t, low))
     return kept
 
 

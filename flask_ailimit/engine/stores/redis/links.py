@@ -33,13 +33,19 @@ class UnansweredError(StoreError):
 
 
 class Wire(Protocol):
-    """Sends one command and reads its answer."""
+    """Sends one command and reads its answer.
+
+    Attributes:
+        slotted: Keys of different slots can't be used in one script.
+    """
+
+    slotted: bool
 
     def place_of(self, key: bytes) -> str:
         """The server that keeps a key, so far as is known."""
 
     def slot_of(self, key: bytes) -> int:
-        """Keys of one slot can be used in one script."""
+        """The slot of a key; one and the same if there are none."""
 
     def send(self, command: str, *arguments: bytes) -> Any:
         """Answer what the server does; raise what redis-py raises."""
@@ -65,6 +71,8 @@ class OneServer:
         most: The most connections of this process.
         timeout: Seconds to wait for a free one.
     """
+
+    slotted = False
 
     def __init__(self, client: Redis, most: int, timeout: float) -> None:
         self._pool = client.connection_pool
@@ -118,6 +126,8 @@ class OneServer:
 
 class Cluster:
     """A cluster, by redis-py's client, which knows what node has which slot. It asks them when it is first used."""
+
+    slotted = True
 
     def __init__(self, connect: Callable[[], RedisCluster]) -> None:
         self._connect = connect

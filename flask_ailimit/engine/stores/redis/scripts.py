@@ -1,5 +1,6 @@
 """The Lua that runs inside the server: put together from the files beside the Python that it is the twin of."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
@@ -37,6 +38,7 @@ class Script:
         return _when_full(self)
 
 
+_CONSTANT = re.compile(r"^local ([A-Z][A-Z_]+) = (-?\d+|'[^']*')$", re.MULTILINE)
 _DECIDING = ("reserve", "settle", "renew", "forget")
 
 
@@ -48,12 +50,18 @@ def load(name: str) -> Script:
     # Functions of functions: those of an algorithm are made only when a charge asks for it.
     twins = [f"twins[{number}] = function()\n{_twin(algorithm)}end" for algorithm, number in NUMBERS.items()]
     parts = [_lua("prelude"), "local twins = {}", *twins, _lua("record"), _lua("request"), _lua(name)]
-    return Script.of("\n".join(parts).encode())
+    return Script.of(_with_constants("\n".join(parts)).encode())
 
 
 @cache
 def _when_full(script: Script) -> Script:
     return Script.of(b"#!lua flags=allow-oom\n" + script.text)
+
+
+def _with_constants(text: str) -> str:
+    """The text with its constants written out: as variables of the functions that use them they would cost more."""
+    constants = dict(_CONSTANT.findall(text))
+    return re.sub(r"\b[A-Z][A-Z_]+\b", lambda name: constants.get(name[0], name[0]), _CONSTANT.sub("", text))
 
 
 def _lua(name: str) -> str:

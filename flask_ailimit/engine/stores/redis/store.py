@@ -159,6 +159,8 @@ class RedisStore:
 
     def _by_slot(self, items: Sequence[_Item], charge_of: Callable[[_Item], Charge]) -> list[list[int]]:
         """The places of the items whose charges one script can answer."""
+        if not self._link.wire.slotted:
+            return [list(range(len(items)))] if items else []
         groups: dict[int, list[int]] = {}
         for place, item in enumerate(items):
             slot = self._link.wire.slot_of(self._key(charge_of(item).subject))

@@ -1,15 +1,14 @@
 -- Twin of decide.py's renew. Doing it twice does no harm, so it has no marker.
 
-local changed = {}
+local at = first
 for _ = 1, count do
-  local charge = next_charge()
-  local held = next_number()
-  local record = record_of(charge.key)
-  if record[charge.bucket] and charge.algorithm.renew then
-    local renewed = charge.algorithm.renew(state_of(record, charge.bucket), now_us, charge.quota, held)
-    replace(record, charge.bucket, charge.algorithm, charge.quota, renewed)
-    changed[charge.key] = true
+  local record, _, _, bucket, algorithm, quota, rest = charge_at(at)
+  local held
+  held, at = struct.unpack('<i8', request, rest)
+  local state = changed_state(record, bucket)
+  if state[1] and algorithm.renew then
+    replace(record, bucket, algorithm, quota, algorithm.renew(state, now_us, quota, held))
   end
 end
-for key in pairs(changed) do write(key, records[key], now_us) end
+for _, record in pairs(records) do write(record, now_us) end
 return count

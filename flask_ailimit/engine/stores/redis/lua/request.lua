@@ -2,48 +2,35 @@
 
 local REMEMBERED_MS = 10000
 
-local CHARGE = '<I2Bi8c8Bi8i8i8i8i8i8'
-
-local head = ARGV[1]
-local now_us, lease, subjects, count, at = struct.unpack('<i8i8I2I2', head)
+local request = ARGV[1]
+local now_us, lease, subjects, count, first = struct.unpack('<i8i8I2I2', request)
+local marker = KEYS[subjects + 1]
 if now_us == 0 then
   local time = redis.call('TIME')
   now_us = time[1] * MICROSECONDS + time[2]
 end
-local marker = KEYS[subjects + 1]
+
+local algorithms, records = {}, {}
 
 local function exact(number)
   if not (number >= 0 and number <= MAX_EXACT) then error('a cost is no whole number from 0 to 2^53 - 1') end
   return number
 end
 
-local algorithms = {}
-
-local function algorithm_of(number)
-  algorithms[number] = algorithms[number] or twins[number]()
-  return algorithms[number]
+local function record_of(place)
+  records[place] = records[place] or read(KEYS[place])
+  return records[place]
 end
 
-local function next_charge()
-  local key, dry, cost, bucket, algorithm, limit, burst, period, tick_us, cost_scale, leak
-  key, dry, cost, bucket, algorithm, limit, burst, period, tick_us, cost_scale, leak, at = struct.unpack(CHARGE, head, at)
-  return {
-    key = KEYS[key], bucket = bucket, algorithm = algorithm_of(algorithm), dry = dry == 1, cost = exact(cost),
-    quota = {
-      limit = limit, burst = burst, period = period, tick_us = tick_us, cost_scale = cost_scale, leak = leak,
-    },
+-- The charge that begins at a place: its record, whether it is dry, its cost, bucket, algorithm and quota, and where the
+-- rest of the item begins.
+local function charge_at(at)
+  local place, dry, cost, bucket, number, limit, burst, period, tick_us, cost_scale, leak
+  place, dry, cost, bucket, number, limit, burst, period, tick_us, cost_scale, leak, at =
+    struct.unpack('<I2Bi8c8Bi8i8i8i8i8i8', request, at)
+  local quota = {
+    limit = limit, burst = burst, period = period, tick_us = tick_us, cost_scale = cost_scale, leak = leak,
   }
-end
-
-local function next_number()
-  local number
-  number, at = struct.unpack('<i8', head, at)
-  return number
-end
-
-local records = {}
-
-local function record_of(key)
-  records[key] = records[key] or read(key)
-  return records[key]
+  algorithms[number] = algorithms[number] or twins[number]()
+  return record_of(place), dry == 1, exact(cost), bucket, algorithms[number], quota, at
 end

@@ -8,20 +8,19 @@ if not redis.call('SET', marker, 1, 'NX', 'PX', REMEMBERED_MS) then return ALREA
 
 local decision, decided_at_us = KEYS[subjects + 2], nil
 if decision then
-  if redis.call('SET', decision, exact_text(now_us), 'NX', 'PX', REMEMBERED_MS) then return ALREADY end
-  decided_at_us = tonumber(redis.call('GET', decision))
+  if redis.call('SET', decision, struct.pack('<i8', now_us), 'NX', 'PX', REMEMBERED_MS) then return ALREADY end
+  decided_at_us = struct.unpack('<i8', redis.call('GET', decision))
 end
 
-local unknown, changed = 0, {}
+local unknown, at = 0, first
 for _ = 1, count do
-  local charge = next_charge()
-  local taken_at_us, actual, held = next_number(), exact(next_number()), next_number()
-  local record = record_of(charge.key)
-  local state = state_of(record, charge.bucket)
-  if not state[1] or charge.algorithm.expires(state, charge.quota) <= now_us then unknown = unknown + 1 end
-  local settled = charge.algorithm.settle(state, now_us, charge.quota, decided_at_us or taken_at_us, charge.cost, actual, held)
-  replace(record, charge.bucket, charge.algorithm, charge.quota, settled)
-  changed[charge.key] = true
+  local record, _, cost, bucket, algorithm, quota, rest = charge_at(at)
+  local taken_at_us, actual, held
+  taken_at_us, actual, held, at = struct.unpack('<i8i8i8', request, rest)
+  local state = changed_state(record, bucket)
+  if not state[1] or algorithm.expires(state, quota) <= now_us then unknown = unknown + 1 end
+  taken_at_us = decided_at_us or taken_at_us
+  replace(record, bucket, algorithm, quota, algorithm.settle(state, now_us, quota, taken_at_us, cost, exact(actual), held))
 end
-for key in pairs(changed) do write(key, records[key], now_us) end
+for _, record in pairs(records) do write(record, now_us) end
 return unknown
