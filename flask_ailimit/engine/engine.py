@@ -1,5 +1,6 @@
 """The engine: charges in, a reservation out. Knows no web framework."""
 
+import logging
 import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -11,6 +12,8 @@ from .leases import Leases
 from .quota import CONCURRENCY
 from .reservation import Reservation
 from .stores.base import Store
+
+_log = logging.getLogger("flask_ailimit")
 
 _LEAST_SECRET_BYTES = 16
 _MOST_SECRET_BYTES = 64  # What blake2b takes as a key.
@@ -38,6 +41,7 @@ class Engine:
             )
         self.store = store
         self.leases = Leases(store)
+        self._is_away = False
         self._nearby_leases = Leases(store.nearby) if store.nearby else None
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
 
@@ -60,9 +64,15 @@ class Engine:
         """
         lease = secrets.randbits(_LEASE_BITS)
         try:
-            return self._reserve(self.store, self.leases, charges, lease)
+            reservation = self._reserve(self.store, self.leases, charges, lease)
         except StoreError as error:
             charges = _decided_nearby(charges, self.store, error)
+            if not self._is_away:
+                _log.error("The store failed, each limit follows its on_store_error: %s", error)
+                self._is_away = True
+        else:
+            self._is_away = False
+            return reservation
         if not (charges and self.store.nearby and self._nearby_leases):
             return Reservation(Decision((), 0), lease, self.store, self.leases)
         return self._reserve(self.store.nearby, self._nearby_leases, charges, lease)

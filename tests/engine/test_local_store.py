@@ -44,6 +44,17 @@ def test_file_takes_the_space_of_its_use_and_not_of_its_map(open_local, place):
     assert data.st_blocks * 512 < 64 << 10
 
 
+def test_what_the_process_had_in_its_memory_does_not_get_into_the_file(open_local, place):
+    # A little larger than a page, and every second one given back, so that pages come to lie where they were.
+    prompts = [b"a prompt of somebody " * 200 for _ in range(2000)]
+    del prompts[::2]
+    store = open_local(map_size=MAP)
+    reserve(store, charge())
+    store.close()
+    assert (place / "data.mdb").read_bytes().find(b"a prompt of somebody") == -1
+    assert len(prompts) == 1000
+
+
 def test_two_stores_of_one_directory_in_one_process_count_together(open_local, place):
     one, other = open_local(), open_local()
     reserve(one, charge(4))

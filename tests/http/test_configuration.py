@@ -338,7 +338,16 @@ def test_lease_is_seconds_from_5_to_an_hour(limiter, value):
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "foo://", "memcached://", "redis://h:99999", "redis://[::1", "memory", "://", "LOCAL://", " local://", "memory:"],
+    [
+        "",
+        "foo://",
+        "memcached://",
+        "memory",
+        "://",
+        "LOCAL://",
+        " local://",
+        "memory:",
+    ],
 )
 def test_unknown_store_is_refused_with_those_there_are(uri):
     refused(lambda: set_up(storage_uri=uri), "storage_uri: no store is called", "local://, memory://")
@@ -346,7 +355,7 @@ def test_unknown_store_is_refused_with_those_there_are(uri):
 
 
 def test_password_in_a_storage_uri_is_never_shown():
-    for uri in ("redis://user:hunter2@host", "foo://:hunter2@host/0", "hunter2"):
+    for uri in ("rediss://user:hunter2@:1", "foo://:hunter2@host/0", "hunter2"):
         assert "hunter2" not in refused(lambda uri=uri: set_up(storage_uri=uri), "storage_uri")
 
 

@@ -130,7 +130,7 @@ class Environment:
                 sync=False,
                 metasync=False,
                 writemap=False,  # With it, a full disk would be a signal in place of an error.
-                meminit=False,
+                meminit=True,  # Else what the process had in its memory, prompts too, fills up the file's pages.
                 readahead=False,
             )
             data = self.path / directory.DATA
