@@ -43,7 +43,7 @@ def open_uri(
         name: The app's, for the place on this machine that decides while the server is away.
         clock: Of that place. The server has its own.
         timeout: Seconds for each of connecting, sending and reading, 0.001 to 10.
-        max_connections: The most of each process, 1 to 10,000. Who finds none free within ``timeout`` is not answered.
+        max_connections: The most of each process, 1 to 10,000. Who finds none free waits for up to a second.
         prefix: What every key begins with: 1 to 32 of ``A-Za-z0-9_.-``.
         machines: How many machines to reckon with until the server said how many there are.
         **options: For redis-py, see :func:`flask_ailimit.engine.stores.redis.connecting.open_wire`.

@@ -12,7 +12,7 @@ from redis.sentinel import Sentinel
 from flask_ailimit.engine.errors import ConfigurationError
 
 from .addresses import Address
-from .links import Cluster, OneServer, Wire
+from .servers import Cluster, OneServer, Wire
 
 _FORWARDED = ("client_name", "sentinel_kwargs", "ssl", "username", "password")
 _FORWARDED_PREFIX = "ssl_"
@@ -50,12 +50,12 @@ def open_wire(address: Address, options: Mapping[str, Any], timeout: float, most
     if address.tls:
         settings["ssl"] = True
     try:
-        return _wire(address, settings, timeout, most)
+        return _wire(address, settings, most)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"storage_options: redis-py doesn't take them: {error}") from error
 
 
-def _wire(address: Address, settings: dict[str, Any], timeout: float, most: int) -> Wire:
+def _wire(address: Address, settings: dict[str, Any], most: int) -> Wire:
     if address.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in address.hosts]  # type: ignore[no-untyped-call]  # redis-py's
         return Cluster(lambda: RedisCluster(startup_nodes=nodes, require_full_coverage=False, **settings))
@@ -66,7 +66,7 @@ def _wire(address: Address, settings: dict[str, Any], timeout: float, most: int)
     else:
         host, port = address.hosts[0]
         client = Redis(host=host, port=port, db=address.db, max_connections=_ENOUGH, **settings)
-    return OneServer(client, most, timeout)
+    return OneServer(client, most)
 
 
 def _behind_sentinels(address: Address, settings: dict[str, Any]) -> Redis:

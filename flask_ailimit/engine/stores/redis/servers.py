@@ -1,0 +1,180 @@
+"""The servers, as the store sees them: one command there, one answer back.
+
+Built on redis-py's connections, without its retries and its pool, which cost as much as a decision.
+"""
+
+from collections.abc import Callable, Mapping
+from queue import Empty, LifoQueue
+from typing import Any, Protocol
+
+from redis import Redis
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import (
+    MaxConnectionsError,
+    ResponseError,
+    TimeoutError,  # noqa: A004  redis-py's
+)
+
+_PATIENCE = 1.0
+"""Seconds to wait for a free connection. Not long while the server is away: the breaker is looked at after the wait."""
+
+Check = Callable[[], None]
+"""Raises if something is no longer worth doing."""
+
+
+def nothing() -> None:
+    """Find no reason to raise."""
+
+
+class Wire(Protocol):
+    """Sends one command and reads its answer.
+
+    Attributes:
+        slotted: Keys of different slots can't be used in one script.
+    """
+
+    slotted: bool
+
+    def place_of(self, key: bytes) -> str:
+        """The server that keeps a key, so far as is known."""
+
+    def slot_of(self, key: bytes) -> int:
+        """The slot of a key; one and the same if there are none."""
+
+    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:
+        """Answer what the server does; raise what redis-py raises.
+
+        ``check`` raises if it isn't worth sending any more, after a wait for a free connection.
+        """
+
+    def info(self) -> Mapping[str, str]:
+        """What the server says of itself; of a cluster, what one node says."""
+
+    def clear(self, pattern: bytes) -> None:
+        """Delete every key of a glob pattern, on all servers. For operators: it looks at every key there is."""
+
+    def forget(self) -> None:
+        """Drop every connection without a word to the server: they may be a parent process's."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+
+class OneServer:
+    """One server, or the primary that sentinels name, over connections that are used again, the latest first.
+
+    Args:
+        client: Whose pool makes the connections.
+        most: The most connections of this process.
+    """
+
+    slotted = False
+
+    def __init__(self, client: Redis, most: int) -> None:
+        self._pool = client.connection_pool
+        self._most = most
+        self.forget()
+
+    def place_of(self, key: bytes) -> str:  # noqa: ARG002, D102  see Wire; there is one
+        return ""
+
+    def slot_of(self, key: bytes) -> int:  # noqa: ARG002, D102  see Wire; there is one
+        return 0
+
+    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:  # noqa: D102  see Wire
+        free = self._free
+        try:
+            connection = free.get(timeout=_PATIENCE)
+        except Empty:
+            raise MaxConnectionsError(f"all {self._most} connections were in use for {_PATIENCE} s") from None
+        try:
+            check()
+            connection = connection or self._pool.make_connection()
+            connection.connect()  # Nothing if it is connected; it disconnects itself if anything goes wrong.
+            connection.send_packed_command([_packed(command.encode(), *arguments)], check_health=False)
+            return _answer(connection)
+        finally:
+            free.put(connection)
+
+    def info(self) -> Mapping[str, str]:  # noqa: D102  see Wire
+        lines = self.send("INFO").decode("utf-8", "replace").splitlines()
+        return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
+
+    def clear(self, pattern: bytes) -> None:  # noqa: D102  see Wire
+        cursor = b"0"
+        while True:
+            cursor, keys = self.send("SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000")
+            if keys:
+                self.send("UNLINK", *keys)
+            if cursor == b"0":
+                return
+
+    def forget(self) -> None:  # noqa: D102  see Wire
+        self._free: LifoQueue[Any] = LifoQueue()
+        for _ in range(self._most):
+            self._free.put(None)
+
+    def close(self) -> None:  # noqa: D102  see Wire
+        for connection in self._free.queue:
+            if connection is not None:
+                connection.disconnect()
+
+
+class Cluster:
+    """A cluster, by redis-py's client, which knows what node has which slot. It asks them when it is first used."""
+
+    slotted = True
+
+    def __init__(self, connect: Callable[[], RedisCluster]) -> None:
+        self._connect = connect
+        self._nodes: Any = None  # A RedisCluster; half of its methods have no types.
+
+    def place_of(self, key: bytes) -> str:  # noqa: D102  see Wire
+        node = self._nodes.get_node_from_key(key) if self._nodes else None
+        return node.name if node else ""
+
+    def slot_of(self, key: bytes) -> int:  # noqa: D102  see Wire
+        return key_slot(key)
+
+    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:  # noqa: ARG002, D102  see Wire
+        self._nodes = self._nodes or self._connect()
+        return self._nodes.execute_command(command, *arguments)
+
+    def info(self) -> Mapping[str, str]:  # noqa: D102  see Wire
+        self._nodes = self._nodes or self._connect()
+        told = self._nodes.info(target_nodes=self._nodes.get_random_node())
+        return {name: str(value) for name, value in told.items()}
+
+    def clear(self, pattern: bytes) -> None:  # noqa: D102  see Wire
+        self._nodes = self._nodes or self._connect()
+        for key in self._nodes.scan_iter(match=pattern, count=1000):
+            self._nodes.unlink(key)
+
+    def forget(self) -> None:  # noqa: D102  see Wire
+        self._nodes = None
+
+    def close(self) -> None:  # noqa: D102  see Wire
+        if self._nodes:
+            self._nodes.close()
+
+
+def _answer(connection: Any) -> Any:
+    """The server's answer. After a time-out one more look: it may have been here before this thread was."""
+    try:
+        return connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except TimeoutError:
+        if connection.can_read(0):
+            return connection.read_response(disable_decoding=True)
+        connection.disconnect()
+        raise
+    except ResponseError:
+        raise
+    except BaseException:
+        connection.disconnect()
+        raise
+
+
+def _packed(*parts: bytes) -> bytes:
+    """A command in RESP, Redis's protocol: an array of bulk strings."""
+    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
