@@ -37,9 +37,13 @@ lint: .venv/lint.stamp
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 
-# What a decision costs, on each store, alone and with four processes at once.
+# What a decision costs, on each store, alone and with four processes at once; and what Redis keeps of it.
 bench: .venv/test.stamp
 	@$(PY) bench/decision.py
+	@echo
+	@$(PY) bench/redis_decision.py
+	@echo
+	@$(PY) bench/redis_memory.py
 
 clean:
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .errors import LimiterUnavailable, QuotaExceeded
     from .extension import AILimiter
     from .keys import api_key, remote_address
-    from .signals import request_refused, usage_settled
+    from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "api_key",
     "remote_address",
     "request_refused",
+    "store_changed",
     "usage_settled",
 ]
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ if not TYPE_CHECKING:
         "api_key": "keys",
         "remote_address": "keys",
         "request_refused": "signals",
+        "store_changed": "signals",
         "usage_settled": "signals",
     }
 

@@ -22,6 +22,7 @@ PUBLIC = {
         "api_key",
         "remote_address",
         "request_refused",
+        "store_changed",
         "usage_settled",
     ],
     "flask_ailimit.engine": [

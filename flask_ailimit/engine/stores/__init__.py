@@ -19,11 +19,15 @@ STORES = {
     "redis+sentinel": _REDIS,
     "redis+unix": _REDIS,
     "rediss": _REDIS,
+    "rediss+cluster": _REDIS,
+    "rediss+sentinel": _REDIS,
     "valkey": _REDIS,
     "valkey+cluster": _REDIS,
     "valkey+sentinel": _REDIS,
     "valkey+unix": _REDIS,
     "valkeys": _REDIS,
+    "valkeys+cluster": _REDIS,
+    "valkeys+sentinel": _REDIS,
 }
 """URI scheme to the module whose ``open_uri(uri, name, clock, **options)`` opens it. Imported when first used."""
 

@@ -1,11 +1,12 @@
 """The store of many machines; see ``store.py``. Here is how a URI becomes one."""
 
+import logging
 import re
 from hashlib import blake2b
 from typing import Any
 
 from flask_ailimit.engine.clock import Clock
-from flask_ailimit.engine.errors import ConfigurationError
+from flask_ailimit.engine.errors import AILimitError, ConfigurationError
 from flask_ailimit.engine.stores.local import LocalStore
 from flask_ailimit.engine.stores.share import ShareStore
 
@@ -17,6 +18,8 @@ from .startup import examine
 from .store import RedisStore
 
 __all__ = ["RedisStore", "open_uri"]
+
+_log = logging.getLogger("flask_ailimit")
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _SHORTEST_TIMEOUT = 0.001
@@ -60,9 +63,15 @@ def open_uri(
     address = parse(uri)
     link = Link(open_wire(address, options, timeout, max_connections), str(address))
     key = f"{prefix}:{{}}".encode()
-    examine(link, key + b":probe", prefix)
-    here = LocalStore(name=f"{name}-nearby", clock=clock)
-    fleet = Machines(link, key + b":machines", lambda: _name_of(here), machines)
+    try:
+        here = LocalStore(name=f"{name}-nearby", clock=clock)
+        own = _name_of(here)
+    except AILimitError as error:
+        _log.warning("Nothing can be decided on this machine while %s is away: %s", link.name, error)
+        examine(link, key + b":probe", prefix, lambda: None)
+        return RedisStore(link, prefix=prefix)
+    fleet = Machines(link, key + b":machines", own, machines)
+    examine(link, key + b":probe", prefix, fleet.try_out)
     return RedisStore(link, prefix=prefix, machines=fleet, nearby=ShareStore(here, fleet.share))
 
 

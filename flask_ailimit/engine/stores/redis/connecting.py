@@ -1,9 +1,10 @@
 """From a URI to redis-py's client, without what is dangerous to a limiter in its defaults."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
-from redis import Redis
+from redis import Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
@@ -15,7 +16,7 @@ from .addresses import Address
 from .servers import Cluster, OneServer, Wire
 
 _FORWARDED = ("client_name", "sentinel_kwargs", "ssl", "username", "password")
-_FORWARDED_PREFIX = "ssl_"
+_OF_TLS = {name for name in signature(SSLConnection.__init__).parameters if name.startswith("ssl_")}
 _ENOUGH = 2**31  # Who holds connections counts them; redis-py's own count knows nothing of forks.
 
 
@@ -32,11 +33,16 @@ def open_wire(address: Address, options: Mapping[str, Any], timeout: float, most
     Raises:
         ConfigurationError: An option is none of these.
     """
+    tls = address.tls or options.get("ssl") is True
     for name in options:
-        if name not in _FORWARDED and not name.startswith(_FORWARDED_PREFIX):
+        if name not in _FORWARDED and name not in _OF_TLS:
             raise ConfigurationError(
                 f"storage_options: there is no option {name[:40]!r} for redis. Use timeout, max_connections, prefix, "
-                f"machines, {', '.join(_FORWARDED)} or ssl_..."
+                f"machines, {', '.join(_FORWARDED)} or one of {', '.join(sorted(_OF_TLS))}."
+            )
+        if name in _OF_TLS and not tls:
+            raise ConfigurationError(
+                f"storage_options: {name} is for TLS, which this URI doesn't ask for. Write rediss:// for redis://."
             )
     settings: dict[str, Any] = {
         "username": address.username,
@@ -47,7 +53,7 @@ def open_wire(address: Address, options: Mapping[str, Any], timeout: float, most
         "protocol": 2,
         **options,
     }
-    if address.tls:
+    if tls:
         settings["ssl"] = True
     try:
         return _wire(address, settings, most)

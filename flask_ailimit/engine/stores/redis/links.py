@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 from redis.exceptions import (
+    ClusterError,
     ConnectionError,  # noqa: A004  redis-py's, as the next
     MaxConnectionsError,
     NoScriptError,
@@ -47,8 +48,23 @@ class Link:
         """Call ``listener`` with False when a server goes away and True when it is back, from any thread."""
         self._listeners.append(listener)
 
-    def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes, even_when_full: bool = False) -> Any:
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        *arguments: bytes,
+        markers: Sequence[bytes] = (),
+        even_when_full: bool = False,
+    ) -> Any:
         """Answer what a script does with keys of one slot.
+
+        Args:
+            script: The script.
+            keys: Its keys.
+            *arguments: Its arguments.
+            markers: More keys, by which it knows itself again. While their slot is on its way to another node of a
+                cluster, keys of which one is not there yet can't be used together: then it goes without them.
+            even_when_full: It may write when the server's memory is full.
 
         Raises:
             UnansweredError: It is not known whether it ran.
@@ -57,7 +73,7 @@ class Link:
         breaker = self._breaker_of(keys[0])
         breaker.require_closed()
         try:
-            answer = self._run_once(script, keys, arguments, breaker.require_closed, even_when_full=even_when_full)
+            answer = self._run_once(script, keys, markers, arguments, breaker.require_closed, even_when_full)
         except StoreError:
             raise  # The breaker opened meanwhile.
         except MaxConnectionsError as error:
@@ -94,21 +110,30 @@ class Link:
         self,
         script: Script,
         keys: Sequence[bytes],
+        markers: Sequence[bytes],
         arguments: Sequence[bytes],
         check: Check,
-        *,
         even_when_full: bool,
     ) -> Any:
+        all_keys = (*keys, *markers)
         try:
-            return self._eval(script, keys, arguments, check)
+            return self._eval(script, all_keys, arguments, check)
         except (TimeoutError, MaxConnectionsError):
             raise  # Who has waited for so long doesn't wait again.
         except ConnectionError:
-            return self._eval(script, keys, arguments, check)
+            return self._eval(script, all_keys, arguments, check)
         except OutOfMemoryError:
             if not even_when_full:
                 raise
-            return self._eval(script.when_full, keys, arguments, check)
+            return self._eval(script.when_full, all_keys, arguments, check)
+        except ClusterError:
+            if not markers:
+                raise
+            return self._eval(script, keys, arguments, check)
+
+    def try_out(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
+        """As :meth:`run`, but raise what redis-py raises, and tell no breaker."""
+        return self._eval(script, keys, arguments)
 
     def _eval(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], check: Check = nothing) -> Any:
         rest = (b"%d" % len(keys), *keys, *arguments)

@@ -28,11 +28,11 @@ class Machines:
     Args:
         link: The way to the store.
         key: The key of their names.
-        own: Answers the name of this machine: whatever its processes have in common.
+        own: The name of this machine: whatever its processes have in common.
         expected: How many to reckon with as long as Redis was never asked.
     """
 
-    def __init__(self, link: Link, key: bytes, own: Callable[[], bytes], expected: int) -> None:
+    def __init__(self, link: Link, key: bytes, own: bytes, expected: int) -> None:
         self._link = link
         self._key = key
         self._own = own
@@ -62,9 +62,11 @@ class Machines:
         Raises:
             StoreError: Redis can't be asked.
         """
-        own = self._own()
-        names = sorted(self._link.run(load("enroll"), [self._key], own, b"%d" % _GONE_AFTER))
-        self._share = Share(names.index(own), len(names))
+        self._enroll(self._link.run)
+
+    def try_out(self) -> None:
+        """As :meth:`enroll`, but raise what redis-py raises."""
+        self._enroll(self._link.try_out)
 
     def leave(self) -> None:
         """Say nothing more."""
@@ -75,6 +77,10 @@ class Machines:
         self._thread = None
         self._lock = Lock()
         self._stopped = Event()
+
+    def _enroll(self, run: Callable[..., list[bytes]]) -> None:
+        names = sorted(run(load("enroll"), [self._key], self._own, b"%d" % _GONE_AFTER))
+        self._share = Share(names.index(self._own), len(names))
 
     def _run(self) -> None:
         while True:

@@ -16,6 +16,9 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004  redis-py's
 )
 
+_REDIRECTIONS = 4
+"""How often a cluster may send a command elsewhere. redis-py's 16 mean half a second of sleep while a slot migrates."""
+
 _PATIENCE = 1.0
 """Seconds to wait for a free connection. Not long while the server is away: the breaker is looked at after the wait."""
 
@@ -138,18 +141,17 @@ class Cluster:
         return key_slot(key)
 
     def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:  # noqa: ARG002, D102  see Wire
-        self._nodes = self._nodes or self._connect()
-        return self._nodes.execute_command(command, *arguments)
+        return self._connected().execute_command(command, *arguments)
 
     def info(self) -> Mapping[str, str]:  # noqa: D102  see Wire
-        self._nodes = self._nodes or self._connect()
-        told = self._nodes.info(target_nodes=self._nodes.get_random_node())
+        nodes = self._connected()
+        told = nodes.info(target_nodes=nodes.get_random_node())
         return {name: str(value) for name, value in told.items()}
 
     def clear(self, pattern: bytes) -> None:  # noqa: D102  see Wire
-        self._nodes = self._nodes or self._connect()
-        for key in self._nodes.scan_iter(match=pattern, count=1000):
-            self._nodes.unlink(key)
+        nodes = self._connected()
+        for key in nodes.scan_iter(match=pattern, count=1000):
+            nodes.unlink(key)
 
     def forget(self) -> None:  # noqa: D102  see Wire
         self._nodes = None
@@ -157,6 +159,13 @@ class Cluster:
     def close(self) -> None:  # noqa: D102  see Wire
         if self._nodes:
             self._nodes.close()
+
+    def _connected(self) -> Any:
+        if self._nodes is None:
+            nodes = self._connect()
+            nodes.RedisClusterRequestTTL = _REDIRECTIONS
+            self._nodes = nodes
+        return self._nodes
 
 
 def _answer(connection: Any) -> Any:

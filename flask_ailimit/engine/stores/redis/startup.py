@@ -2,7 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError
 
@@ -20,8 +20,14 @@ _LEAST_VERSION = (6, 2)
 _COMMANDS = "+evalsha +eval +time +get +set +del +zadd +zrange +zremrangebyscore +expire +info"
 
 
-def examine(link: Link, key: bytes, prefix: str) -> None:
+def examine(link: Link, key: bytes, prefix: str, enroll: Callable[[], None]) -> None:
     """Try what will be needed, and warn of what will hurt. A server that is away is only logged: it may come back.
+
+    Args:
+        link: The way there.
+        key: A key to try it with.
+        prefix: What the keys begin with, for the message.
+        enroll: Makes this machine known there.
 
     Raises:
         ConfigurationError: The server is too old, TLS fails, or the login or its rights are wrong.
@@ -29,6 +35,8 @@ def examine(link: Link, key: bytes, prefix: str) -> None:
     try:
         told = _told(link)
         link.wire.send("EVAL", load("probe").text, b"1", key)
+        link.try_out(load("probe"), [key])  # Known by now, and so asked for by its name.
+        enroll()
     except Exception as error:
         if isinstance(error, _LOGIN) or any(text in str(error) for text in _IN_SCRIPT):
             raise ConfigurationError(
@@ -58,7 +66,9 @@ def examine(link: Link, key: bytes, prefix: str) -> None:
 def _told(link: Link) -> Mapping[str, str]:
     try:
         return link.wire.info()
-    except NoPermissionError:
+    except NoPermissionError as error:
+        if "'info'" not in str(error).lower():
+            raise
         _log.warning("%s doesn't let this user see INFO: its version and maxmemory-policy are not checked.", link.name)
         return {}
 

@@ -98,7 +98,7 @@ class RedisStore:
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         if subject is None:
-            self._link.clear(self._prefix + b":*")
+            self._link.clear(self._prefix + b":{[^}]*")  # Not who shares the store: those have an empty tag.
         elif bucket is None:
             self._link.run(load("delete"), [self._key(subject)])
         else:
@@ -116,8 +116,8 @@ class RedisStore:
         """
         raise ConfigurationError(
             "secret: every machine that shares a Redis must hash identities with the same key, and it doesn't belong "
-            "into Redis. Make one with: python -c 'import secrets; print(secrets.token_hex(32))', and set "
-            "AILIMIT_SECRET on each machine."
+            "into Redis. Make one with: python -c 'import secrets; print(secrets.token_hex(32))', and give "
+            "it as secret=, or as AILIMIT_SECRET in the app's config, on each machine."
         )
 
     def close(self) -> None:
@@ -133,10 +133,9 @@ class RedisStore:
         """Decide charges of one slot in one step; with ``dry``, answer what would be."""
         keys = self._keys(charges)
         request = wire.pack_charges(charges, self._clock(), lease, dry=dry)
-        if not dry:
-            keys.append(_decided(keys[0], lease))
         try:
-            answer = self._link.run(load("reserve"), keys, request)
+            markers = [] if dry else [_decided(keys[0], lease)]
+            answer = self._link.run(load("reserve"), keys, request, markers=markers)
         except UnansweredError as error:
             if not dry:
                 self._afterwards.add(partial(self._undo, charges, lease), error, again=True)
@@ -147,13 +146,13 @@ class RedisStore:
 
     def _settle(self, settlements: Sequence[Settlement]) -> int:
         keys = self._keys([settlement.charge for settlement in settlements])
-        keys.append(_settled(keys[0], settlements[0].lease))
+        markers = [_settled(keys[0], settlements[0].lease)]
         request = wire.pack_settlements(settlements, self._clock())
-        return int(self._link.run(load("settle"), keys, request, even_when_full=True))
+        return int(self._link.run(load("settle"), keys, request, markers=markers, even_when_full=True))
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
         keys = self._keys(charges)
-        keys += [_settled(keys[0], lease), _decided(keys[0], lease)]
+        keys += [_settled(keys[0], lease), _decided(keys[0], lease)]  # Without its markers it would be wrong.
         settlements = [Settlement(charge, 0, 0, lease) for charge in charges if not charge.dry]
         self._link.run(load("settle"), keys, wire.pack_settlements(settlements, self._clock()), even_when_full=True)
 

@@ -4,7 +4,7 @@
 
 local ALREADY = 0
 
-if not redis.call('SET', marker, 1, 'NX', 'PX', REMEMBERED_MS) then return ALREADY end
+if marker and not redis.call('SET', marker, 1, 'NX', 'PX', REMEMBERED_MS) then return ALREADY end
 
 local decision, decided_at_us = KEYS[subjects + 2], nil
 if decision then
