@@ -100,7 +100,7 @@ def complaints(uri, caplog, more=None, **options):
     """What goes wrong with a store over this URI, from its start to its end, doing ``more`` besides."""
     caplog.clear()
     try:
-        store = open_uri(uri, "acl", system_clock, timeout=5.0, **options)
+        store = open_uri(uri, "acl", system_clock, timeout=3.0, **options)
     except ConfigurationError as error:
         return [f"start: {error}"]
     found = [f"start: {record.message}" for record in caplog.records if record.levelno >= logging.WARNING]

@@ -58,7 +58,7 @@ def number(text):
 def _nearby_in(tmp_path, monkeypatch):
     """Where the stores of this test keep what is theirs on this machine; and time enough where nobody asks for less."""
     monkeypatch.setattr(directory, "default_directory", lambda name: tmp_path / name)
-    monkeypatch.setitem(open_uri.__kwdefaults__, "timeout", 5.0)
+    monkeypatch.setitem(open_uri.__kwdefaults__, "timeout", 3.0)
 
 
 # Turning it on

@@ -63,7 +63,7 @@ def served(uri, policy="local"):
     """An app that limits by all units, and answers in several ways."""
     app = Flask("secrets", static_folder=None)
     limiter = AILimiter(
-        api_key, storage_uri=uri, storage_options={"timeout": 5.0}, secret=SECRET, on_store_error=policy
+        api_key, storage_uri=uri, storage_options={"timeout": 3.0}, secret=SECRET, on_store_error=policy
     )
     limiter.init_app(app)
 

@@ -23,7 +23,7 @@ _log = logging.getLogger("flask_ailimit")
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _SHORTEST_TIMEOUT = 0.001
-_LONGEST_TIMEOUT = 10
+_LONGEST_TIMEOUT = 3  # A marker must outlive a call that is sent twice.
 _MOST_CONNECTIONS = 10_000
 _MOST_MACHINES = 10_000
 
@@ -45,7 +45,7 @@ def open_uri(
         uri: One of ``redis://`` and its kin; user names and passwords in it are percent-encoded.
         name: The app's, for the place on this machine that decides while the server is away.
         clock: Of that place. The server has its own.
-        timeout: Seconds for each of connecting, sending and reading, 0.001 to 10.
+        timeout: Seconds for each of connecting, sending and reading, 0.001 to 3.
         max_connections: The most of each process, 1 to 10,000. Who finds none free waits for up to a second.
         prefix: What every key begins with: 1 to 32 of ``A-Za-z0-9_.-``.
         machines: How many machines to reckon with until the server said how many there are.

@@ -22,6 +22,7 @@ _log = logging.getLogger("flask_ailimit")
 _INTERVAL = 0.25
 _REMEMBERED = 8.0  # Of the ten seconds that a marker lives.
 _MOST = 10_000
+_MOST_TRIES = 5
 
 
 @dataclass
@@ -32,16 +33,24 @@ class Errand:
         do: Does it, or raises ``StoreError``.
         again: Whether it is right to do it at any time, however often.
         until: When the server begins to forget that it was done, if it may have been; else None.
+        unanswered: How often it was sent and not answered.
     """
 
     do: Callable[[], object]
     again: bool
     until: float | None = None
+    unanswered: int = 0
 
     def may_have_run(self) -> None:
         """Note that it was sent and not answered."""
+        self.unanswered += 1
         if not self.again and self.until is None:
             self.until = seconds_running() + _REMEMBERED
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no use in trying, or it may no longer be right."""
+        return self.unanswered > _MOST_TRIES or (self.until is not None and seconds_running() > self.until)
 
 
 class Afterwards:
@@ -78,26 +87,22 @@ class Afterwards:
     def _run(self) -> None:
         while not self._stopped.wait(_INTERVAL):
             for _ in range(len(self._errands)):
-                if not self._try(self._errands.popleft()):
-                    break
+                self._try(self._errands.popleft())
             with self._lock:
                 self._running = bool(self._errands)
                 if not self._running:
                     return
 
-    def _try(self, errand: Errand) -> bool:
-        """Whether the server answered."""
-        if errand.until is not None and seconds_running() > errand.until:
-            _log.warning("A settlement was not brought in time: what was reserved stays charged until time heals it.")
-            return True
+    def _try(self, errand: Errand) -> None:
+        if errand.is_lost:
+            _log.warning("What a server didn't answer was not put right: it stays charged until time heals it.")
+            return
         try:
             errand.do()
         except StoreError as error:
             if isinstance(error, UnansweredError):
                 errand.may_have_run()
             self._errands.append(errand)
-            return False
-        return True
 
 
 _everywhere: "WeakSet[Afterwards]" = WeakSet()

@@ -5,7 +5,6 @@ taken what another one could have had, so another may be refused too; never is m
 process that dies between two parts leaves what it took to time, and slots to the end of their lease.
 """
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,8 +12,6 @@ from typing import Protocol
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Verdict
 from flask_ailimit.engine.errors import StoreError
-
-_log = logging.getLogger("flask_ailimit")
 
 
 class Part(Protocol):
@@ -68,10 +65,7 @@ def decide_in_sequence(
 def _give_back(part: Part, taken: Iterable[Decision], lease: int) -> None:
     for decision in taken:
         charges = [verdict.charge for verdict in decision.verdicts if not verdict.charge.dry]
-        try:
-            part.settle([Settlement(charge, decision.at_us, 0, lease) for charge in charges])
-        except StoreError as error:
-            _log.error("What a refused request took was not given back: %s", error)
+        part.settle([Settlement(charge, decision.at_us, 0, lease) for charge in charges])
 
 
 def _in_the_order_asked(decisions: Sequence[Decision], groups: Sequence[Sequence[int]]) -> Decision:

@@ -5,6 +5,7 @@ Built on redis-py's connections, without its retries and its pool, which cost as
 
 from collections.abc import Callable, Mapping
 from queue import Empty, LifoQueue
+from threading import Lock
 from typing import Any, Protocol
 
 from redis import Redis
@@ -15,6 +16,8 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,  # noqa: A004  redis-py's
 )
+
+from flask_ailimit.engine.errors import StoreError
 
 _REDIRECTIONS = 4
 """How often a cluster may send a command elsewhere. redis-py's 16 mean half a second of sleep while a slot migrates."""
@@ -94,9 +97,15 @@ class OneServer:
         try:
             check()
             connection = connection or self._pool.make_connection()
-            connection.connect()  # Nothing if it is connected; it disconnects itself if anything goes wrong.
+            connection.connect()  # Nothing if it is connected.
             connection.send_packed_command([_packed(command.encode(), *arguments)], check_health=False)
             return _answer(connection)
+        except (ResponseError, StoreError):
+            raise  # All that was sent was answered.
+        except BaseException:
+            if connection is not None:
+                connection.disconnect()  # Else whoever has it next would read this answer for its own.
+            raise
         finally:
             free.put(connection)
 
@@ -132,6 +141,7 @@ class Cluster:
     def __init__(self, connect: Callable[[], RedisCluster]) -> None:
         self._connect = connect
         self._nodes: Any = None  # A RedisCluster; half of its methods have no types.
+        self._connecting = Lock()
 
     def place_of(self, key: bytes) -> str:  # noqa: D102  see Wire
         node = self._nodes.get_node_from_key(key) if self._nodes else None
@@ -155,6 +165,7 @@ class Cluster:
 
     def forget(self) -> None:  # noqa: D102  see Wire
         self._nodes = None
+        self._connecting = Lock()
 
     def close(self) -> None:  # noqa: D102  see Wire
         if self._nodes:
@@ -162,9 +173,11 @@ class Cluster:
 
     def _connected(self) -> Any:
         if self._nodes is None:
-            nodes = self._connect()
-            nodes.RedisClusterRequestTTL = _REDIRECTIONS
-            self._nodes = nodes
+            with self._connecting:
+                if self._nodes is None:
+                    nodes = self._connect()
+                    nodes.RedisClusterRequestTTL = _REDIRECTIONS
+                    self._nodes = nodes
         return self._nodes
 
 
@@ -173,15 +186,9 @@ def _answer(connection: Any) -> Any:
     try:
         return connection.read_response(disable_decoding=True, disconnect_on_error=False)
     except TimeoutError:
-        if connection.can_read(0):
-            return connection.read_response(disable_decoding=True)
-        connection.disconnect()
-        raise
-    except ResponseError:
-        raise
-    except BaseException:
-        connection.disconnect()
-        raise
+        if not connection.can_read(0):
+            raise
+        return connection.read_response(disable_decoding=True, disconnect_on_error=False)
 
 
 def _packed(*parts: bytes) -> bytes:

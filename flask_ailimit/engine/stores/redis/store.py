@@ -24,6 +24,7 @@ from .scripts import load
 from .sequence import decide_in_sequence
 
 _RENEWED_AT_ONCE = 500
+_ASKS_ONLY = -1
 
 _Item = TypeVar("_Item")
 
@@ -89,11 +90,18 @@ class RedisStore:
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        failed: StoreError | None = None
         for places in self._by_slot(leases, lambda lease: lease[0]):
             for first in range(0, len(places), _RENEWED_AT_ONCE):
                 some = [leases[place] for place in places[first : first + _RENEWED_AT_ONCE]]
                 keys = self._keys([charge for charge, _ in some])
-                self._link.run(load("renew"), keys, wire.pack_renewals(some, self._clock()), even_when_full=True)
+                request = wire.pack_renewals(some, self._clock())
+                try:
+                    self._link.run(load("renew"), keys, request, even_when_full=True)
+                except StoreError as error:
+                    failed = error
+        if failed:
+            raise failed
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
@@ -132,7 +140,7 @@ class RedisStore:
     def decide(self, charges: Sequence[Charge], lease: int, *, dry: bool = False) -> Decision:
         """Decide charges of one slot in one step; with ``dry``, answer what would be."""
         keys = self._keys(charges)
-        request = wire.pack_charges(charges, self._clock(), lease, dry=dry)
+        request = wire.pack_charges(charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
         try:
             markers = [] if dry else [_decided(keys[0], lease)]
             answer = self._link.run(load("reserve"), keys, request, markers=markers)
@@ -151,9 +159,13 @@ class RedisStore:
         return int(self._link.run(load("settle"), keys, request, markers=markers, even_when_full=True))
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
-        keys = self._keys(charges)
-        keys += [_settled(keys[0], lease), _decided(keys[0], lease)]  # Without its markers it would be wrong.
-        settlements = [Settlement(charge, 0, 0, lease) for charge in charges if not charge.dry]
+        first = self._keys(charges)[0]
+        taken = [charge for charge in charges if not charge.dry]
+        if not taken:
+            return
+        # Without its markers it would be wrong.
+        keys = [*self._keys(taken), _settled(first, lease), _decided(first, lease)]
+        settlements = [Settlement(charge, 0, 0, lease) for charge in taken]
         self._link.run(load("settle"), keys, wire.pack_settlements(settlements, self._clock()), even_when_full=True)
 
     def _by_slot(self, items: Sequence[_Item], charge_of: Callable[[_Item], Charge]) -> list[list[int]]:

@@ -5,6 +5,7 @@ local VERSION = '\1'
 local HEAD_BYTES = 14
 local NUMBER_BYTES = 8
 local NUMBERS_AT_ONCE = 100
+local LATEST_SECOND = 4294967295
 
 local numbers_formats, count_formats = {}, {}
 
@@ -69,7 +70,7 @@ local function replace(record, bucket, algorithm, quota, state)
     record.changes[bucket] = ''
     return
   end
-  local ends = ceil_div(algorithm.expires(state, quota), MICROSECONDS)
+  local ends = min(ceil_div(algorithm.expires(state, quota), MICROSECONDS), LATEST_SECOND)
   record.changes[bucket] = packed(bucket, ends, state)
   record.latest = max(record.latest, ends)
 end

@@ -1,9 +1,11 @@
 -- Twin of decide.py's decide. The marker remembers for a while that the decision was made, and when: the same request,
 -- sent again because its reply was lost, takes nothing and is told what is left now.
 
-local taken_at_us = now_us
-local is_new = not marker or redis.call('SET', marker, struct.pack('<i8', now_us), 'NX', 'PX', REMEMBERED_MS)
-if not is_new then taken_at_us = struct.unpack('<i8', redis.call('GET', marker)) end
+local ASKS_ONLY = -1
+
+local decided_at = marker and redis.call('GET', marker)
+local is_new = not decided_at
+local taken_at_us = is_new and now_us or struct.unpack('<i8', decided_at)
 
 -- For each charge four numbers: whether it fits, what is left, and the waits until all is and until it fits.
 -- It is made with room for six charges, because growing it costs more.
@@ -33,7 +35,6 @@ for i = 1, 4 * count, 4 do
 end
 
 if not all_allowed then
-  if marker then redis.call('DEL', marker) end
   for _, record in pairs(records) do undo_changes(record) end
   at = first
   for i = 1, 4 * count, 4 do
@@ -49,7 +50,8 @@ if not all_allowed then
   end
 end
 
+if marker and is_new and all_allowed then redis.call('SET', marker, struct.pack('<i8', now_us), 'PX', REMEMBERED_MS) end
 for _, record in pairs(records) do
-  if next(record.changes) then write(record, now_us) end
+  if lease ~= ASKS_ONLY and next(record.changes) then write(record, now_us) end
 end
 return struct.pack('<i8' .. ('Bi8i8i8'):rep(count), taken_at_us, unpack(answers, 1, 4 * count))

@@ -4,12 +4,17 @@
 
 local ALREADY = 0
 
-if marker and not redis.call('SET', marker, 1, 'NX', 'PX', REMEMBERED_MS) then return ALREADY end
+if marker and redis.call('GET', marker) then return ALREADY end
 
 local decision, decided_at_us = KEYS[subjects + 2], nil
 if decision then
-  if redis.call('SET', decision, struct.pack('<i8', now_us), 'NX', 'PX', REMEMBERED_MS) then return ALREADY end
-  decided_at_us = struct.unpack('<i8', redis.call('GET', decision))
+  local decided_at = redis.call('GET', decision)
+  if not decided_at then
+    redis.call('SET', decision, struct.pack('<i8', now_us), 'PX', REMEMBERED_MS)
+    redis.call('SET', marker, 1, 'PX', REMEMBERED_MS)
+    return ALREADY
+  end
+  decided_at_us = struct.unpack('<i8', decided_at)
 end
 
 local unknown, at = 0, first
@@ -22,5 +27,6 @@ for _ = 1, count do
   taken_at_us = decided_at_us or taken_at_us
   replace(record, bucket, algorithm, quota, algorithm.settle(state, now_us, quota, taken_at_us, cost, exact(actual), held))
 end
+if marker then redis.call('SET', marker, 1, 'PX', REMEMBERED_MS) end
 for _, record in pairs(records) do write(record, now_us) end
 return unknown

@@ -1,0 +1,148 @@
+"""The Lua in the server gives the answers of the Python beside it, and keeps the states that it would keep."""
+
+import secrets
+import struct
+from collections import Counter
+
+import pytest
+import redis
+from redis_stores import store_at
+from twin_numbers import runs_of
+from twin_traffic import Episode
+
+from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement
+from flask_ailimit.engine.quota import MAX_EXACT
+from flask_ailimit.engine.stores.redis import wire
+from flask_ailimit.engine.stores.redis.scripts import load
+from flask_ailimit.testing import START_US
+
+ALWAYS = {
+    "refused", "never to be allowed", "dry", "several subjects", "one count several times", "the clock went back",
+    "unknown counts", "refunds", "decided again", "settled again", "undone", "undone early",
+}  # fmt: skip
+TICKS = {"ticks of 1 us", "ticks of 1000 us", "ticks of 1000000 us"}
+SEEN = {
+    "concurrency": {"more numbers than are read at once", "renewed"},
+    "fixed-window": {"most that can be counted"},
+    "moving-window": {"more numbers than are read at once", "most that can be counted"},
+    "sliding-window-counter": set(),
+    "token-bucket": {*TICKS, "most that can be counted"},
+}
+
+SUBJECT = b"somebody".ljust(16)
+KEY = b"ailimit:{c29tZWJvZHkgICAgICAgIA}"
+QUOTA = Quota(10, 60, "tokens")
+NO_WHOLE_NUMBERS = (-1, -(2**53), -(2**63), MAX_EXACT + 1, MAX_EXACT + 2, 2**63 - 1)
+MARKER = KEY + b":r1"
+
+COST_AT = 20 + 3
+"""Where the first cost is in a request: after the head, the subject's place and whether it is dry."""
+
+ACTUAL_AT = -16
+"""Where the last settlement's number is."""
+
+
+def compare(client, algorithms, steps, seed):
+    seen = Counter()
+    for number, length in enumerate(runs_of(steps)):
+        episode = Episode(algorithms, f"{seed}-{number}")
+        episode.run(client, length)
+        seen += episode.seen
+    return set(seen)
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_twin_answers_and_keeps_what_its_python_does(server, algorithm):
+    seen = compare(server.client(), [algorithm], 8500, "twins")
+    assert seen >= ALWAYS | SEEN[algorithm]
+
+
+def test_twins_answer_together_what_their_python_does(server):
+    assert compare(server.client(), sorted(ALGORITHMS), 8500, "together") >= ALWAYS | TICKS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("algorithms", [*([name] for name in sorted(ALGORITHMS)), sorted(ALGORITHMS)], ids=str)
+def test_twins_answer_for_long_what_their_python_does(server, algorithms):
+    compare(server.client(), algorithms, 50_000, secrets.token_hex(4))
+
+
+def test_each_step_alone_is_answered_as_it_is_among_others(server):
+    """What is compared above in transactions, through the store as it is."""
+    store = store_at(server.uri, lambda: START_US)
+    quota = Quota(3, 3600, "requests", "moving-window")
+    taken = [store.reserve([Charge(SUBJECT, quota)], lease) for lease in range(4)]
+    assert [(v.allowed, v.remaining, v.retry_after_us) for d in taken for v in d.verdicts] == [
+        (True, 2, 0),
+        (True, 1, 0),
+        (True, 0, 0),
+        (False, 0, 3600 * 10**6),
+    ]
+    store.close()
+
+
+def test_decisions_are_made_at_the_time_of_the_server(server):
+    def now_us():
+        seconds, microseconds = server.ask("TIME")
+        return int(seconds) * 10**6 + int(microseconds)
+
+    store = store_at(server.uri)
+    for lease in range(50):
+        before = now_us()
+        at_us = store.reserve([Charge(SUBJECT, QUOTA, 0)], lease).at_us
+        assert before <= at_us <= now_us()
+    store.close()
+
+
+@pytest.mark.parametrize("cost", NO_WHOLE_NUMBERS)
+@pytest.mark.parametrize("dry", [False, True])
+def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry):
+    request = with_number(wire.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), COST_AT, cost)
+    refuses(server, "reserve", [KEY, *([] if dry else [MARKER])], request)
+
+
+@pytest.mark.parametrize("cost", NO_WHOLE_NUMBERS)
+@pytest.mark.parametrize("place", [COST_AT, ACTUAL_AT], ids=["cost", "actual"])
+def test_script_refuses_to_settle_what_is_no_whole_number(server, cost, place):
+    settlements = [Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)]
+    refuses(server, "settle", [KEY, MARKER], with_number(wire.pack_settlements(settlements, START_US), place, cost))
+
+
+@pytest.mark.parametrize("script", ["reserve", "settle", "renew"])
+def test_script_refuses_what_was_cut_short(server, script):
+    charge = Charge(SUBJECT, QUOTA, 1)
+    request = {
+        "reserve": wire.pack_charges([charge, charge], START_US, 1, dry=False),
+        "settle": wire.pack_settlements([Settlement(charge, START_US, 1, 1)], START_US),
+        "renew": wire.pack_renewals([(charge, 1)], START_US),
+    }[script]
+    for length in range(len(request)):
+        refuses(server, script, [KEY, MARKER], request[:length])
+        server.ask("DEL", MARKER)
+
+
+@pytest.mark.parametrize("script", ["reserve", "settle"])
+def test_script_that_fails_does_not_remember_that_it_was_done(server, script):
+    """Else what it never took would be given back: a decision that was not answered is undone."""
+    request = {
+        "reserve": wire.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=False),
+        "settle": wire.pack_settlements([Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], START_US),
+    }[script]
+    refuses(server, script, [KEY, MARKER], with_number(request, COST_AT, -1))
+    assert not server.ask("EXISTS", MARKER)
+
+
+def with_number(request, at, number):
+    """A request with another number in a place."""
+    changed = bytearray(request)
+    struct.pack_into("<q", changed, at % len(request), number)
+    return bytes(changed)
+
+
+def refuses(server, script, keys, request):
+    """The script raises an error, and leaves what is kept as it was."""
+    server.ask("SET", KEY, "")
+    with pytest.raises(redis.ResponseError):
+        server.ask("EVAL", load(script).text, len(keys), *keys, request)
+    assert server.ask("GET", KEY) == b""

@@ -1,0 +1,42 @@
+"""Quotas, costs and lengths of any size."""
+
+from itertools import pairwise
+
+from flask_ailimit.engine import Quota
+from flask_ailimit.engine.errors import ConfigurationError
+from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
+
+PERIODS = (1, 1, 2, 7, 60, 61, 3600, 86400, 30 * 86400, 360 * 86400, 10 * 366 * 86400)
+LEASE_TIMES = (1, 5, 60, 60, 3600)
+
+
+def quota_of(algorithm, random):
+    """Any quota of the algorithm, the greatest that it can count as likely as a small one."""
+    while True:
+        period = random.choice(PERIODS)
+        try:
+            if algorithm == CONCURRENCY:
+                limit = random.choice((1, 3, 50, 300, 700))
+                return Quota(limit, random.choice(LEASE_TIMES), CONCURRENCY, CONCURRENCY)
+            limit = random.choice((1, 10, 1000, log_uniform(random, MAX_EXACT), greatest(algorithm, period)))
+            burst = random.choice((0, 1, 2 * limit, log_uniform(random, MAX_EXACT)))
+            return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else 0)
+        except ConfigurationError:
+            continue
+
+
+def greatest(algorithm, period):
+    """The greatest round limit for the period, or nearly."""
+    return MAX_EXACT // (4 * period) if algorithm == "sliding-window-counter" else MAX_EXACT // period // 2 * period
+
+
+def log_uniform(random, most):
+    """From 1 to ``most``, every order of magnitude as likely as every other; sometimes just the most, or near it."""
+    if random.random() < 0.1:
+        return max(1, most - random.randrange(3))
+    return min(most, max(1, int(2 ** random.uniform(0, most.bit_length()))))
+
+
+def runs_of(total, episode=250):
+    """How long episodes are that take so many steps together."""
+    return [later - earlier for earlier, later in pairwise([*range(0, total, episode), total])]

@@ -1,0 +1,138 @@
+"""What the scripts must do, by the Python that they are the twins of; and a wire on which both can be compared."""
+
+from collections import deque
+from contextlib import contextmanager
+from struct import Struct
+
+from flask_ailimit.engine.stores.base import StateStore
+from flask_ailimit.engine.stores.record import decode, encode
+
+NEVER = -1
+
+
+class Oracle(StateStore):
+    """The Python arithmetic over records in a dictionary. What has ended stays there until it is swept."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self._records = {}
+        self.now_us = 0
+
+    @contextmanager
+    def transaction(self):
+        self.now_us = self._clock()
+        yield self
+
+    def read(self, subject):
+        return dict(self._records.get(subject, {}))
+
+    def write(self, changes):
+        self._records.update(changes)
+
+    def clear(self):
+        self._records.clear()
+
+    def sweep(self, subject):
+        """Forget what has ended."""
+        record = self.read(subject)
+        kept = alive(decode(encode(record)), self._clock())
+        self._records[subject] = {bucket: record[bucket] for bucket in kept}
+
+    def secret(self):
+        return None
+
+    def close(self):
+        self.clear()
+
+
+def alive(record, now_us):
+    """The counts that have not ended. Whether the others are kept, or until when, is not promised."""
+    return {bucket: count for bucket, count in record.items() if count.expires_us > now_us}
+
+
+def answer_of(decision):
+    """The numbers with which a script gives this decision: the time, and four for each charge."""
+    return decision.at_us, *[
+        number
+        for v in decision.verdicts
+        for number in (
+            v.allowed,
+            v.remaining,
+            v.reset_after_us,
+            NEVER if v.retry_after_us is None else v.retry_after_us,
+        )
+    ]
+
+
+class Rehearsal:
+    """A wire that answers what the oracle expects, notes what it was sent, and has a server do it afterwards at once.
+
+    All of it is one transaction, in which every key is made to stay: none is to end by the clock of the server, which
+    is not the one of the test.
+    """
+
+    slotted = False
+
+    def __init__(self):
+        self._expected = deque()
+        self._sent = []
+
+    def expect(self, answer, about):
+        """What the next command will be answered, None where it does not matter, and what it is about."""
+        self._expected.append((answer, about))
+
+    def look_at(self, key, record, now_us):
+        """Have a key read now: it must be this record, but for what has ended."""
+        expected = alive(decode(encode(record)), now_us)
+        self._sent.append((("GET", key), expected, "what is kept", lambda raw: alive(_read_record(raw), now_us)))
+
+    def send(self, command, *arguments, **_):
+        answer, about = self._expected.popleft()
+        is_decision = isinstance(answer, tuple)
+        self._sent.append(((command, *arguments), answer, about, _read_answer if is_decision else _read_number))
+        return _answer(len(answer)).pack(*answer) if is_decision else answer or 0
+
+    def place_of(self, key):
+        return ""
+
+    def slot_of(self, key):
+        return 0
+
+    def perform(self, client):
+        """What the server does otherwise than expected: the number of the step, what it is about, did, and did not."""
+        assert not self._expected
+        places = []
+        with client.pipeline(transaction=True) as pipeline:
+            for command, *_ in self._sent:
+                places.append(len(pipeline))
+                pipeline.execute_command(*command)
+                for key in filter(is_record, command[1:]):
+                    pipeline.execute_command("PERSIST", key)
+            answers = pipeline.execute(raise_on_error=False)
+        compared = zip(places, self._sent, strict=True)
+        return [
+            (number, about, got, expected)
+            for number, (place, (_, expected, about, read)) in enumerate(compared)
+            if expected is not None and (got := read(answers[place])) != expected
+        ]
+
+
+def is_record(key):
+    """Whether it is the key of a record, and not that of a marker or something else."""
+    return key.startswith(b"ailimit:{") and key.endswith(b"}")
+
+
+def _answer(numbers):
+    return Struct("<q" + "Bqqq" * (numbers // 4))
+
+
+def _read_answer(raw):
+    return _answer(len(raw) // 25 * 4).unpack(raw) if isinstance(raw, bytes) else raw
+
+
+def _read_number(raw):
+    return raw
+
+
+def _read_record(raw):
+    return decode(raw) if raw else {}
