@@ -9,6 +9,7 @@ import os
 from threading import Event, Lock, Thread
 from weakref import WeakSet
 
+from .background import started
 from .charge import Charge
 from .errors import AILimitError
 from .stores.base import Store
@@ -24,6 +25,7 @@ class Leases:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._running = False
         self._thread: Thread | None = None
         self._interval = _LONGEST_INTERVAL
         self.forget()
@@ -35,13 +37,13 @@ class Leases:
             self._held[lease] = charges
             before = self._interval
             self._interval = min(before, *(charge.quota.period / _RENEWALS_PER_LEASE for charge in charges))
-            thread = None if self._thread else Thread(target=self._run, name="flask_ailimit leases", daemon=True)
-            self._thread = self._thread or thread
+            start, self._running = not self._running, True
             if self._interval < before:
                 self._wake.set()  # The thread may be in the middle of a longer wait.
-        if thread is not None:
-            # Not under the lock: gevent lets others run until the thread has started, and they would want the lock.
-            thread.start()
+        # Not under the lock: gevent lets others run until the thread has started, and they would want the lock.
+        if start:
+            self._thread = started(self._run, "leases")
+            self._running = self._thread is not None
 
     def remove(self, lease: int) -> None:
         """Renew the lease no more."""
@@ -77,6 +79,7 @@ class Leases:
         self._closed = False
         self._wake = Event()
         self._held: dict[int, list[Charge]] = {}
+        self._running = False
         self._thread = None
         self._interval = _LONGEST_INTERVAL
 

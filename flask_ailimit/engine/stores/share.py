@@ -76,13 +76,14 @@ class ShareStore:
 
     def settle(self, settlements: Sequence[Settlement]) -> int:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
-        charges = self._parts([settlement.charge for settlement in settlements])
-        return self._store.settle([replace(s, charge=c) for s, c in zip(settlements, charges, strict=True)])
+        share = self._share()
+        parts = [replace(s, charge=c) for s in settlements if (c := _known_part_of(s.charge, share))]
+        return self._store.settle(parts) + len(settlements) - len(parts)
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
-        charges = self._parts([charge for charge, _ in leases])
-        self._store.renew([(charge, lease) for charge, (_, lease) in zip(charges, leases, strict=True)])
+        share = self._share()
+        self._store.renew([(c, lease) for charge, lease in leases if (c := _known_part_of(charge, share))])
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget. One count of a subject can't be told apart here: all of it is forgotten."""
@@ -122,9 +123,17 @@ def _part_of(charge: Charge, share: Share) -> Charge:
     return replace(charge, quota=quota)
 
 
+def _known_part_of(charge: Charge, share: Share) -> Charge | None:
+    """The part of a charge that was taken; None if it was taken under another share, of which nothing is left here."""
+    quota = _quota_part(charge.quota, share)
+    return None if quota is None else replace(charge, quota=quota)
+
+
 @lru_cache(maxsize=4096)
 def _quota_part(quota: Quota, share: Share) -> Quota | None:
     limit, burst = share.part(quota.limit), share.part(quota.burst)
+    if not burst:
+        return None
     try:
         return Quota(limit, quota.period, quota.unit, quota.algorithm, 0 if quota.burst == quota.limit else burst)
     except ConfigurationError:

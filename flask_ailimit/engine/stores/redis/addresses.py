@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from flask_ailimit.engine.errors import ConfigurationError
 
@@ -70,6 +70,8 @@ def _network(rest: str, kind: str, *, tls: bool) -> Address:
     hosts, _, path = place.partition("/")
     username, _, password = login.partition(":")
     service, _, db = path.partition("/") if kind == "sentinel" else ("", "", path)
+    if not kind and "," in hosts:
+        raise ValueError("there is one host; several are behind redis+sentinel:// or in redis+cluster://")
     if kind == "sentinel" and not service:
         raise ValueError("the name of the primary is missing")
     if kind == "cluster" and db not in ("", "0"):
@@ -86,17 +88,20 @@ def _network(rest: str, kind: str, *, tls: bool) -> Address:
 
 
 def _unix(rest: str) -> Address:
-    parts = urlsplit(f"unix://{rest}")
-    if not parts.path.startswith("/") or parts.path == "/":
-        raise ValueError("the path of the socket is missing")
-    db = parse_qs(parts.query).get("db", ["0"])[0]
+    # Not by urlsplit: what it can't read, passwords included, it repeats in its errors.
+    login, _, place = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
+    username, _, password = login.partition(":")
+    path, _, query = place.partition("?")
+    if not path.startswith("/") or path == "/":
+        raise ValueError("the path of the socket is missing, or doesn't begin with a slash")
+    db = parse_qs(query).get("db", ["0"])[0]
     return Address(
         "unix",
         tls=False,
-        username=unquote(parts.username or "") or None,
-        password=unquote(parts.password or "") or None,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
         db=_number("the database", db),
-        path=unquote(parts.path),
+        path=unquote(path),
     )
 
 

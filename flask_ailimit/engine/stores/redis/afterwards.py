@@ -9,12 +9,14 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from weakref import WeakSet
 
+from flask_ailimit.engine.background import started
 from flask_ailimit.engine.clock import seconds_running
 from flask_ailimit.engine.errors import StoreError
 
+from .breaker import AwayError
 from .links import UnansweredError
 
 _log = logging.getLogger("flask_ailimit")
@@ -22,7 +24,7 @@ _log = logging.getLogger("flask_ailimit")
 _INTERVAL = 0.25
 _REMEMBERED = 8.0  # Of the ten seconds that a marker lives.
 _MOST = 10_000
-_MOST_TRIES = 5
+_MOST_TRIES = 40
 
 
 @dataclass
@@ -33,24 +35,23 @@ class Errand:
         do: Does it, or raises ``StoreError``.
         again: Whether it is right to do it at any time, however often.
         until: When the server begins to forget that it was done, if it may have been; else None.
-        unanswered: How often it was sent and not answered.
+        tries: How often it was sent in vain.
     """
 
     do: Callable[[], object]
     again: bool
     until: float | None = None
-    unanswered: int = 0
+    tries: int = 0
 
     def may_have_run(self) -> None:
         """Note that it was sent and not answered."""
-        self.unanswered += 1
         if not self.again and self.until is None:
             self.until = seconds_running() + _REMEMBERED
 
     @property
     def is_lost(self) -> bool:
         """Whether there is no use in trying, or it may no longer be right."""
-        return self.unanswered > _MOST_TRIES or (self.until is not None and seconds_running() > self.until)
+        return self.tries >= _MOST_TRIES or (self.until is not None and seconds_running() > self.until)
 
 
 class Afterwards:
@@ -70,8 +71,8 @@ class Afterwards:
             self._errands.append(errand)
             start = not self._running
             self._running = True
-        if start:
-            Thread(target=self._run, name="flask_ailimit afterwards", daemon=True).start()
+        if start and started(self._run, "afterwards") is None:
+            self._running = False
 
     def stop(self) -> None:
         """Do nothing more."""
@@ -102,6 +103,8 @@ class Afterwards:
         except StoreError as error:
             if isinstance(error, UnansweredError):
                 errand.may_have_run()
+            if not isinstance(error, AwayError):
+                errand.tries += 1
             self._errands.append(errand)
 
 

@@ -7,8 +7,9 @@ background asks, first after a quarter of a second, then less and less often. A 
 import logging
 import random
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 
+from flask_ailimit.engine.background import started
 from flask_ailimit.engine.errors import StoreError
 
 _log = logging.getLogger("flask_ailimit")
@@ -17,6 +18,10 @@ _FAILURES_TO_OPEN = 3
 _FIRST_WAIT = 0.25
 _LONGEST_WAIT = 1.0
 _JITTER = 0.2
+
+
+class AwayError(StoreError):
+    """Nothing was sent: the server is known to be away."""
 
 
 class Breaker:
@@ -41,7 +46,7 @@ class Breaker:
     def require_closed(self) -> None:
         """Raise if the server is away."""
         if self.is_open:
-            raise StoreError(f"{self._name} is away: {self._reason}")
+            raise AwayError(f"{self._name} is away: {self._reason}")
 
     def succeeded(self) -> None:
         """Note that a call was answered."""
@@ -55,15 +60,17 @@ class Breaker:
                 return
             self.is_open = True
             self._reason = reason
+        if started(self._wait_for_it, "probe") is None:
+            self.is_open = False  # Nobody would find out that it is back: so everybody asks.
+            return
         _log.error("%s is away, limits follow on_store_error: %s", self._name, reason)
-        self._on_change(False)
-        Thread(target=self._wait_for_it, name="flask_ailimit probe", daemon=True).start()
 
     def stop(self) -> None:
         """Probe no more."""
         self._stopped.set()
 
     def _wait_for_it(self) -> None:
+        self._tell(False)
         wait = _FIRST_WAIT
         while not self._stopped.wait(wait * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311  no secret
             try:
@@ -75,8 +82,14 @@ class Breaker:
                 self._failures = 0
                 self.is_open = False
                 _log.warning("%s is back.", self._name)
-                self._on_change(True)
+                self._tell(True)
                 return
+
+    def _tell(self, available: bool) -> None:
+        try:
+            self._on_change(available)
+        except Exception:  # noqa: BLE001  a listener's trouble is not to keep it open
+            _log.exception("A listener to the store's changes raised.")
 
 
 def describe(error: BaseException) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from redis import Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -17,6 +19,7 @@ from .servers import Cluster, OneServer, Wire
 
 _FORWARDED = ("client_name", "sentinel_kwargs", "ssl", "username", "password")
 _OF_TLS = {name for name in signature(SSLConnection.__init__).parameters if name.startswith("ssl_")}
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _ENOUGH = 2**31  # Who holds connections counts them; redis-py's own count knows nothing of forks.
 
 
@@ -44,6 +47,8 @@ def open_wire(address: Address, options: Mapping[str, Any], timeout: float, most
             raise ConfigurationError(
                 f"storage_options: {name} is for TLS, which this URI doesn't ask for. Write rediss:// for redis://."
             )
+        if name in _FILES and not Path(options[name]).exists():
+            raise ConfigurationError(f"storage_options: {name}: there is no {options[name]}.")
     settings: dict[str, Any] = {
         "username": address.username,
         "password": address.password,
@@ -56,8 +61,10 @@ def open_wire(address: Address, options: Mapping[str, Any], timeout: float, most
     if tls:
         settings["ssl"] = True
     try:
+        plain = {name: value for name, value in settings.items() if name != "sentinel_kwargs"}
+        Redis(**plain).connection_pool.make_connection()  # It looks at what it is given; it doesn't connect.
         return _wire(address, settings, most)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RedisError) as error:
         raise ConfigurationError(f"storage_options: redis-py doesn't take them: {error}") from error
 
 

@@ -6,7 +6,7 @@ whose connection broke, once, because the scripts know it again; and a script th
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from redis.exceptions import (
@@ -15,6 +15,7 @@ from redis.exceptions import (
     MaxConnectionsError,
     NoScriptError,
     OutOfMemoryError,
+    ResponseError,
     TimeoutError,  # noqa: A004
 )
 
@@ -23,6 +24,12 @@ from flask_ailimit.engine.errors import StoreError
 from .breaker import Breaker, describe
 from .scripts import Script, load
 from .servers import Check, Wire, nothing
+
+_Answer = TypeVar("_Answer")
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
 
 
 class UnansweredError(StoreError):
@@ -55,8 +62,9 @@ class Link:
         *arguments: bytes,
         markers: Sequence[bytes] = (),
         even_when_full: bool = False,
-    ) -> Any:
-        """Answer what a script does with keys of one slot.
+        read: Callable[[Any], _Answer] = _as_it_is,
+    ) -> _Answer:
+        """Answer what a script does with keys of one slot, as ``read`` understands it.
 
         Args:
             script: The script.
@@ -65,22 +73,27 @@ class Link:
             markers: More keys, by which it knows itself again. While their slot is on its way to another node of a
                 cluster, keys of which one is not there yet can't be used together: then it goes without them.
             even_when_full: It may write when the server's memory is full.
+            read: Understands the answer, or raises.
 
         Raises:
             UnansweredError: It is not known whether it ran.
-            StoreError: It did not run: the server is away.
+            StoreError: It did not run: the server is away, or said that it can't.
         """
         breaker = self._breaker_of(keys[0])
         breaker.require_closed()
         try:
-            answer = self._run_once(script, keys, markers, arguments, breaker.require_closed, even_when_full)
+            answer = read(self._run_once(script, keys, markers, arguments, breaker.require_closed, even_when_full))
         except StoreError:
             raise  # The breaker opened meanwhile.
         except MaxConnectionsError as error:
             raise StoreError(f"{self.name} was not asked: {error}") from error  # That is no fault of the server.
         except Exception as error:  # redis-py raises more than its own errors while a cluster changes.
-            breaker.failed(describe(error))
-            raise UnansweredError(f"{self.name} didn't answer: {describe(error)}") from error
+            if "WRONGTYPE" not in str(error):  # That is one key's trouble.
+                breaker.failed(describe(error))
+            # What broke on the way there may have arrived all the same, whatever was answered the second time.
+            said_no = isinstance(error, ResponseError) and not isinstance(error.__context__, ConnectionError)
+            kind = StoreError if said_no else UnansweredError
+            raise kind(f"{self.name} didn't answer: {describe(error)}") from error
         breaker.succeeded()
         return answer
 

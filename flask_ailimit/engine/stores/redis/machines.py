@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import Event, Lock, Thread
 from weakref import WeakSet
 
+from flask_ailimit.engine.background import started
 from flask_ailimit.engine.errors import AILimitError
 from flask_ailimit.engine.stores.share import Share
 
@@ -38,6 +39,8 @@ class Machines:
         self._own = own
         self._share = Share(0, expected)
         self._thread: Thread | None = None
+        self._starting = False
+        self._lock = Lock()
         self.forget()
         _everywhere.add(self)
 
@@ -49,12 +52,12 @@ class Machines:
         """Be one of them from now on."""
         if self._thread is not None:
             return
-        thread = Thread(target=self._run, name="flask_ailimit machines", daemon=True)
         with self._lock:
-            if self._thread is not None:
+            if self._starting:
                 return
-            self._thread = thread
-        thread.start()
+            self._starting = True
+        self._thread = started(self._run, "machines")
+        self._starting = self._thread is not None
 
     def enroll(self) -> None:
         """Say that this machine is there, and learn of the others.
@@ -75,6 +78,7 @@ class Machines:
     def forget(self) -> None:
         """Start anew in a child process, which has not its parent's threads."""
         self._thread = None
+        self._starting = False
         self._lock = Lock()
         self._stopped = Event()
 

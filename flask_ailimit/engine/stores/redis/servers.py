@@ -13,6 +13,7 @@ from redis.cluster import RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import (
     MaxConnectionsError,
+    RedisClusterException,
     ResponseError,
     TimeoutError,  # noqa: A004  redis-py's
 )
@@ -144,8 +145,10 @@ class Cluster:
         self._connecting = Lock()
 
     def place_of(self, key: bytes) -> str:  # noqa: D102  see Wire
-        node = self._nodes.get_node_from_key(key) if self._nodes else None
-        return node.name if node else ""
+        try:
+            return str(self._nodes.get_node_from_key(key).name) if self._nodes else ""
+        except RedisClusterException:  # No node has the key's slot.
+            return ""
 
     def slot_of(self, key: bytes) -> int:  # noqa: D102  see Wire
         return key_slot(key)

@@ -143,20 +143,26 @@ class RedisStore:
         request = wire.pack_charges(charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
         try:
             markers = [] if dry else [_decided(keys[0], lease)]
-            answer = self._link.run(load("reserve"), keys, request, markers=markers)
+            decision = self._link.run(
+                load("reserve"),
+                keys,
+                request,
+                markers=markers,
+                read=lambda answer: wire.unpack_decision(answer, charges),
+            )
         except UnansweredError as error:
             if not dry:
                 self._afterwards.add(partial(self._undo, charges, lease), error, again=True)
             raise
         if self._machines:
             self._machines.stay()
-        return wire.unpack_decision(answer, charges)
+        return decision
 
     def _settle(self, settlements: Sequence[Settlement]) -> int:
         keys = self._keys([settlement.charge for settlement in settlements])
         markers = [_settled(keys[0], settlements[0].lease)]
         request = wire.pack_settlements(settlements, self._clock())
-        return int(self._link.run(load("settle"), keys, request, markers=markers, even_when_full=True))
+        return self._link.run(load("settle"), keys, request, markers=markers, even_when_full=True, read=int)
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
         first = self._keys(charges)[0]
