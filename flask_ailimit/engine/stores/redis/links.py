@@ -134,7 +134,7 @@ class Link:
         except (TimeoutError, MaxConnectionsError):
             raise  # Who has waited for so long doesn't wait again.
         except ConnectionError:
-            return self._eval(script, all_keys, arguments, check)
+            return self._eval(script, all_keys, arguments, check, fresh=True)
         except OutOfMemoryError:
             if not even_when_full:
                 raise
@@ -148,12 +148,20 @@ class Link:
         """As :meth:`run`, but raise what redis-py raises, and tell no breaker."""
         return self._eval(script, keys, arguments)
 
-    def _eval(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], check: Check = nothing) -> Any:
+    def _eval(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        arguments: Sequence[bytes],
+        check: Check = nothing,
+        *,
+        fresh: bool = False,
+    ) -> Any:
         rest = (b"%d" % len(keys), *keys, *arguments)
         try:
-            return self.wire.send("EVALSHA", script.sha, *rest, check=check)
+            return self.wire.send("EVALSHA", script.sha, *rest, check=check, fresh=fresh)
         except NoScriptError:
-            return self.wire.send("EVAL", script.text, *rest, check=check)
+            return self.wire.send("EVAL", script.text, *rest, check=check, fresh=fresh)
 
     def _breaker_of(self, key: bytes) -> Breaker:
         place = self.wire.place_of(key)

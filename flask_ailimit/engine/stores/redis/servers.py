@@ -49,10 +49,11 @@ class Wire(Protocol):
     def slot_of(self, key: bytes) -> int:
         """The slot of a key; one and the same if there are none."""
 
-    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:
+    def send(self, command: str, *arguments: bytes, check: Check = nothing, fresh: bool = False) -> Any:
         """Answer what the server does; raise what redis-py raises.
 
-        ``check`` raises if it isn't worth sending any more, after a wait for a free connection.
+        ``check`` raises if it isn't worth sending any more, after a wait for a free connection. With ``fresh`` the
+        connection is made anew: after a restart all that were there are broken.
         """
 
     def info(self) -> Mapping[str, str]:
@@ -89,7 +90,7 @@ class OneServer:
     def slot_of(self, key: bytes) -> int:  # noqa: ARG002, D102  see Wire; there is one
         return 0
 
-    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:  # noqa: D102  see Wire
+    def send(self, command: str, *arguments: bytes, check: Check = nothing, fresh: bool = False) -> Any:  # noqa: D102  see Wire
         free = self._free
         try:
             connection = free.get(timeout=_PATIENCE)
@@ -98,6 +99,8 @@ class OneServer:
         try:
             check()
             connection = connection or self._pool.make_connection()
+            if fresh:
+                connection.disconnect()
             connection.connect()  # Nothing if it is connected.
             connection.send_packed_command([_packed(command.encode(), *arguments)], check_health=False)
             return _answer(connection)
@@ -153,7 +156,13 @@ class Cluster:
     def slot_of(self, key: bytes) -> int:  # noqa: D102  see Wire
         return key_slot(key)
 
-    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:  # noqa: ARG002, D102  see Wire
+    def send(  # noqa: D102  see Wire
+        self,
+        command: str,
+        *arguments: bytes,
+        check: Check = nothing,  # noqa: ARG002  redis-py has connections for everybody, and finds out itself
+        fresh: bool = False,  # noqa: ARG002
+    ) -> Any:
         return self._connected().execute_command(command, *arguments)
 
     def info(self) -> Mapping[str, str]:  # noqa: D102  see Wire
