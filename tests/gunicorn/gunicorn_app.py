@@ -12,6 +12,7 @@ from gunicorn_witness import Witness
 from flask_ailimit import AILimiter, api_key
 from flask_ailimit import watch as watching
 from flask_ailimit.engine import system_clock
+from flask_ailimit.engine.clock import MICROSECONDS
 
 LEASE = 5
 """Seconds; the shortest there is."""
@@ -24,21 +25,39 @@ STORY = ("alpha beta ", "gamma ")
 
 LIMITER = "limiter under test"
 
+SECRET = "the same on every machine that shares a Redis"
+
 
 class UpstreamError(Exception):
     """The upstream said so."""
 
 
-def create_app(directory, upstream_port=0, settling_takes=0.0, clock=system_clock):
-    """``settling_takes`` is in seconds."""
-    app = Flask(__name__)
+def create_app(
+    directory, upstream_port=0, settling_takes=0.0, clock=system_clock, *, redis=None, machine=None, ahead=0, **options
+):
+    """Make the app, over a local store in the directory or over Redis.
+
+    Args:
+        directory: Where all is kept.
+        upstream_port: Where what the streams say comes from.
+        settling_takes: Seconds.
+        clock: The machine's.
+        redis: A URI of a store, in place of the local one.
+        machine: The directory that stands for the machine; by default each is another.
+        ahead: Seconds by which the machine's clock is wrong.
+        options: For the store.
+    """
+    # An app's place on its machine is called after the directory that the app is in.
+    app = Flask(__name__, root_path=str(machine or directory))
     limiter = AILimiter(
         api_key,
         app=app,
-        storage_uri=f"local://{directory}/limits",
+        storage_uri=redis or f"local://{directory}/limits",
+        storage_options=options,
+        secret=SECRET if redis else None,
         token_counter=count_words,
         write_timeout=WRITE_TIMEOUT,
-        clock=clock,
+        clock=lambda: clock() + ahead * MICROSECONDS,
     )
     app.extensions[LIMITER] = limiter
     limiter.engine.store = Witness(limiter.engine.store, Path(directory) / "ledger", settling_takes)

@@ -15,11 +15,11 @@ PATIENCE = 15
 
 
 class Books:
-    """Reads the limits' directory of a server, and the ledger that its app keeps."""
+    """Reads the store of a server, and the ledger that its app keeps. ``options`` are those of its ``create_app``."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, **options):
         self._ahead = 0.0
-        self._app = create_app(directory, clock=lambda: system_clock() + int(self._ahead * MICROSECONDS))
+        self._app = create_app(directory, clock=lambda: system_clock() + int(self._ahead * MICROSECONDS), **options)
         self._limiter = self._app.extensions[LIMITER]
         self._ledger = (directory / "ledger").open("rb")
         self._entries = defaultdict(list)

@@ -116,6 +116,12 @@ class Crowd:
                 self._read(descriptor)
         return self.counts
 
+    def read(self):
+        """Read the answers that are there; how many had which status so far."""
+        for descriptor, _ in self._poll.poll(0):
+            self._read(descriptor)
+        return self.counts
+
     @property
     def counts(self):
         return {status: self.statuses.count(status) for status in set(self.statuses)}

@@ -27,11 +27,11 @@ class Server:
         directory: Where it keeps what it keeps.
     """
 
-    def __init__(self, port, worker_class, process, directory):
+    def __init__(self, port, worker_class, process, directory, **options):
         self.port = port
         self.worker_class = worker_class
         self.process = process
-        self.books = Books(directory)
+        self.books = Books(directory, **options)
         self.directory = directory
         self._calls = []
 
@@ -69,7 +69,7 @@ class Server:
 
 
 @contextmanager
-def serving(directory, worker_class, *arguments, workers=2, threads=THREADS, **options):
+def serving(directory, worker_class, *arguments, workers=2, threads=THREADS, environ=(), **options):
     """Serve ``gunicorn_app`` until the context ends. ``options`` are those of its ``create_app``."""
     given = ", ".join(f"{name}={value!r}" for name, value in {"directory": str(directory), **options}.items())
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
@@ -83,6 +83,7 @@ def serving(directory, worker_class, *arguments, workers=2, threads=THREADS, **o
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # The package that this process tests.
         "WORKERS_THAT_SERVE": str(directory / "workers"),
+        **dict(environ),
     }
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
@@ -96,7 +97,8 @@ def serving(directory, worker_class, *arguments, workers=2, threads=THREADS, **o
         )
     port = listener.getsockname()[1]
     listener.close()  # The server's own now: if it ends, so do the calls that wait for it.
-    server = Server(port, worker_class, process, directory)
+    of_store = {name: value for name, value in options.items() if name not in ("upstream_port", "settling_takes")}
+    server = Server(port, worker_class, process, directory, **of_store)
     try:
         server.wait_for_workers(workers)
         yield server

@@ -46,7 +46,7 @@ def open_uri(
         name: The app's, for the place on this machine that decides while the server is away.
         clock: Of that place. The server has its own.
         timeout: Seconds for each of connecting, sending and reading, 0.001 to 3.
-        max_connections: The most of each process, 1 to 10,000. Who finds none free waits for up to a second.
+        max_connections: The most of each process, 1 to 10,000. Who finds none free waits.
         prefix: What every key begins with: 1 to 32 of ``A-Za-z0-9_.-``.
         machines: How many machines to reckon with until the server said how many there are.
         **options: For redis-py, see :func:`flask_ailimit.engine.stores.redis.connecting.open_wire`.
@@ -70,7 +70,7 @@ def open_uri(
         _log.warning("Nothing can be decided on this machine while %s is away: %s", link.name, error)
         examine(link, key + b":probe", prefix, lambda: None)
         return RedisStore(link, prefix=prefix)
-    fleet = Machines(link, key + b":machines", own, machines)
+    fleet = Machines(link, key + b":machines", own, machines, here.path / "machines")
     examine(link, key + b":probe", prefix, fleet.try_out)
     return RedisStore(link, prefix=prefix, machines=fleet, nearby=ShareStore(here, fleet.share))
 

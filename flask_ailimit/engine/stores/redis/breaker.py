@@ -1,7 +1,7 @@
 """The circuit breaker: who asks a store that is away waits for nothing.
 
 Closed, every call goes through. After three failures in a row it opens: calls fail at once, and only a probe in the
-background asks, first after a quarter of a second, then less and less often. A probe that succeeds closes it.
+background asks, first after a quarter of a second, then each half. A probe that succeeds closes it.
 """
 
 import logging
@@ -16,7 +16,7 @@ _log = logging.getLogger("flask_ailimit")
 
 _FAILURES_TO_OPEN = 3
 _FIRST_WAIT = 0.25
-_LONGEST_WAIT = 1.0
+_LONGEST_WAIT = 0.5
 _JITTER = 0.2
 
 

@@ -1,12 +1,15 @@
 """How many machines share a Redis, so that each knows its share of the limits when Redis is away.
 
-Every process says in the background, each 20 seconds, that its machine is there; a machine that said nothing for a
+Every process says in the background, each 5 seconds, that its machine is there; a machine that said nothing for a
 minute is gone. While Redis is away the last answer stands.
 """
 
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
 from threading import Event, Lock, Thread
 from weakref import WeakSet
 
@@ -19,7 +22,7 @@ from .scripts import load
 
 _log = logging.getLogger("flask_ailimit")
 
-_INTERVAL = 20.0
+_INTERVAL = 5.0
 _GONE_AFTER = 60
 
 
@@ -31,13 +34,16 @@ class Machines:
         key: The key of their names.
         own: The name of this machine: whatever its processes have in common.
         expected: How many to reckon with as long as Redis was never asked.
+        answer: The file in which the processes of this machine keep the last answer, so that all count with the same
+            share, also one that is started while Redis is away.
     """
 
-    def __init__(self, link: Link, key: bytes, own: bytes, expected: int) -> None:
+    def __init__(self, link: Link, key: bytes, own: bytes, expected: int, answer: Path) -> None:
         self._link = link
         self._key = key
         self._own = own
         self._share = Share(0, expected)
+        self._answer = answer
         self._thread: Thread | None = None
         self._starting = False
         self._lock = Lock()
@@ -46,7 +52,11 @@ class Machines:
 
     def share(self) -> Share:
         """This machine's, by the last answer."""
-        return self._share
+        try:
+            rank, of = map(int, self._answer.read_text(encoding="ascii").split())
+        except (OSError, ValueError):
+            return self._share
+        return Share(rank, of) if 0 <= rank < of else self._share
 
     def stay(self) -> None:
         """Be one of them from now on."""
@@ -85,6 +95,10 @@ class Machines:
     def _enroll(self, run: Callable[..., list[bytes]]) -> None:
         names = sorted(run(load("enroll"), [self._key], self._own, b"%d" % _GONE_AFTER))
         self._share = Share(names.index(self._own), len(names))
+        draft = self._answer.with_name(f"{self._answer.name}.{token_hex(8)}")
+        with suppress(OSError):  # The directory is gone or full: then each process has its own answer.
+            draft.write_text(f"{self._share.rank} {self._share.of}", encoding="ascii")
+            draft.replace(self._answer)
 
     def _run(self) -> None:
         while True:

@@ -23,7 +23,7 @@ from flask_ailimit.engine.errors import StoreError
 _REDIRECTIONS = 4
 """How often a cluster may send a command elsewhere. redis-py's 16 mean half a second of sleep while a slot migrates."""
 
-_PATIENCE = 1.0
+_PATIENCE = 10.0
 """Seconds to wait for a free connection. Not long while the server is away: the breaker is looked at after the wait."""
 
 Check = Callable[[], None]

@@ -1,0 +1,248 @@
+"""Processes that decide over one Redis until they are killed, and a log to work every answer out again.
+
+Redis itself writes the log: the scripts of the soak's processes are the store's own inside a few lines that push what
+was asked, when, and what was answered onto a list. A script runs alone, so the list is in the order of the decisions,
+and lacks none, whoever is killed. The store takes these scripts for its own, and they are forgotten with the server.
+"""
+
+import os
+import random
+import struct
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from functools import cache
+from mmap import mmap
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.append(str(Path(__file__).parents[1] / "engine"))
+
+from soak import QUOTAS, RENEW, RESERVE, SETTLE, SUBJECTS
+
+from flask_ailimit.engine import Charge, Settlement, StoreError
+from flask_ailimit.engine.stores.redis import wire
+from flask_ailimit.engine.stores.redis.addresses import parse
+from flask_ailimit.engine.stores.redis.connecting import open_wire
+from flask_ailimit.engine.stores.redis.links import Link
+from flask_ailimit.engine.stores.redis.scripts import Script, load
+from flask_ailimit.engine.stores.redis.store import RedisStore
+
+TIMEOUT = 0.25
+HANG = 0.6
+"""Seconds that the server hangs, now and then: longer than anybody waits."""
+
+ALL = bytes([9]) * 16
+"""A subject that many requests have in common."""
+
+PREFIX = "soak"
+LOG = b"soak:log"
+UNASKED = 2
+
+_HEAD = struct.Struct("<BBBqH")
+_ITEM = wire._ASKED.size + wire._COUNTED.size
+_NUMBER_BITS, _RANDOM_BITS = 24, 25
+
+# Whatever of Redis the script uses is used through this; work() is the script itself. The markers are its last keys.
+_BEFORE = b"""
+local server, asked = redis, {now = {0, 0}}
+local subjects = select(3, struct.unpack('<i8i8I2', ARGV[1]))
+local redis = setmetatable({call = function(...)
+  local command, key = ...
+  local answer = server.call(...)
+  if command == 'TIME' then asked.now = answer end
+  if command == 'GET' and (key == KEYS[subjects + 1] or key == KEYS[subjects + 2]) then
+    asked[#asked + 1] = answer and 0 or 1
+  end
+  return answer
+end}, {__index = server})
+local function work()
+"""
+_AFTER = b"""
+end
+local answer = work()
+local told = type(answer) == 'number' and struct.pack('<i8', answer) or answer
+local now_us = asked.now[1] * 1000000 + asked.now[2]
+local head = struct.pack('<BBBi8I2', %d, asked[1] or 2, asked[2] or 2, now_us, #ARGV[1])
+server.call('RPUSH', '%b', head .. ARGV[1] .. told)
+return answer
+"""
+
+
+class Logged(NamedTuple):
+    """A script that ran.
+
+    Attributes:
+        kind: RESERVE, SETTLE or RENEW.
+        is_new: Whether its first marker was not there; None if it has none.
+        is_undone: Whether its second marker was not there; None if it has none.
+        now_us: When it ran.
+        slot: Which of the processes.
+        number: Which of its requests.
+        lease: The reservation's number.
+        details: Of each item of a settlement: when it was taken, what it really cost.
+        answer: What it answered.
+    """
+
+    kind: int
+    is_new: bool | None
+    is_undone: bool | None
+    now_us: int
+    slot: int
+    number: int
+    lease: int
+    details: list
+    answer: bytes
+
+
+class LoggedLink(Link):
+    """Runs the store's scripts inside those that write the log."""
+
+    def _eval(self, script, *rest, **named):
+        return super()._eval(_logged(script), *rest, **named)
+
+
+@cache
+def _logged(script):
+    first_line, rest = script.text.split(b"\n", 1) if script.text.startswith(b"#!") else (b"", script.text)
+    for kind, name in [(RESERVE, "reserve"), (SETTLE, "settle"), (RENEW, "renew")]:
+        if rest == load(name).text:
+            shebang = first_line and first_line + b"\n"
+            return Script.of(shebang + _BEFORE + rest + _AFTER % (kind, LOG))
+    return script
+
+
+def request(slot, number):
+    """The charges of this process's so-manieth request, and what each will really have cost."""
+    draw = random.Random(slot << 32 | number)
+    charges = [
+        Charge(subject, quota, draw.choice([1, 200, 5000]) if quota.unit == "tokens" else 1)
+        for subject in [draw.choice(SUBJECTS), ALL][: draw.choice([1, 1, 2])]
+        for quota in draw.sample(QUOTAS, draw.randint(2, 6))
+    ]
+    part = draw.choice([0, 0.3, 1, 1.7])
+    return charges, [round(c.cost * part) if c.quota.unit == "tokens" else c.cost for c in charges]
+
+
+def settlements(slot, number, taken_at_us, lease):
+    return [
+        Settlement(charge, taken_at_us, actual, lease) for charge, actual in zip(*request(slot, number), strict=True)
+    ]
+
+
+def work(uri, progress, slot, decisions):
+    """Decide until so many decisions of this slot are done, by this process and those killed before it."""
+    store = RedisStore(LoggedLink(open_wire(parse(uri), {}, TIMEOUT, 4), PREFIX), prefix=PREFIX)
+    draw, unsettled, parent = random.Random(), deque(maxlen=200), os.getppid()
+    while (number := progress[slot]) < decisions and os.getppid() == parent:
+        lease = (slot << _NUMBER_BITS | number) << _RANDOM_BITS | draw.getrandbits(_RANDOM_BITS)
+        try:
+            decision = store.reserve(request(slot, number)[0], lease)
+        except StoreError:
+            time.sleep(0.01)
+            continue  # Nobody knows what became of it; the next one has another lease.
+        if decision.allowed:
+            unsettled.append((number, decision.at_us, lease))
+        progress[slot] = number + 1
+        while unsettled and draw.random() < 0.5:
+            settled = unsettled.popleft() if draw.random() < 0.9 else unsettled.pop()
+            store.settle(settlements(slot, *settled))
+        if unsettled and draw.random() < 0.05:
+            renewed, _, lease = draw.choice(unsettled)
+            held = [(c, lease) for c in request(slot, renewed)[0] if c.quota.unit == "concurrency"]
+            with suppress(StoreError):  # It ends when its time is over.
+                store.renew(held)
+
+
+def spawn(*arguments):
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            work(*arguments)
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def soak(server, log, *, processes, decisions, kills, disturbances):
+    """Run it, and write the log to a file; answer how many processes were killed."""
+    draw = random.Random()
+    ask = server.client(decode_responses=False).execute_command
+
+    def hang():
+        server.stop_process()
+        time.sleep(HANG)
+        server.continue_process()
+
+    disturb = [
+        lambda: ask("SCRIPT", "FLUSH"),
+        lambda: ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+        lambda: ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+        hang,
+    ]
+    total = processes * decisions
+    what = [None] * kills + [disturb[number % len(disturb)] for number in range(disturbances)]
+    moments = deque(sorted(((draw.randrange(total * 19 // 20), do) for do in what), key=lambda moment: moment[0]))
+    with mmap(-1, 8 * processes) as shared, log.open("wb") as file:
+        progress = memoryview(shared).cast("Q")
+        running = {spawn(server.uri, progress, slot, decisions): slot for slot in range(processes)}
+        killed = 0
+        try:
+            while running:
+                while moments and sum(progress) >= moments[0][0]:
+                    _, do = moments.popleft()
+                    if do is None:
+                        os.kill(draw.choice(list(running)), 9)
+                    else:
+                        do()
+                child, status = os.waitpid(-1, os.WNOHANG)
+                if child:
+                    slot = running.pop(child)
+                    assert os.waitstatus_to_exitcode(status) in (0, -9)
+                    killed += os.WIFSIGNALED(status)
+                    if progress[slot] < decisions:
+                        running[spawn(server.uri, progress, slot, decisions)] = slot
+                elif not drain(ask, file):
+                    time.sleep(0.002)  # Leaves the cores to those who decide.
+        finally:
+            for child in running:
+                os.kill(child, 9)
+                os.waitpid(child, 0)
+        while drain(ask, file):
+            pass
+        assert list(progress) == [decisions] * processes
+        progress.release()
+    return killed
+
+
+def drain(ask, file):
+    """Write what the server has logged to the file; answer whether there was anything."""
+    entries = ask("LPOP", LOG, 2000) or []
+    for entry in entries:
+        file.write(struct.pack("<H", len(entry)) + entry)
+    return bool(entries)
+
+
+def read_log(log):
+    with log.open("rb") as file:
+        while size := file.read(2):
+            yield _read(file.read(*struct.unpack("<H", size)))
+
+
+def _read(entry):
+    kind, first, second, now_us, size = _HEAD.unpack_from(entry)
+    asked, answer = entry[_HEAD.size : _HEAD.size + size], entry[_HEAD.size + size :]
+    _, lease, _, count = wire._HEAD.unpack_from(asked)
+    details = []
+    if kind != RESERVE:
+        more = wire._SETTLED if kind == SETTLE else wire._LEASE
+        ends = [wire._HEAD.size + (_ITEM + more.size) * (number + 1) for number in range(count)]
+        details = [more.unpack_from(asked, end - more.size) for end in ends]
+        lease = details[0][-1]
+        assert {detail[-1] for detail in details} == {lease}
+    slot, number = divmod(lease >> _RANDOM_BITS, 1 << _NUMBER_BITS)
+    is_new, is_undone = (None if each == UNASKED else bool(each) for each in (first, second))
+    return Logged(kind, is_new, is_undone, now_us, slot, number, lease, [detail[:-1] for detail in details], answer)
