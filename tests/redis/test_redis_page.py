@@ -220,8 +220,8 @@ def test_times_on_the_page_are_those_of_the_code():
     assert f"nothing for {machines._GONE_AFTER} s is gone" in PAGE
     assert "Three calls in a row without an answer open the breaker" in PAGE
     assert breaker._FAILURES_TO_OPEN == 3
-    assert (breaker._FIRST_WAIT, breaker._LONGEST_WAIT, breaker._JITTER) == (0.25, 1.0, 0.2)
-    assert "again after 0.25 s, then\n0.5 s, then every second, each ±20 %" in PAGE
+    assert (breaker._FIRST_WAIT, breaker._LONGEST_WAIT, breaker._JITTER) == (0.25, 0.5, 0.2)
+    assert "again after 0.25 s, then\nevery 0.5 s, each ±20 %" in PAGE
     assert f"only within {afterwards._REMEMBERED:.0f} s" in PAGE
 
 

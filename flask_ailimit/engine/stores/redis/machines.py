@@ -101,13 +101,11 @@ class Machines:
             draft.replace(self._answer)
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped.wait(_INTERVAL):
             try:
                 self.enroll()
             except AILimitError as error:
-                _log.warning("The number of machines is not known anew, %d stands: %s", self._share.of, error)
-            if self._stopped.wait(_INTERVAL):
-                return
+                _log.warning("The number of machines is not known anew, %d stands: %s", self.share().of, error)
 
 
 _everywhere: "WeakSet[Machines]" = WeakSet()
