@@ -9,6 +9,8 @@ from redis_clusters import start_cluster
 from redis_sentinels import start_sentinels
 from redis_servers import binary_of, start_server
 
+from flask_ailimit.engine.stores.redis import machines
+
 # Those that tests share must not change while the machine is busy with something else for a second.
 UNHURRIED = 60_000
 
@@ -114,3 +116,11 @@ def _starting(start, binary):
             return ending.enter_context(closing(start(binary, *options, **named)))
 
         yield start_another
+
+
+@pytest.fixture
+def undisturbed(monkeypatch):
+    """Nothing is asked of a server in the background, where commands are counted."""
+    for earlier in list(machines._everywhere):
+        earlier.leave()  # Apps of other tests live until they are collected.
+    monkeypatch.setattr(machines, "_INTERVAL", 3600)

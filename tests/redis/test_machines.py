@@ -51,7 +51,7 @@ def granted(store):
 
 @pytest.fixture
 def often(monkeypatch):
-    """Machines that say that they are there every few milliseconds in place of every 20 seconds."""
+    """Machines that say that they are there every few milliseconds in place of every 5 seconds."""
     monkeypatch.setattr(machines, "_INTERVAL", 0.02)
 
 
@@ -80,7 +80,7 @@ def test_stores_with_other_prefixes_are_no_machines_of_this_one(server):
         assert enrolled(one, other) == [Share(0, 1), Share(0, 1)]
 
 
-def test_a_machine_enrols_by_itself_when_it_first_decides(server):
+def test_a_machine_enrols_by_itself_once_it_has_decided(server, often):
     with machine(server.uri) as one, machine(server.uri) as other:
         enrolled(other)
         assert share_of(one) == Share(0, 1)

@@ -251,11 +251,11 @@ def scripts_run(server):
 
 
 @pytest.mark.parametrize("row", rows("| a route with |"), ids=lambda row: row[0])
-def test_commands_of_a_request_are_as_many_as_on_the_page(server, row):
+def test_commands_of_a_request_are_as_many_as_on_the_page(server, undisturbed, row):
     kind, before, after = row[0], int(row[1]), int(row[2])
     more = {"application_limits": ["1000 per hour"]} if "application" in kind else {}
     app, limiter = app_over(server.uri, **more)
-    wait_until(lambda: server.ask("EXISTS", "ailimit:{}:machines"))  # No more is asked of it for 20 s.
+    wait_until(lambda: server.ask("EXISTS", "ailimit:{}:machines"))
     seen = []
 
     def predict():
@@ -292,7 +292,7 @@ def six_charges(engine):
     ]
 
 
-def test_bytes_on_the_page_are_those_on_the_wire(server):
+def test_bytes_on_the_page_are_those_on_the_wire(server, undisturbed):
     engine = Engine(store_at(server.uri), secret=SECRET.encode())
     engine.reserve(six_charges(engine)).cancel()
     reservations = []

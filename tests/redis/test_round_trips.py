@@ -17,6 +17,8 @@ from flask_ailimit import AILimiter, api_key
 from flask_ailimit.engine import Charge, Engine, Quota, Settlement
 from flask_ailimit.engine.quota import CONCURRENCY
 
+pytestmark = pytest.mark.usefixtures("undisturbed")
+
 USAGE = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
 KEY = {"Authorization": "Bearer alice"}
 DAY = 86400
