@@ -22,6 +22,7 @@ from redis_stores import store_at
 
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.stores.redis import servers
 from flask_ailimit.engine.stores.redis.scripts import load
 from flask_ailimit.signals import store_changed
 from flask_ailimit.testing import ManualClock
@@ -146,7 +147,7 @@ def test_many_at_once_when_it_happens_are_admitted_up_to_the_limit(name, opened,
     server, proxy, app = opened(options={"timeout": HASTY}, limit=20)
     assert app.posts("/deny", 1) == [200]
     with getattr(outage_faults, name)(server, proxy):
-        statuses = app.at_once("/deny", 8) + app.at_once("/local", 30) + app.posts("/local", 10)
+        statuses = app.at_once("/deny", 8) + app.at_once("/local", 30) + app.posts("/local", 21)
         assert statuses.count(503) == 8
         # No more than four are in flight at a time, so some of those at once are refused for that.
         assert statuses.count(200) <= 20
@@ -623,7 +624,8 @@ def test_password_is_in_no_log_no_answer_and_no_text(new_server, caplog):
 
 
 @on_one_server
-def test_no_free_connection_is_waited_for_and_no_outage(opened, record_property):
+def test_no_free_connection_is_waited_for_and_no_outage(opened, record_property, monkeypatch):
+    monkeypatch.setattr(servers, "_PATIENCE", 0.3)
     _, _, app = opened(options={"max_connections": 2})
     assert app.posts("/deny", 1) == [200]
     free = app.limiter.engine.store._link.wire._free

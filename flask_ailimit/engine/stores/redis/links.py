@@ -83,19 +83,25 @@ class Link:
         breaker.require_closed()
         try:
             answer = read(self._run_once(script, keys, markers, arguments, breaker.require_closed, even_when_full))
-        except StoreError:
-            raise  # The breaker opened meanwhile.
-        except MaxConnectionsError as error:
-            raise StoreError(f"{self.name} was not asked: {error}") from error  # That is no fault of the server.
+        except (StoreError, MaxConnectionsError) as error:
+            # The breaker opened meanwhile, or this process is too busy: the server is not to blame.
+            if _broke_before(error):
+                raise UnansweredError(f"{self.name} was not asked again: {error}") from error
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{self.name} was not asked: {error}") from error
         except Exception as error:  # redis-py raises more than its own errors while a cluster changes.
             if "WRONGTYPE" not in str(error):  # That is one key's trouble.
                 breaker.failed(describe(error))
-            # What broke on the way there may have arrived all the same, whatever was answered the second time.
-            said_no = isinstance(error, ResponseError) and not isinstance(error.__context__, ConnectionError)
+            said_no = isinstance(error, ResponseError) and not _broke_before(error)
             kind = StoreError if said_no else UnansweredError
             raise kind(f"{self.name} didn't answer: {describe(error)}") from error
         breaker.succeeded()
         return answer
+
+    def try_out(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
+        """As :meth:`run`, but raise what redis-py raises, and tell no breaker."""
+        return self._eval(script, keys, arguments)
 
     def clear(self, pattern: bytes) -> None:
         """Delete every key of a glob pattern.
@@ -144,10 +150,6 @@ class Link:
                 raise
             return self._eval(script, keys, arguments, check)
 
-    def try_out(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
-        """As :meth:`run`, but raise what redis-py raises, and tell no breaker."""
-        return self._eval(script, keys, arguments)
-
     def _eval(
         self,
         script: Script,
@@ -176,6 +178,14 @@ class Link:
     def _tell(self, available: bool) -> None:
         for listener in self._listeners:
             listener(available)
+
+
+def _broke_before(error: BaseException) -> bool:
+    """Whether a connection broke before: what was sent through it may have arrived, whatever came of it afterwards."""
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, ConnectionError):
+        earlier = earlier.__context__
+    return earlier is not None
 
 
 _everywhere: "WeakSet[Link]" = WeakSet()
