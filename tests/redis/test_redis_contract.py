@@ -15,7 +15,7 @@ class OverRedis(StoreContract):
         store.close()
 
     def test_secret_is_the_same_each_time_it_is_asked_for(self, store):
-        pytest.skip("No secret belongs into Redis: test_redis_configuration.py")
+        pytest.skip("No secret belongs into Redis: see test_redis_startup.py")
 
 
 class TestOneServer(OverRedis):
