@@ -66,16 +66,9 @@ class Engine:
         try:
             reservation = self._reserve(self.store, self.leases, charges, lease)
         except StoreError as error:
-            charges = _decided_nearby(charges, self.store, error)
-            if not self._is_away:
-                _log.error("The store failed, each limit follows its on_store_error: %s", error)
-                self._is_away = True
-        else:
-            self._is_away = False
-            return reservation
-        if not (charges and self.store.nearby and self._nearby_leases):
-            return Reservation(Decision((), 0), lease, self.store, self.leases)
-        return self._reserve(self.store.nearby, self._nearby_leases, charges, lease)
+            return self._reserve_nearby(_decided_nearby(charges, self.store, error), lease, error)
+        self._is_away = False
+        return reservation
 
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """Answer as :meth:`reserve` would, and take nothing."""
@@ -91,6 +84,14 @@ class Engine:
         if held and decision.allowed:
             leases.add(lease, held)
         return Reservation(decision, lease, store, leases)
+
+    def _reserve_nearby(self, charges: Sequence[Charge], lease: int, error: StoreError) -> Reservation:
+        if not self._is_away:
+            _log.error("The store failed, each limit follows its on_store_error: %s", error)
+            self._is_away = True
+        if charges and self.store.nearby and self._nearby_leases:
+            return self._reserve(self.store.nearby, self._nearby_leases, charges, lease)
+        return Reservation(Decision((), 0), lease, self.store, self.leases)
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget one count of a subject, all its counts, or (without a subject) everyone's."""

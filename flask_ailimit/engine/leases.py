@@ -5,13 +5,12 @@ renews nothing, so its slots come back when their leases end.
 """
 
 import logging
-import os
 from threading import Event, Lock, Thread
-from weakref import WeakSet
 
 from .background import started
 from .charge import Charge
 from .errors import AILimitError
+from .forking import forget_in_children
 from .stores.base import Store
 
 _log = logging.getLogger("flask_ailimit")
@@ -29,7 +28,7 @@ class Leases:
         self._thread: Thread | None = None
         self._interval = _LONGEST_INTERVAL
         self.forget()
-        _everywhere.add(self)
+        forget_in_children(self)
 
     def add(self, lease: int, charges: list[Charge]) -> None:
         """Renew the lease on these charges from now on."""
@@ -82,14 +81,3 @@ class Leases:
         self._running = False
         self._thread = None
         self._interval = _LONGEST_INTERVAL
-
-
-_everywhere: "WeakSet[Leases]" = WeakSet()
-
-
-def _after_fork() -> None:
-    for leases in _everywhere:
-        leases.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -125,7 +125,7 @@ def work(directory, log, progress, slot, decisions):
             store.renew([(c, lease) for c in request(slot, renewed)[0] if c.quota.unit == "concurrency"])
 
 
-def spawn(*arguments):
+def spawn(work, *arguments):
     child = os.fork()
     if child == 0:
         code = 70
@@ -147,7 +147,7 @@ def soak(place, *, processes, decisions, kills):
         progress = memoryview(shared).cast("Q")
 
         def start(slot):
-            return spawn(place / "limits", log, progress, slot, decisions)
+            return spawn(work, place / "limits", log, progress, slot, decisions)
 
         running = {start(slot): slot for slot in range(processes)}
         moments = deque(sorted(draw.randrange(processes * decisions * 19 // 20) for _ in range(kills)))

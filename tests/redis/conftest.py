@@ -9,7 +9,10 @@ from redis_clusters import start_cluster
 from redis_sentinels import start_sentinels
 from redis_servers import binary_of, start_server
 
+from flask_ailimit.engine import forking
 from flask_ailimit.engine.stores.redis import machines
+from flask_ailimit.engine.stores.redis.afterwards import Afterwards
+from flask_ailimit.engine.stores.redis.links import Link
 
 # Those that tests share must not change while the machine is busy with something else for a second.
 UNHURRIED = 60_000
@@ -121,6 +124,11 @@ def _starting(start, binary):
 @pytest.fixture
 def undisturbed(monkeypatch):
     """Nothing is asked of a server in the background, where commands are counted."""
-    for earlier in list(machines._everywhere):
-        earlier.leave()  # Apps of other tests live until they are collected.
+    for earlier in list(forking._everywhere):  # Stores of other tests live until they are collected.
+        if isinstance(earlier, machines.Machines):
+            earlier.leave()
+        elif isinstance(earlier, Afterwards):
+            earlier.stop()
+        elif isinstance(earlier, Link):
+            earlier.close()
     monkeypatch.setattr(machines, "_INTERVAL", 3600)

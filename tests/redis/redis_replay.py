@@ -10,7 +10,7 @@ from soak import RESERVE, SETTLE, SUBJECTS, verdicts_of
 
 from flask_ailimit.engine import Settlement, decide
 from flask_ailimit.engine.stores import record
-from flask_ailimit.engine.stores.redis.wire import unpack_decision
+from flask_ailimit.engine.stores.redis.packing import unpack_decision
 
 
 class RedisReplay(Replay):

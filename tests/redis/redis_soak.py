@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
 
-from soak import QUOTAS, RENEW, RESERVE, SETTLE, SUBJECTS
+from soak import QUOTAS, RENEW, RESERVE, SETTLE, SUBJECTS, spawn
 
 from flask_ailimit.engine import Charge, Settlement, StoreError
-from flask_ailimit.engine.stores.redis import wire
+from flask_ailimit.engine.stores.redis import packing
 from flask_ailimit.engine.stores.redis.addresses import parse
 from flask_ailimit.engine.stores.redis.connecting import open_wire
 from flask_ailimit.engine.stores.redis.links import Link
@@ -41,7 +41,7 @@ LOG = b"soak:log"
 UNASKED = 2
 
 _HEAD = struct.Struct("<BBBqH")
-_ITEM = wire._ASKED.size + wire._COUNTED.size
+_ITEM = packing._ASKED.size + packing._COUNTED.size
 _NUMBER_BITS, _RANDOM_BITS = 24, 25
 
 # Whatever of Redis the script uses is used through this; work() is the script itself. The markers are its last keys.
@@ -155,18 +155,6 @@ def work(uri, progress, slot, decisions):
                 store.renew(held)
 
 
-def spawn(*arguments):
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            work(*arguments)
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-
 def soak(server, log, *, processes, decisions, kills, disturbances):
     """Run it, and write the log to a file; answer how many processes were killed."""
     draw = random.Random()
@@ -188,7 +176,7 @@ def soak(server, log, *, processes, decisions, kills, disturbances):
     moments = deque(sorted(((draw.randrange(total * 19 // 20), do) for do in what), key=lambda moment: moment[0]))
     with mmap(-1, 8 * processes) as shared, log.open("wb") as file:
         progress = memoryview(shared).cast("Q")
-        running = {spawn(server.uri, progress, slot, decisions): slot for slot in range(processes)}
+        running = {spawn(work, server.uri, progress, slot, decisions): slot for slot in range(processes)}
         killed = 0
         try:
             while running:
@@ -204,7 +192,7 @@ def soak(server, log, *, processes, decisions, kills, disturbances):
                     assert os.waitstatus_to_exitcode(status) in (0, -9)
                     killed += os.WIFSIGNALED(status)
                     if progress[slot] < decisions:
-                        running[spawn(server.uri, progress, slot, decisions)] = slot
+                        running[spawn(work, server.uri, progress, slot, decisions)] = slot
                 elif not drain(ask, file):
                     time.sleep(0.002)  # Leaves the cores to those who decide.
         finally:
@@ -235,11 +223,11 @@ def read_log(log):
 def _read(entry):
     kind, first, second, now_us, size = _HEAD.unpack_from(entry)
     asked, answer = entry[_HEAD.size : _HEAD.size + size], entry[_HEAD.size + size :]
-    _, lease, _, count = wire._HEAD.unpack_from(asked)
+    _, lease, _, count = packing._HEAD.unpack_from(asked)
     details = []
     if kind != RESERVE:
-        more = wire._SETTLED if kind == SETTLE else wire._LEASE
-        ends = [wire._HEAD.size + (_ITEM + more.size) * (number + 1) for number in range(count)]
+        more = packing._SETTLED if kind == SETTLE else packing._LEASE
+        ends = [packing._HEAD.size + (_ITEM + more.size) * (number + 1) for number in range(count)]
         details = [more.unpack_from(asked, end - more.size) for end in ends]
         lease = details[0][-1]
         assert {detail[-1] for detail in details} == {lease}

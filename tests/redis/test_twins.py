@@ -12,7 +12,7 @@ from twin_traffic import Episode
 
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement
 from flask_ailimit.engine.quota import MAX_EXACT
-from flask_ailimit.engine.stores.redis import wire
+from flask_ailimit.engine.stores.redis import packing
 from flask_ailimit.engine.stores.redis.scripts import load
 from flask_ailimit.testing import START_US
 
@@ -98,7 +98,7 @@ def test_decisions_are_made_at_the_time_of_the_server(server):
 @pytest.mark.parametrize("cost", NO_WHOLE_NUMBERS)
 @pytest.mark.parametrize("dry", [False, True])
 def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry):
-    request = with_number(wire.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), COST_AT, cost)
+    request = with_number(packing.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), COST_AT, cost)
     refuses(server, "reserve", [KEY, *([] if dry else [MARKER])], request)
 
 
@@ -106,16 +106,16 @@ def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry):
 @pytest.mark.parametrize("place", [COST_AT, ACTUAL_AT], ids=["cost", "actual"])
 def test_script_refuses_to_settle_what_is_no_whole_number(server, cost, place):
     settlements = [Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)]
-    refuses(server, "settle", [KEY, MARKER], with_number(wire.pack_settlements(settlements, START_US), place, cost))
+    refuses(server, "settle", [KEY, MARKER], with_number(packing.pack_settlements(settlements, START_US), place, cost))
 
 
 @pytest.mark.parametrize("script", ["reserve", "settle", "renew"])
 def test_script_refuses_what_was_cut_short(server, script):
     charge = Charge(SUBJECT, QUOTA, 1)
     request = {
-        "reserve": wire.pack_charges([charge, charge], START_US, 1, dry=False),
-        "settle": wire.pack_settlements([Settlement(charge, START_US, 1, 1)], START_US),
-        "renew": wire.pack_renewals([(charge, 1)], START_US),
+        "reserve": packing.pack_charges([charge, charge], START_US, 1, dry=False),
+        "settle": packing.pack_settlements([Settlement(charge, START_US, 1, 1)], START_US),
+        "renew": packing.pack_renewals([(charge, 1)], START_US),
     }[script]
     for length in range(len(request)):
         refuses(server, script, [KEY, MARKER], request[:length])
@@ -126,8 +126,8 @@ def test_script_refuses_what_was_cut_short(server, script):
 def test_script_that_fails_does_not_remember_that_it_was_done(server, script):
     """Else what it never took would be given back: a decision that was not answered is undone."""
     request = {
-        "reserve": wire.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=False),
-        "settle": wire.pack_settlements([Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], START_US),
+        "reserve": packing.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=False),
+        "settle": packing.pack_settlements([Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], START_US),
     }[script]
     refuses(server, script, [KEY, MARKER], with_number(request, COST_AT, -1))
     assert not server.ask("EXISTS", MARKER)

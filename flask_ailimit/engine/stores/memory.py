@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from weakref import WeakSet
 
 from flask_ailimit.engine.clock import Clock, system_clock
 from flask_ailimit.engine.decide import Changes, Record
 from flask_ailimit.engine.errors import ConfigurationError
+from flask_ailimit.engine.forking import forget_in_children
 
 from .base import StateStore
 
@@ -33,7 +33,7 @@ class MemoryStore(StateStore):
         self._records: dict[bytes, Record] = {}
         self._sweeping: Iterator[bytes] = iter(())
         self.now_us = 0
-        _everywhere.add(self)
+        forget_in_children(self)
         if count_workers(sys.argv, os.environ) > 1:
             warnings.warn(
                 "storage_uri='memory://' counts in each worker alone, so this server grants every limit once per "
@@ -77,6 +77,10 @@ class MemoryStore(StateStore):
         """Forget everything."""
         self.clear()
 
+    def forget(self) -> None:
+        """Start anew in a child process: whichever thread of the parent was inside isn't there to release the lock."""
+        self._lock = Lock()
+
     def _sweep(self) -> None:
         candidates = list(islice(self._sweeping, _SWEPT_PER_WRITE))
         if not candidates:
@@ -101,18 +105,6 @@ def count_workers(argv: list[str], environment: Mapping[str, str]) -> int:
         elif option.startswith(("-w", "--workers=")):
             asked = option.removeprefix("-w").removeprefix("--workers=")
     return int(asked) if asked.isdigit() else 1
-
-
-_everywhere: "WeakSet[MemoryStore]" = WeakSet()
-
-
-def _after_fork() -> None:
-    """A thread of the parent may have been inside; in the child it isn't there to release the lock."""
-    for store in _everywhere:
-        store._lock = Lock()  # noqa: SLF001  same file
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_uri(uri: str, name: str, clock: Clock, **options: Any) -> MemoryStore:  # noqa: ARG001  one shape for all

@@ -5,16 +5,15 @@ while the server remembers them by their marker.
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Lock
-from weakref import WeakSet
 
 from flask_ailimit.engine.background import started
 from flask_ailimit.engine.clock import seconds_running
 from flask_ailimit.engine.errors import StoreError
+from flask_ailimit.engine.forking import forget_in_children
 
 from .breaker import AwayError
 from .links import UnansweredError
@@ -60,7 +59,7 @@ class Afterwards:
     def __init__(self) -> None:
         self._running = False
         self.forget()
-        _everywhere.add(self)
+        forget_in_children(self)
 
     def add(self, do: Callable[[], object], error: StoreError, *, again: bool = False) -> None:
         """Do it as soon as the server answers; ``error`` is what came of it the first time."""
@@ -106,14 +105,3 @@ class Afterwards:
             if not isinstance(error, AwayError):
                 errand.tries += 1
             self._errands.append(errand)
-
-
-_everywhere: "WeakSet[Afterwards]" = WeakSet()
-
-
-def _after_fork() -> None:
-    for afterwards in _everywhere:
-        afterwards.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

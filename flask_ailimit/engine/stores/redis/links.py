@@ -4,10 +4,8 @@ redis-py's retries are off: they charge a lost reply twice, and wait for up to a
 whose connection broke, once, because the scripts know it again; and a script that the server has forgotten.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from redis.exceptions import (
     ClusterError,
@@ -20,6 +18,7 @@ from redis.exceptions import (
 )
 
 from flask_ailimit.engine.errors import StoreError
+from flask_ailimit.engine.forking import forget_in_children
 
 from .breaker import Breaker, describe
 from .scripts import Script, load
@@ -49,7 +48,7 @@ class Link:
         self.name = name
         self._listeners: list[Callable[[bool], None]] = []
         self._breakers: dict[str, Breaker] = {}
-        _everywhere.add(self)
+        forget_in_children(self)
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener`` with False when a server goes away and True when it is back, from any thread."""
@@ -186,14 +185,3 @@ def _broke_before(error: BaseException) -> bool:
     while earlier is not None and not isinstance(earlier, ConnectionError):
         earlier = earlier.__context__
     return earlier is not None
-
-
-_everywhere: "WeakSet[Link]" = WeakSet()
-
-
-def _after_fork() -> None:
-    for link in _everywhere:
-        link.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -5,16 +5,15 @@ minute is gone. While Redis is away the last answer stands.
 """
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from threading import Event, Lock, Thread
-from weakref import WeakSet
 
 from flask_ailimit.engine.background import started
 from flask_ailimit.engine.errors import AILimitError
+from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.stores.share import Share
 
 from .links import Link
@@ -48,7 +47,7 @@ class Machines:
         self._starting = False
         self._lock = Lock()
         self.forget()
-        _everywhere.add(self)
+        forget_in_children(self)
 
     def share(self) -> Share:
         """This machine's, by the last answer."""
@@ -106,14 +105,3 @@ class Machines:
                 self.enroll()
             except AILimitError as error:
                 _log.warning("The number of machines is not known anew, %d stands: %s", self.share().of, error)
-
-
-_everywhere: "WeakSet[Machines]" = WeakSet()
-
-
-def _after_fork() -> None:
-    for machines in _everywhere:
-        machines.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -16,7 +16,7 @@ from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.errors import ConfigurationError, StoreError
 from flask_ailimit.engine.stores.base import Store
 
-from . import wire
+from . import packing
 from .afterwards import Afterwards
 from .links import Link, UnansweredError
 from .machines import Machines
@@ -95,7 +95,7 @@ class RedisStore:
             for first in range(0, len(places), _RENEWED_AT_ONCE):
                 some = [leases[place] for place in places[first : first + _RENEWED_AT_ONCE]]
                 keys = self._keys([charge for charge, _ in some])
-                request = wire.pack_renewals(some, self._clock())
+                request = packing.pack_renewals(some, self._clock())
                 try:
                     self._link.run(load("renew"), keys, request, even_when_full=True)
                 except StoreError as error:
@@ -110,7 +110,7 @@ class RedisStore:
         elif bucket is None:
             self._link.run(load("delete"), [self._key(subject)])
         else:
-            self._link.run(load("forget"), [self._key(subject)], wire.pack_bucket(bucket, self._clock()))
+            self._link.run(load("forget"), [self._key(subject)], packing.pack_bucket(bucket, self._clock()))
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
@@ -140,7 +140,7 @@ class RedisStore:
     def decide(self, charges: Sequence[Charge], lease: int, *, dry: bool = False) -> Decision:
         """Decide charges of one slot in one step; with ``dry``, answer what would be."""
         keys = self._keys(charges)
-        request = wire.pack_charges(charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
+        request = packing.pack_charges(charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
         try:
             markers = [] if dry else [_decided(keys[0], lease)]
             decision = self._link.run(
@@ -148,7 +148,7 @@ class RedisStore:
                 keys,
                 request,
                 markers=markers,
-                read=lambda answer: wire.unpack_decision(answer, charges),
+                read=lambda answer: packing.unpack_decision(answer, charges),
             )
         except UnansweredError as error:
             if not dry:
@@ -161,7 +161,7 @@ class RedisStore:
     def _settle(self, settlements: Sequence[Settlement]) -> int:
         keys = self._keys([settlement.charge for settlement in settlements])
         markers = [_settled(keys[0], settlements[0].lease)]
-        request = wire.pack_settlements(settlements, self._clock())
+        request = packing.pack_settlements(settlements, self._clock())
         return self._link.run(load("settle"), keys, request, markers=markers, even_when_full=True, read=int)
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
@@ -172,7 +172,7 @@ class RedisStore:
         # Without its markers it would be wrong.
         keys = [*self._keys(taken), _settled(first, lease), _decided(first, lease)]
         settlements = [Settlement(charge, 0, 0, lease) for charge in taken]
-        self._link.run(load("settle"), keys, wire.pack_settlements(settlements, self._clock()), even_when_full=True)
+        self._link.run(load("settle"), keys, packing.pack_settlements(settlements, self._clock()), even_when_full=True)
 
     def _by_slot(self, items: Sequence[_Item], charge_of: Callable[[_Item], Charge]) -> list[list[int]]:
         """The places of the items whose charges one script can answer."""
@@ -186,7 +186,7 @@ class RedisStore:
 
     def _keys(self, charges: Sequence[Charge]) -> list[bytes]:
         """The keys of the charges' subjects. Even no charges need a key, by which a cluster knows whom to ask."""
-        return [self._key(subject) for subject in wire.subjects_of(charges)] or [self._key(b"")]
+        return [self._key(subject) for subject in packing.subjects_of(charges)] or [self._key(b"")]
 
     def _key(self, subject: bytes) -> bytes:
         return b"%b:{%b}" % (self._prefix, urlsafe_b64encode(subject).rstrip(b"="))

@@ -1,4 +1,4 @@
--- What Python asks, in the layout of wire.py: a head, then so many items, each with the charge it is about.
+-- What Python asks, in the layout of packing.py: a head, then so many items, each with the charge it is about.
 
 local REMEMBERED_MS = 10000
 
