@@ -65,12 +65,11 @@ class Leases:
         self._wake.set()
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait(self._interval)
-            self._wake.clear()
-            if self._closed:
-                return
-            self.renew()
+        while not self._closed:
+            if self._wake.wait(self._interval):
+                self._wake.clear()  # The interval is shorter now, or this is the end.
+            else:
+                self.renew()
 
     def forget(self) -> None:
         """Start anew: a child process has none of its parent's requests, nor its thread."""

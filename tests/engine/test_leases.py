@@ -81,6 +81,14 @@ def test_short_lease_is_renewed_in_time_though_a_long_one_came_first():
     engine.close()
 
 
+def test_lease_that_was_just_taken_is_not_renewed_at_once():
+    store = CountsRenewals()
+    engine = Engine(store)
+    engine.reserve([slot(engine)])
+    assert not store.renewed.wait(0.2)
+    engine.close()
+
+
 @pytest.mark.parametrize("failure", [StoreError("away"), ConfigurationError("replaced by a link")])
 def test_failing_store_is_asked_again_at_the_next_turn(failure, caplog):
     store = CountsRenewals(failure)
