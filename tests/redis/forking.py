@@ -159,6 +159,7 @@ def parent_thinks_that_the_server_is_away(uri):
         proxy.reset_connections()
         wait_for([forked(find_it_away, store)])
         proxy.heal()
+        wait_until(lambda: is_there(store))  # What it undid meanwhile may have found the server away.
         call_often(store)
 
 
