@@ -6,7 +6,6 @@ Needs pytest. For readable failures, write ``pytest.register_assert_rewrite("fla
 # ruff: noqa: D102, PLR2004, S101  the tests' names are their sentences, and asserting literals is what they do
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import count
 from threading import Thread
 
@@ -81,7 +80,7 @@ def settle(store: Store, taken: Decision, *actual: int, lease: int = 0) -> int:
 
 def remaining(store: Store, *charges: Charge) -> list[int]:
     """What is left of each charge's count."""
-    return [verdict.remaining for verdict in store.peek([replace(c, cost=0) for c in charges]).verdicts]
+    return [verdict.remaining for verdict in store.peek([c.costing(0) for c in charges]).verdicts]
 
 
 every_algorithm = pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
@@ -141,7 +140,7 @@ class StoreContract:
         ]
         reserve(store, *charges)
         before = remaining(store, *charges)
-        asked = [replace(c, cost=9 if i == refusing else 1) for i, c in enumerate(charges)]
+        asked = [c.costing(9 if i == refusing else 1) for i, c in enumerate(charges)]
         decision = reserve(store, *asked)
         assert [v.allowed for v in decision.verdicts] == [i != refusing for i in range(4)]
         assert [v.remaining for v in decision.verdicts] == before
@@ -163,7 +162,7 @@ class StoreContract:
         assert remaining(store, charge()) == [10]
 
     def test_dry_charge_takes_part_and_takes_nothing(self, store: Store) -> None:
-        dry = replace(charge(8), dry=True)
+        dry = charge(8)._replace(dry=True)
         assert reserve(store, dry, charge(1, subject=BOB)).allowed
         assert remaining(store, charge(), charge(subject=BOB)) == [10, 9]
         reserve(store, charge(3))

@@ -1,8 +1,6 @@
 """Who pays how much of what, and what it really cost."""
 
-from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
+from typing import NamedTuple, Self
 
 from .quota import MAX_EXACT, Quota
 
@@ -15,9 +13,17 @@ STORE_ERROR_POLICIES = (ALLOW, DENY, LOCAL)
 """What a limit does while the store is away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One subject is to pay ``cost`` units of one quota.
+class _ChargeFields(NamedTuple):
+    subject: bytes
+    quota: Quota
+    cost: int
+    scope: str
+    dry: bool
+    on_store_error: str
+
+
+class Charge(_ChargeFields):
+    """One subject is to pay ``cost`` units of one quota. Immutable: a named tuple, because every request makes several.
 
     Attributes:
         subject: Who is limited: 16 bytes from :meth:`flask_ailimit.engine.Engine.subject`, never a raw identity.
@@ -33,26 +39,45 @@ class Charge:
             store, where a comparison with NaN would admit), or the subject was not hashed.
     """
 
-    subject: bytes
-    quota: Quota
-    cost: int = 1
-    scope: str = ""
-    dry: bool = False
-    on_store_error: str = DENY
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if type(self.subject) is not bytes or len(self.subject) != SUBJECT_BYTES:
+    def __new__(  # noqa: D102  see the class
+        cls,
+        subject: bytes,
+        quota: Quota,
+        cost: int = 1,
+        scope: str = "",
+        dry: bool = False,
+        on_store_error: str = DENY,
+    ) -> Self:
+        if type(subject) is not bytes or len(subject) != SUBJECT_BYTES:
             raise ValueError("subject: 16 bytes are needed. Make them with engine.subject('user-1').")
-        require_cost(self.cost)
+        if type(cost) is not int or not 0 <= cost <= MAX_EXACT:
+            require_cost(cost)
+        return tuple.__new__(cls, (subject, quota, cost, scope, dry, on_store_error))
 
     @property
     def bucket(self) -> bytes:
         """Eight bytes that name this count among the subject's counts."""
-        return bucket_name(self.quota, self.scope)
+        return self.quota.bucket(self.scope)
+
+    def costing(self, cost: int) -> "Charge":
+        """This charge with another cost.
+
+        Raises:
+            ValueError: The cost is not an integer from 0 to 2**53 - 1.
+        """
+        return Charge(self.subject, self.quota, cost, self.scope, self.dry, self.on_store_error)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class _SettlementFields(NamedTuple):
+    charge: Charge
+    taken_at_us: int
+    actual: int
+    lease: int
+
+
+class Settlement(_SettlementFields):
     """What a charge that was taken really cost.
 
     Attributes:
@@ -60,15 +85,15 @@ class Settlement:
         taken_at_us: Store time of the decision that took it.
         actual: Units really used; the charge's own cost leaves the count as it is.
         lease: The reservation's number. A concurrency charge gives back the slot it names, whatever ``actual`` says.
+
+    Raises:
+        ValueError: ``actual`` is not an integer from 0 to 2**53 - 1.
     """
 
-    charge: Charge
-    taken_at_us: int
-    actual: int
-    lease: int
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        require_cost(self.actual)
+    def __new__(cls, charge: Charge, taken_at_us: int, actual: int, lease: int) -> Self:  # noqa: D102  see the class
+        return tuple.__new__(cls, (charge, taken_at_us, require_cost(actual), lease))
 
 
 def require_cost(cost: object) -> int:
@@ -76,17 +101,3 @@ def require_cost(cost: object) -> int:
     if type(cost) is not int or not 0 <= cost <= MAX_EXACT:
         raise ValueError(f"cost: a whole number from 0 to {MAX_EXACT} is needed. Got {cost!r:.40}.")
     return cost
-
-
-@lru_cache(maxsize=4096)
-def bucket_name(quota: Quota, scope: str) -> bytes:
-    """Hash what makes a count its own: unit, algorithm, limit, burst, period and scope.
-
-    The limit is part of the name because debt is kept in a scale that depends on it: a changed limit starts afresh.
-    """
-    parts = (quota.unit, quota.algorithm, str(quota.limit), str(quota.burst), str(quota.period), scope)
-    digest = blake2b(digest_size=8)
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    return digest.digest()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from .algorithms import ALGORITHMS, State
+from .algorithms.base import new
 from .charge import Charge, Settlement
 from .decision import Decision, Verdict
 from .quota import Quota
@@ -30,7 +31,7 @@ Changes = dict[bytes, Record]
 _NO_LEASE = -1
 
 Read = Callable[[bytes], Record]
-"""Answers a fresh copy of a subject's record, empty if there is none."""
+"""Answers a subject's record, empty if there is none. It is read, and never changed."""
 
 
 def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tuple[Decision, Changes]:
@@ -40,33 +41,38 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
     changes nothing, save that a count from the future, where the clock went back, is brought to the present: else
     every refusal until then would find it as it was.
     """
-    records: Changes = {}
-    asked: dict[tuple[bytes, bytes], int] = {}
-    taken: Changes = {}
+    opened: dict[bytes, tuple[Record, dict[bytes, int], Record]] = {}
+    subject = b""
     verdicts = []
     for charge in charges:
-        quota, subject, bucket = charge.quota, charge.subject, charge.bucket
-        if subject not in records:
-            records[subject] = read(subject)
-        algorithm = ALGORITHMS[quota.algorithm]
-        state = _state(records[subject], bucket)
-        before = asked.get((subject, bucket), 0)
-        step = algorithm.admit(state, now_us, quota, before + charge.cost, lease)
-        allowed = step.allowed or not charge.cost
+        quota, bucket, cost = charge.quota, charge.bucket, charge.cost
+        if charge.subject != subject:
+            subject = charge.subject
+            if subject not in opened:
+                opened[subject] = read(subject), {}, {}
+            record, asked, taken = opened[subject]
+        state = record[bucket].state if bucket in record else ()
+        before = asked.get(bucket, 0)
+        admit = ALGORITHMS[quota.algorithm].admit
+        fits, after, remaining, reset_us, retry_us = admit(state, now_us, quota, before + cost, lease)
         if charge.dry:
-            step = algorithm.admit(state, now_us, quota, before, lease)._replace(retry_after_us=step.retry_after_us)
+            _, _, remaining, reset_us, _ = admit(state, now_us, quota, before, lease)
         else:
-            asked[subject, bucket] = before + charge.cost
-            if step.state is not state:
-                if subject not in taken:
-                    taken[subject] = dict(records[subject])
-                _replace(taken[subject], bucket, quota, step.state)
-        verdicts.append(Verdict(charge, allowed, step.remaining, step.reset_after_us, step.retry_after_us))
+            asked[bucket] = before + cost
+            if after is not state:
+                # A count is as if never used once it is reset: from then on it may be forgotten.
+                taken[bucket] = new(Bucket, (after, now_us + reset_us))
+        verdicts.append(new(Verdict, (charge, fits or not cost, remaining, reset_us, retry_us, None)))
     decision = Decision(tuple(verdicts), now_us)
     if decision.allowed:
-        return decision, taken
-    untaken = tuple(_untaken(records[verdict.charge.subject], verdict, now_us, lease) for verdict in verdicts)
-    return Decision(untaken, now_us), _from_the_future(records, charges, now_us)
+        changes: Changes = {}
+        for subject, (record, _, taken) in opened.items():
+            if taken:
+                changes[subject] = record | taken
+        return decision, changes
+    records = {subject: record for subject, (record, _, _) in opened.items()}
+    untaken = [_untaken(records[verdict.charge.subject], verdict, now_us, lease) for verdict in verdicts]
+    return Decision(tuple(untaken), now_us), _from_the_future(records, charges, now_us)
 
 
 def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[int, Changes]:
@@ -103,7 +109,7 @@ def renew(read: Read, leases: Iterable[tuple[Charge, int]], now_us: int) -> Chan
 
 def _record(read: Read, changes: Changes, subject: bytes) -> Record:
     if subject not in changes:
-        changes[subject] = read(subject)
+        changes[subject] = read(subject).copy()
     return changes[subject]
 
 
@@ -136,6 +142,5 @@ def _from_the_future(records: Changes, charges: Iterable[Charge], now_us: int) -
         state = _state(record, bucket)
         present = algorithm.settle(state, now_us, quota, now_us, 0, 0, _NO_LEASE)
         if present and algorithm.expires(present, quota) < algorithm.expires(state, quota):
-            _replace(record, bucket, quota, present)
-            changes[charge.subject] = record
+            _replace(changes.setdefault(charge.subject, record.copy()), bucket, quota, present)
     return changes

@@ -1,15 +1,17 @@
 """The answer for one request: allowed or refused, with a verdict for each charge."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf
+from typing import NamedTuple
 
 from .charge import Charge
 from .clock import MICROSECONDS
 from .quota import Quota
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer for one charge.
 
     Attributes:
@@ -18,6 +20,7 @@ class Verdict:
         remaining: Units left, after the charge if the whole decision was allowed; never negative.
         reset_after_us: Microseconds until the count is as if never used, without further traffic.
         retry_after_us: 0 if allowed; microseconds until this same charge fits; None if it can never fit.
+        share: The part of the charge's quota that decided while the store was away; None if the quota itself did.
     """
 
     charge: Charge
@@ -25,6 +28,7 @@ class Verdict:
     remaining: int
     reset_after_us: int
     retry_after_us: int | None
+    share: Quota | None = None
 
     @property
     def quota(self) -> Quota:
@@ -59,23 +63,35 @@ class Decision:
     Attributes:
         verdicts: One for each charge, in the order asked.
         at_us: Store time of the decision, microseconds since the epoch.
+        allowed: Every charge fits.
     """
 
     verdicts: tuple[Verdict, ...]
     at_us: int
+    allowed: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        allowed = True
+        for verdict in self.verdicts:
+            if not verdict.allowed:
+                allowed = False
+                break
+        object.__setattr__(self, "allowed", allowed)
+
+    @cached_property
+    def quotas(self) -> tuple[Quota, ...]:
+        """The quota of each verdict."""
+        return tuple([verdict.quota for verdict in self.verdicts])
 
     def taken_at_us(self, charge: Charge) -> int:  # noqa: ARG002  see SequencedDecision
         """When the charge was taken, by the clock of the store that took it."""
         return self.at_us
 
     @property
-    def allowed(self) -> bool:
-        """Every charge fits."""
-        return all(verdict.allowed for verdict in self.verdicts)
-
-    @property
     def refused(self) -> tuple[Verdict, ...]:
         """The verdicts that said no; first those that can never fit, then the longest wait first."""
+        if self.allowed:
+            return ()
         return tuple(sorted((v for v in self.verdicts if not v.allowed), key=_severity, reverse=True))
 
     @property
@@ -90,14 +106,24 @@ class Decision:
         When refused: the one that can never fit, else the longest wait. When allowed: the one with the
         smallest part of its limit left. None without charges.
         """
-        if self.refused:
-            return self.refused[0]
-        return min(self.verdicts, key=lambda v: v.remaining / v.quota.burst, default=None)
+        return self.binding_of(None)
+
+    def binding_of(self, units: Container[str] | None) -> Verdict | None:
+        """The verdict that matters most among those of some units, or of all. None if there is none."""
+        if not self.allowed:
+            for verdict in self.refused:
+                if units is None or verdict.quota.unit in units:
+                    return verdict
+        binding, least = None, inf
+        for quota, verdict in zip(self.quotas, self.verdicts, strict=True):
+            if (units is None or quota.unit in units) and (left := verdict.remaining / quota.burst) < least:
+                binding, least = verdict, left
+        return binding
 
     @property
     def retry_after_us(self) -> int | None:
         """Microseconds until the whole request fits: 0 if it did, None if it never can."""
-        return self.refused[0].retry_after_us if self.refused else 0
+        return 0 if self.allowed else self.refused[0].retry_after_us
 
     @property
     def retry_after(self) -> float | None:
@@ -109,7 +135,7 @@ class Decision:
         if not other.verdicts:
             return self
         elapsed = max(0, other.at_us - self.at_us)
-        earlier = tuple(replace(v, reset_after_us=max(0, v.reset_after_us - elapsed)) for v in self.verdicts)
+        earlier = tuple(v._replace(reset_after_us=max(0, v.reset_after_us - elapsed)) for v in self.verdicts)
         return Decision(earlier + other.verdicts, other.at_us)
 
     def without(self, charges: Iterable[Charge]) -> "Decision":
@@ -117,7 +143,7 @@ class Decision:
         returned = {id(charge) for charge in charges}
         return Decision(
             tuple(
-                replace(v, remaining=min(v.remaining + v.charge.cost, v.quota.burst)) if id(v.charge) in returned else v
+                v._replace(remaining=min(v.remaining + v.charge.cost, v.quota.burst)) if id(v.charge) in returned else v
                 for v in self.verdicts
             ),
             self.at_us,

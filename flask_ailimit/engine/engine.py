@@ -4,10 +4,12 @@ import logging
 import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
+from random import Random
 
 from .charge import DENY, LOCAL, SUBJECT_BYTES, Charge
 from .decision import Decision
 from .errors import ConfigurationError, StoreError
+from .forking import forget_in_children
 from .leases import Leases
 from .quota import CONCURRENCY
 from .reservation import Reservation
@@ -44,6 +46,8 @@ class Engine:
         self._is_away = False
         self._nearby_leases = Leases(store.nearby) if store.nearby else None
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
+        self.forget()
+        forget_in_children(self)
 
     def subject(self, *identity: str) -> bytes:
         """Hash who is limited. Parts are kept apart: ``("a:b", "c")`` is not ``("a", "b:c")``."""
@@ -62,7 +66,7 @@ class Engine:
         Raises:
             StoreError: The store can't answer, and a charge is not to pass without an answer.
         """
-        lease = secrets.randbits(_LEASE_BITS)
+        lease = self._numbers.getrandbits(_LEASE_BITS)
         try:
             reservation = self._reserve(self.store, self.leases, charges, lease)
         except StoreError as error:
@@ -80,9 +84,10 @@ class Engine:
 
     def _reserve(self, store: Store, leases: Leases, charges: Sequence[Charge], lease: int) -> Reservation:
         decision = store.reserve(charges, lease)
-        held = [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
-        if held and decision.allowed:
-            leases.add(lease, held)
+        if decision.allowed:
+            held = [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
+            if held:
+                leases.add(lease, held)
         return Reservation(decision, lease, store, leases)
 
     def _reserve_nearby(self, charges: Sequence[Charge], lease: int, error: StoreError) -> Reservation:
@@ -96,6 +101,12 @@ class Engine:
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget one count of a subject, all its counts, or (without a subject) everyone's."""
         self.store.reset(subject, bucket)
+
+    def forget(self) -> None:
+        """Start anew in a child process, which would number its reservations as its parent does."""
+        # Numbers must differ between processes and are no secrets: asking the system for each takes ten times as long.
+        # A generator of its own, because an application that seeds Python's makes all its workers draw alike.
+        self._numbers = Random()  # noqa: S311  see above
 
     def close(self) -> None:
         """Stop renewing leases and close the store."""

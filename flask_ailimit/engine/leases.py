@@ -32,13 +32,15 @@ class Leases:
 
     def add(self, lease: int, charges: list[Charge]) -> None:
         """Renew the lease on these charges from now on."""
+        self._held[lease] = charges
+        shortest = min([charge.quota.period for charge in charges]) / _RENEWALS_PER_LEASE
+        if self._running and shortest >= self._interval:
+            return
         with self._lock:
-            self._held[lease] = charges
-            before = self._interval
-            self._interval = min(before, *(charge.quota.period / _RENEWALS_PER_LEASE for charge in charges))
-            start, self._running = not self._running, True
-            if self._interval < before:
+            if shortest < self._interval:
+                self._interval = shortest
                 self._wake.set()  # The thread may be in the middle of a longer wait.
+            start, self._running = not self._running, True
         # Not under the lock: gevent lets others run until the thread has started, and they would want the lock.
         if start:
             self._thread = started(self._run, "leases")
@@ -46,13 +48,12 @@ class Leases:
 
     def remove(self, lease: int) -> None:
         """Renew the lease no more."""
-        with self._lock:
-            self._held.pop(lease, None)
+        self._held.pop(lease, None)
 
     def renew(self) -> None:
         """Renew every lease now. The thread calls this; a store that fails is asked again at the next turn."""
-        with self._lock:
-            leases = [(charge, lease) for lease, charges in self._held.items() for charge in charges]
+        # Of a copy, which is made in one step: others go on adding and removing.
+        leases = [(charge, lease) for lease, charges in self._held.copy().items() for charge in charges]
         if leases:
             try:
                 self._store.renew(leases)

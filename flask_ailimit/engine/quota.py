@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from math import gcd
 
 from .clock import MICROSECONDS
@@ -27,6 +28,7 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 
 _LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _TICKS = (1, 1000, MICROSECONDS)
+_MOST_SCOPES = 1024  # Whose names are remembered: an app may make scopes up.
 _LONGEST_PERIOD = 10 * 366 * 86400
 
 
@@ -41,6 +43,7 @@ class Quota:
             or a name of your own (lower case letters, digits, underscores).
         algorithm: A name in :data:`flask_ailimit.engine.algorithms.ALGORITHMS`.
         burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
+        period_us: The period in microseconds.
         tick_us: Resolution in microseconds: 1, 1,000 or 1,000,000, the finest at which debt stays below 2**53.
         period_ticks: The period in ticks.
         cost_scale: Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)``.
@@ -55,10 +58,13 @@ class Quota:
     unit: str = REQUESTS
     algorithm: str = "token-bucket"
     burst: int = field(default=0)
+    period_us: int = field(init=False, repr=False, compare=False)
     tick_us: int = field(init=False, repr=False, compare=False)
     period_ticks: int = field(init=False, repr=False, compare=False)
     cost_scale: int = field(init=False, repr=False, compare=False)
     leak: int = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+    _buckets: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _require_count("limit", self.limit)
@@ -86,6 +92,9 @@ class Quota:
         if self.burst == 0 and type(self.burst) is int:
             object.__setattr__(self, "burst", self.limit)
         _require_count("burst", self.burst)
+        object.__setattr__(self, "period_us", self.period * MICROSECONDS)
+        # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
+        object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst)))
         self._choose_tick()
         # What the arithmetic multiplies: a sliding window weighs up to four limits with the period.
         weighed = 4 * self.limit * self.period if self.algorithm == "sliding-window-counter" else 0
@@ -95,9 +104,12 @@ class Quota:
                 "Use a rounder limit (for example a multiple of the period) or a shorter period."
             )
 
+    def __hash__(self) -> int:
+        return self._hash
+
     def _choose_tick(self) -> None:
         for tick in _TICKS:
-            period = self.period * MICROSECONDS // tick
+            period = self.period_us // tick
             shared = gcd(self.limit, period)
             if self.burst * (period // shared) <= MAX_EXACT:
                 break
@@ -105,6 +117,25 @@ class Quota:
         object.__setattr__(self, "period_ticks", period)
         object.__setattr__(self, "cost_scale", period // shared)
         object.__setattr__(self, "leak", self.limit // shared)
+
+    def bucket(self, scope: str) -> bytes:
+        """Eight bytes that name the count of this quota in a scope: a hash of all that makes a count its own.
+
+        The limit is part of the name because debt is kept in a scale that depends on it: a changed limit starts afresh.
+        """
+        name = self._buckets.get(scope)
+        if name is None:
+            if len(self._buckets) >= _MOST_SCOPES:
+                self._buckets.clear()
+            name = self._buckets[scope] = self._bucket(scope)
+        return name
+
+    def _bucket(self, scope: str) -> bytes:
+        digest = blake2b(digest_size=8)
+        for part in (self.unit, self.algorithm, str(self.limit), str(self.burst), str(self.period), scope):
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(4, "little") + encoded)
+        return digest.digest()
 
     @property
     def name(self) -> str:

@@ -1,7 +1,6 @@
 """What an allowed decision took, until it is ended exactly once."""
 
 from collections.abc import Callable, Iterable, Mapping
-from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -21,18 +20,15 @@ class Reservation:
     As a context manager it is cancelled if the block raises, and settled as reserved if not.
     """
 
+    __slots__ = ("__weakref__", "_lease", "_leases", "_open", "_store", "allowed", "decision")
+
     def __init__(self, decision: Decision, lease: int, store: Store, leases: Leases) -> None:
         self.decision = decision
+        self.allowed = decision.allowed
         self._lease = lease
         self._store = store
         self._leases = leases
-        self._open = decision.allowed
-        self._ending = Lock()
-
-    @property
-    def allowed(self) -> bool:
-        """Every charge was taken."""
-        return self.decision.allowed
+        self._open = [lease] if decision.allowed else []  # Whoever takes the one thing out of it ends the reservation.
 
     def settle(self, usage: Mapping[str, int]) -> bool:
         """End it with what was really used, by unit; units that are not named cost what was reserved.
@@ -60,19 +56,21 @@ class Reservation:
 
     def close(self) -> bool:
         """Mark it ended, and answer whether it was open. For whoever collects settlements."""
-        with self._ending:
-            was_open, self._open = self._open, False
-        if was_open:
-            self._leases.remove(self._lease)
-        return was_open
+        try:
+            self._leases.remove(self._open.pop())
+        except IndexError:
+            return False
+        return True
 
-    def settlements(self, actual_of: ActualOf) -> Iterable[Settlement]:
+    def settlements(self, actual_of: ActualOf) -> list[Settlement]:
         """What the store must correct to end it."""
+        corrected = []
         for verdict in self.decision.verdicts:
             charge = verdict.charge
             actual = actual_of(charge)
-            if not charge.dry and (actual != charge.cost or charge.quota.unit == CONCURRENCY):
-                yield Settlement(charge, self.decision.taken_at_us(charge), actual, self._lease)
+            if (actual != charge.cost or charge.quota.unit == CONCURRENCY) and not charge.dry:
+                corrected.append(Settlement(charge, self.decision.taken_at_us(charge), actual, self._lease))
+        return corrected
 
     def __enter__(self) -> Self:
         return self

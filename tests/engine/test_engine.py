@@ -1,8 +1,10 @@
 import itertools
+import random
 import subprocess
 import sys
 
 import pytest
+from children import exit_code_of_child
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,3 +85,32 @@ def test_example_of_the_package_is_true():
     script += "print([doctest.testmod(m) for m in (e, t)])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.count("failed=0") == 2, done.stdout
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_charge_of_another_cost_is_the_charge_that_would_have_been_made(dry):
+    charge = Charge(bytes(16), Quota(10, 60, "tokens"), 1, "scope", dry, "allow")
+    again = charge.costing(7)
+    made = Charge(bytes(16), Quota(10, 60, "tokens"), 7, "scope", dry, "allow")
+    assert (again, hash(again), again.bucket) == (made, hash(made), made.bucket)
+    assert charge.cost == 1
+
+
+@pytest.mark.parametrize("cost", [-1, 1.5, True, float("nan"), None, 2**53])
+def test_charge_takes_no_other_cost_that_it_could_not_have_been_made_with(cost):
+    with pytest.raises(ValueError, match="cost"):
+        Charge(bytes(16), Quota(10, 60)).costing(cost)
+
+
+def test_child_numbers_its_reservations_otherwise_than_its_parent():
+    engine = Engine(MemoryStore())
+    numbers = engine._numbers.getstate()
+    assert exit_code_of_child(lambda: engine._numbers.getstate() == numbers) == 0
+
+
+def test_application_that_seeds_python_does_not_number_reservations():
+    drawn = set()
+    for _ in range(2):
+        random.seed(42)
+        drawn.add(Engine(MemoryStore())._numbers.getrandbits(53))
+    assert len(drawn) == 2

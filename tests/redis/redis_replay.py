@@ -1,7 +1,6 @@
 """Works every answer of a soak's log out again, and looks at what was granted and at what Redis keeps in the end."""
 
 import struct
-from dataclasses import replace
 
 from redis_soak import ALL, PREFIX, read_log, request
 from redis_traffic import key_of
@@ -36,7 +35,7 @@ class RedisReplay(Replay):
     def reserve(self, logged, charges):
         told = unpack_decision(logged.answer, charges)
         if not logged.is_new:  # It was sent again: it is told what is left now, and takes nothing.
-            charges = [replace(charge, cost=0) for charge in charges]
+            charges = [charge.costing(0) for charge in charges]
             answer, _ = decide.decide(self.read, charges, logged.now_us, logged.lease)
             self.different += (verdicts_of(answer), self.made[logged.lease]) != (verdicts_of(told), told.at_us)
             self.repeated += 1

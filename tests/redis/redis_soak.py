@@ -41,7 +41,8 @@ LOG = b"soak:log"
 UNASKED = 2
 
 _HEAD = struct.Struct("<BBBqH")
-_ITEM = packing._ASKED.size + packing._COUNTED.size
+_ASKED = struct.Struct(f"<{packing._HEAD}")
+_ITEM = struct.calcsize(f"<{packing._CHARGE}")
 _NUMBER_BITS, _RANDOM_BITS = 24, 25
 
 # Whatever of Redis the script uses is used through this; work() is the script itself. The markers are its last keys.
@@ -52,8 +53,11 @@ local redis = setmetatable({call = function(...)
   local command, key = ...
   local answer = server.call(...)
   if command == 'TIME' then asked.now = answer end
-  if command == 'GET' and (key == KEYS[subjects + 1] or key == KEYS[subjects + 2]) then
-    asked[#asked + 1] = answer and 0 or 1
+  for number = 1, 2 do
+    if key and key == KEYS[subjects + number] and not asked[number] then
+      -- GET finds what is there, and SET NX writes where nothing is.
+      asked[number] = (command == 'GET') == not answer and 1 or 0
+    end
   end
   return answer
 end}, {__index = server})
@@ -223,11 +227,11 @@ def read_log(log):
 def _read(entry):
     kind, first, second, now_us, size = _HEAD.unpack_from(entry)
     asked, answer = entry[_HEAD.size : _HEAD.size + size], entry[_HEAD.size + size :]
-    _, lease, _, count = packing._HEAD.unpack_from(asked)
+    _, lease, _, count = _ASKED.unpack_from(asked)
     details = []
     if kind != RESERVE:
-        more = packing._SETTLED if kind == SETTLE else packing._LEASE
-        ends = [packing._HEAD.size + (_ITEM + more.size) * (number + 1) for number in range(count)]
+        more = struct.Struct(f"<{packing._SETTLED if kind == SETTLE else packing._LEASE}")
+        ends = [_ASKED.size + (_ITEM + more.size) * (number + 1) for number in range(count)]
         details = [more.unpack_from(asked, end - more.size) for end in ends]
         lease = details[0][-1]
         assert {detail[-1] for detail in details} == {lease}

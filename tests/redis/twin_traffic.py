@@ -174,7 +174,7 @@ class Episode:
         if not first.allowed:
             self._decided.pop()
             return
-        again = self._oracle.reserve([replace(charge, cost=0) for charge in charges], lease)
+        again = self._oracle.reserve([charge.costing(0) for charge in charges], lease)
         self._rehearsal.expect(answer_of(replace(again, at_us=first.at_us)), ("decide again", self._clock(), charges))
         told = self._store.reserve(charges, lease)
         assert (told.allowed, told.at_us) == (True, first.at_us)
@@ -221,7 +221,7 @@ class Episode:
         self._rehearsal.expect(0, ("undo early", undone_at_us, charges))
         self._store._undo(charges, lease)
         self._jump()
-        late = self._oracle.reserve([replace(charge, cost=0) for charge in charges], lease)
+        late = self._oracle.reserve([charge.costing(0) for charge in charges], lease)
         self._rehearsal.expect(answer_of(replace(late, at_us=undone_at_us)), ("decide late", self._clock(), charges))
         self._store.reserve(charges, lease)
         self.seen["undone early"] += 1

@@ -30,6 +30,10 @@ class Step(NamedTuple):
     retry_after_us: int | None
 
 
+new = tuple.__new__
+"""Makes a named tuple of all its values, without the time that calling its own constructor takes."""
+
+
 class Algorithm(NamedTuple):
     """One way to count.
 

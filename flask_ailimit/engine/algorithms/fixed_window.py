@@ -4,23 +4,21 @@ Cheap and easy to explain; two windows' worth can pass around a boundary. State:
 A refund never reaches a later window than its charge, and an overrun is forgotten when its window ends.
 """
 
-from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.quota import MAX_EXACT, Quota
 
-from .base import Algorithm, State, Step
+from .base import Algorithm, State, Step, new
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: ARG001, D103  see Algorithm
     window, count = _current(state, now_us, quota)
-    ends_after = (window + 1) * quota.period * MICROSECONDS - now_us
-    if cost > quota.limit:
-        return Step(False, state, max(0, quota.limit - count), ends_after if count else 0, None)
-    if cost and count + cost > quota.limit:
-        return Step(False, state, max(0, quota.limit - count), ends_after, ends_after)
+    ends_after = quota.period_us - now_us % quota.period_us
+    left = quota.limit - count
+    if cost > left and cost:
+        wait = None if cost > quota.limit else ends_after
+        return Step(False, state, max(0, left), ends_after if count else 0, wait)
     if cost:
-        count += cost
-        state = (window, count)
-    return Step(True, state, max(0, quota.limit - count), ends_after if count else 0, 0)
+        return new(Step, (True, (window, count + cost), left - cost, ends_after, 0))
+    return Step(True, state, max(0, left), ends_after if count else 0, 0)
 
 
 def settle(  # noqa: D103  see Algorithm
@@ -35,17 +33,17 @@ def settle(  # noqa: D103  see Algorithm
     window, count = _current(state, now_us, quota)
     if actual >= cost:
         return _packed(window, min(count + actual - cost, MAX_EXACT))
-    if taken_at_us // (quota.period * MICROSECONDS) != window:
+    if taken_at_us // quota.period_us != window:
         return state
     return _packed(window, max(0, count - (cost - actual)))
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
-    return (state[0] + 1) * quota.period * MICROSECONDS
+    return (state[0] + 1) * quota.period_us
 
 
 def _current(state: State, now_us: int, quota: Quota) -> tuple[int, int]:
-    window = now_us // (quota.period * MICROSECONDS)
+    window = now_us // quota.period_us
     # A count from a later window means that the clock went back: it moves along and is not forgotten.
     return window, state[1] if state and state[0] >= window else 0
 

@@ -5,7 +5,6 @@ sixtieth of a period are merged, at the time of the latest: never more is admitt
 sixtieth of a period late. State: ``(t1, units1, t2, units2, ...)`` in rising order of microseconds.
 """
 
-from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.quota import MAX_EXACT, Quota
 
 from .base import Algorithm, State, Step
@@ -20,14 +19,14 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     log = _live(state, now_us, quota)
     used = sum(units for _, units in log)
     left = max(0, quota.limit - used)
-    reset_us = log[-1][0] + quota.period * MICROSECONDS - now_us if log else 0
+    reset_us = log[-1][0] + quota.period_us - now_us if log else 0
     if cost > quota.limit:
         return Step(False, state, left, reset_us, None)
     if cost and used + cost > quota.limit:
         return Step(False, state, left, reset_us, _room_at(log, quota.limit - cost, quota) - now_us)
     if cost:
         state = _packed(_added(log, now_us, cost), quota)
-        reset_us = quota.period * MICROSECONDS
+        reset_us = quota.period_us
     return Step(True, state, max(0, left - cost), reset_us, 0)
 
 
@@ -43,7 +42,7 @@ def settle(  # noqa: D103  see Algorithm
     log = _live(state, now_us, quota)
     if actual >= cost:
         return _packed(_added(log, now_us, actual - cost) if actual > cost else log, quota)
-    if taken_at_us + quota.period * MICROSECONDS <= now_us:
+    if taken_at_us + quota.period_us <= now_us:
         return state
     for i, (t, units) in enumerate(log):
         # The charge is in the first entry that is not earlier: its own, or the one it was merged into. If that is
@@ -56,12 +55,12 @@ def settle(  # noqa: D103  see Algorithm
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
-    return state[-2] + quota.period * MICROSECONDS
+    return state[-2] + quota.period_us
 
 
 def _live(state: State, now_us: int, quota: Quota) -> Log:
     """The entries of the last period; an entry of the future means that the clock went back, and counts as now."""
-    start = now_us - quota.period * MICROSECONDS
+    start = now_us - quota.period_us
     log = [(t, units) for t, units in zip(state[::2], state[1::2], strict=True) if t > start]
     if not log or log[-1][0] <= now_us:
         return log
@@ -96,7 +95,7 @@ def _merged(log: Log, quota: Quota) -> Log:
 
 
 def _slot(t: int, quota: Quota) -> int:
-    return t // (quota.period * MICROSECONDS // _SLOTS)
+    return t // (quota.period_us // _SLOTS)
 
 
 def _room_at(log: Log, kept: int, quota: Quota) -> int:
@@ -105,7 +104,7 @@ def _room_at(log: Log, kept: int, quota: Quota) -> int:
     for t, units in reversed(log):
         left += units
         if left > kept:
-            return t + quota.period * MICROSECONDS
+            return t + quota.period_us
     raise AssertionError("unreachable: a charge that fits beside the whole log is not refused")
 
 

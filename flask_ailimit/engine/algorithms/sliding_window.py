@@ -39,7 +39,7 @@ def settle(  # noqa: D103  see Algorithm
 ) -> State:
     _, period = _resolution(quota)
     window, current, previous = _current(state, now_us, quota)
-    age = window - taken_at_us // (quota.period * MICROSECONDS)
+    age = window - taken_at_us // quota.period_us
     if actual >= cost:
         # Beyond this a product with the period would not be exact; it is many times the limit.
         current = min(current + actual - cost, MAX_EXACT // period)
@@ -57,7 +57,7 @@ def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
 
 
 def _current(state: State, now_us: int, quota: Quota) -> tuple[int, int, int]:
-    window = now_us // (quota.period * MICROSECONDS)
+    window = now_us // quota.period_us
     if not state:
         return window, 0, 0
     if state[0] >= window:
@@ -69,7 +69,7 @@ def _current(state: State, now_us: int, quota: Quota) -> tuple[int, int, int]:
 def _resolution(quota: Quota) -> tuple[int, int]:
     """Microseconds per tick and ticks per period: the finest that keeps count times period exact."""
     for tick in (1, 1000):
-        period = quota.period * MICROSECONDS // tick
+        period = quota.period_us // tick
         if 4 * quota.limit * period <= MAX_EXACT:
             return tick, period
     return MICROSECONDS, quota.period  # A quota for which that is not enough was refused.

@@ -3,25 +3,24 @@
 local MAX_TROUGHS = 4
 local LIFETIME_US = 4503599627370496
 
-local function ticks(debt, quota)
-  return min(ceil_div(debt, quota.leak), floor_div(LIFETIME_US, quota.tick_us))
-end
-
-local function wait(debt, now_us, now, quota)
-  if debt == 0 then return 0 end
-  return (now + ticks(debt, quota)) * quota.tick_us - now_us
-end
-
-local function remaining(debt, quota)
-  return max(0, quota.burst - ceil_div(debt, quota.cost_scale))
+-- The microsecond at which what is owed at a tick has leaked; of more than a lifetime, only that it is.
+local function free_at(debt, at, quota)
+  local leak, tick_us = quota.leak, quota.tick_us
+  local rest = debt % leak
+  local ticks = rest == 0 and debt / leak or (debt - rest) / leak + 1
+  local most = (LIFETIME_US - LIFETIME_US % tick_us) / tick_us
+  return (at + (ticks < most and ticks or most)) * tick_us
 end
 
 local function debt_at(state, now, quota)
-  local debt, at = state[1], state[2]
+  local debt, at, leak = state[1], state[2], quota.leak
   if not debt then return 0 end
   if now <= at then return debt end
-  if now - at >= ceil_div(debt, quota.leak) then return 0 end
-  return debt - (now - at) * quota.leak
+  -- In this order no step leaves the integers that are counted exactly.
+  local rest = debt % leak
+  local ticks = rest == 0 and debt / leak or (debt - rest) / leak + 1
+  if now - at >= ticks then return 0 end
+  return debt - (now - at) * leak
 end
 
 -- Adds a trough to those of a state, from its third number on: drops each that the new one is at least as low as, and of
@@ -38,60 +37,63 @@ end
 
 -- The state at tick now, with room for its debt, and how many numbers it has.
 local function carried(state, now)
-  if not state[1] then return {0, now}, 2 end
+  local count = #state
+  if count == 0 then return {0, now, nil, nil}, 2 end
   if now < state[2] then return {0, now, now, 0}, 4 end
-  local copy = {0, now}
-  for i = 3, #state do copy[i] = state[i] end
-  return copy, #state
-end
-
-local function merged(state, count)
-  if count <= 2 + 2 * MAX_TROUGHS then return state end
-  local least = 4
-  for i = 6, count - 2, 2 do
-    if state[i + 2] - state[i] < state[least + 2] - state[least] then least = i end
-  end
-  -- One trough in place of two: the later time, the lower debt.
-  state[least - 1] = state[least + 1]
-  table.remove(state, least + 2)
-  table.remove(state, least + 1)
-  return state
+  return {0, now, state[3], state[4], state[5], state[6], state[7], state[8], state[9], state[10]}, count
 end
 
 local function charged(state, now, debt, added)
   local after, count = carried(state, now)
-  after[1] = min(debt + added, MAX_EXACT)
-  return merged(after, with_trough(after, count, now, debt))
+  local owed = debt + added
+  after[1] = owed < MAX_EXACT and owed or MAX_EXACT
+  count = with_trough(after, count, now, debt)
+  if count <= 2 + 2 * MAX_TROUGHS then return after end
+  local least = 4
+  for i = 6, count - 2, 2 do
+    if after[i + 2] - after[i] < after[least + 2] - after[least] then least = i end
+  end
+  -- One trough in place of two: the later time, the lower debt.
+  after[least - 1] = after[least + 1]
+  table.remove(after, least + 2)
+  table.remove(after, least + 1)
+  return after
 end
 
 local function admit(state, now_us, quota, cost)
-  local now = floor_div(now_us, quota.tick_us)
+  local tick_us, burst, scale = quota.tick_us, quota.burst, quota.cost_scale
+  local now = (now_us - now_us % tick_us) / tick_us
   local debt = debt_at(state, now, quota)
-  if cost > quota.burst then
-    return false, state, remaining(debt, quota), wait(debt, now_us, now, quota), NEVER
+  local allowed, wait_us, added = true, 0, cost * scale
+  if cost > 0 then
+    local lack = added - (burst * scale - debt)
+    if cost > burst then
+      allowed, wait_us = false, NEVER
+    elseif lack > 0 then
+      allowed, wait_us = false, free_at(lack < MAX_EXACT and lack or MAX_EXACT, now, quota) - now_us
+    else
+      state = charged(state, now, debt, added)
+      debt = debt + added
+    end
   end
-  local added = cost * quota.cost_scale
-  local lack = min(added - (quota.burst * quota.cost_scale - debt), MAX_EXACT)
-  if cost > 0 and lack > 0 then
-    return false, state, remaining(debt, quota), wait(debt, now_us, now, quota), wait(lack, now_us, now, quota)
-  end
-  if cost > 0 then state = charged(state, now, debt, added) end
-  debt = debt + added
-  return true, state, remaining(debt, quota), wait(debt, now_us, now, quota), 0
+  local rest = debt % scale
+  local left = burst - (rest == 0 and debt / scale or (debt - rest) / scale + 1)
+  return allowed, state, left > 0 and left or 0, debt > 0 and free_at(debt, now, quota) - now_us or 0, wait_us
 end
 
 local function settle(state, now_us, quota, taken_at_us, cost, actual)
-  local now = floor_div(now_us, quota.tick_us)
+  local tick_us = quota.tick_us
+  local now = (now_us - now_us % tick_us) / tick_us
   local debt = debt_at(state, now, quota)
   if actual > cost then return charged(state, now, debt, (actual - cost) * quota.cost_scale) end
-  local taken_at = floor_div(taken_at_us, quota.tick_us)
+  local taken_at = (taken_at_us - taken_at_us % tick_us) / tick_us
   local before, count = carried(state, now)
-  local refund = taken_at > now and 0 or min((cost - actual) * quota.cost_scale, debt)
+  local refund = taken_at > now and 0 or math.min((cost - actual) * quota.cost_scale, debt)
   for i = 3, count, 2 do
-    if before[i] > taken_at then refund = min(refund, before[i + 1]) end
+    if before[i] > taken_at and before[i + 1] < refund then refund = before[i + 1] end
   end
   if debt == refund then return {} end
-  local after, kept = {debt - refund, now}, 2
+  local after, kept = {debt - refund, now, nil, nil}, 2
   for i = 3, count, 2 do
     kept = with_trough(after, kept, before[i], before[i] > taken_at and before[i + 1] - refund or before[i + 1])
   end
@@ -99,7 +101,7 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual)
 end
 
 local function expires(state, quota)
-  return (state[2] + ticks(state[1], quota)) * quota.tick_us
+  return free_at(state[1], state[2], quota)
 end
 
 return {admit = admit, settle = settle, expires = expires}

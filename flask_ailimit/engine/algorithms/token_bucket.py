@@ -17,31 +17,25 @@ from itertools import pairwise
 
 from flask_ailimit.engine.quota import MAX_EXACT, Quota
 
-from .base import Algorithm, State, Step
+from .base import Algorithm, State, Step, new
 
 _MAX_TROUGHS = 4
 _LIFETIME_US = 2**52  # 142 years; today's date and this together stay below 2**53 microseconds until 2112.
-
-Troughs = list[tuple[int, int]]
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: ARG001  one shape for all
     """Take ``cost`` if the debt stays within the burst. Source: module docstring."""
     now = now_us // quota.tick_us
     debt, troughs = _leaked(state, now, quota)
-    if cost > quota.burst:
-        return Step(False, state, _remaining(debt, quota), _wait(debt, now_us, now, quota), None)
     added = cost * quota.cost_scale
     # In this order, and with this bound, no step leaves the integers that Lua counts exactly.
-    lack = min(added - (quota.burst * quota.cost_scale - debt), MAX_EXACT)
-    if cost and lack > 0:
-        return Step(
-            False, state, _remaining(debt, quota), _wait(debt, now_us, now, quota), _wait(lack, now_us, now, quota)
-        )
+    lack = added - (quota.burst * quota.cost_scale - debt)
+    if lack > 0 and cost:
+        wait = None if cost > quota.burst else _free_at(min(lack, MAX_EXACT), now, quota) - now_us
+        return _answer(False, state, debt, now_us, quota, wait)
     if cost:
-        state = _packed(debt + added, now, _with_trough(troughs, now, debt))
-    debt += added
-    return Step(True, state, _remaining(debt, quota), _wait(debt, now_us, now, quota), 0)
+        state = (debt + added, now, *_with_trough(troughs, now, debt))
+    return _answer(True, state, debt + added, now_us, quota, 0)
 
 
 def settle(  # noqa: D103  see Algorithm
@@ -57,70 +51,70 @@ def settle(  # noqa: D103  see Algorithm
     debt, troughs = _leaked(state, now, quota)
     change = (actual - cost) * quota.cost_scale
     if change >= 0:
-        return _packed(min(debt + change, MAX_EXACT), now, _with_trough(troughs, now, debt) if change else troughs)
+        owed = min(debt + change, MAX_EXACT)
+        return _packed(owed, now, _with_trough(troughs, now, debt) if change else troughs)
     taken_at = taken_at_us // quota.tick_us
-    lowest = 0 if taken_at > now else min((low for t, low in troughs if t > taken_at), default=debt)
-    refund = min(-change, lowest, debt)
-    troughs = [(t, low - refund if t > taken_at else low) for t, low in troughs]
-    return _packed(debt - refund, now, _rising(troughs))
+    if taken_at > now:
+        return _packed(debt, now, troughs)
+    later = 0
+    while later < len(troughs) and troughs[later] <= taken_at:
+        later += 2
+    # Troughs rise, so the first of the later ones is the lowest.
+    refund = min(-change, troughs[later + 1] if later < len(troughs) else debt, debt)
+    kept = troughs[:later]
+    for i in range(later, len(troughs), 2):
+        kept = _with_trough(kept, troughs[i], troughs[i + 1] - refund)
+    return _packed(debt - refund, now, kept)
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
-    debt, at, *_ = state
-    return (at + _ticks(debt, quota)) * quota.tick_us
+    return _free_at(state[0], state[1], quota)
 
 
-def _leaked(state: State, now: int, quota: Quota) -> tuple[int, Troughs]:
-    """The debt and its troughs at tick ``now``."""
+def _leaked(state: State, now: int, quota: Quota) -> tuple[int, State]:
+    """The debt and its troughs ``(t1, low1, ...)`` at tick ``now``."""
     if not state:
-        return 0, []
-    debt, at = state[0], state[1]
+        return 0, ()
+    debt, at = state[:2]
     if now < at:
         # The clock went back. Nothing leaks for this step, and older reservations get no refund.
-        return debt, [(now, 0)]
-    return max(0, debt - (now - at) * quota.leak), list(zip(state[2::2], state[3::2], strict=True))
+        return debt, (now, 0)
+    leaked = (now - at) * quota.leak
+    return debt - leaked if debt > leaked else 0, state[2:]
 
 
-def _with_trough(troughs: Troughs, now: int, debt: int) -> Troughs:
-    kept = _rising([*troughs, (now, debt)])
-    if len(kept) > _MAX_TROUGHS:
-        gaps = [later[1] - earlier[1] for earlier, later in pairwise(kept)]
-        i = gaps.index(min(gaps))
-        kept[i : i + 2] = [(kept[i + 1][0], kept[i][1])]
-    return kept
+def _with_trough(troughs: State, now: int, debt: int) -> State:
+    """These troughs and one more, without those that it is at least as low as; of one tick, only the lowest."""
+    end = len(troughs)
+    while end and troughs[end - 1] >= debt:
+        end -= 2
+    if end and troughs[end - 2] == now:
+        return troughs[:end]
+    troughs = (*troughs[:end], now, debt)
+    return troughs if end < 2 * _MAX_TROUGHS else _merged(troughs)
 
 
-def _rising(troughs: Troughs) -> Troughs:
-    """Drop each trough that a later one is at least as low as, and of those of one tick all but the lowest."""
-    kept: Troughs = []
-    for t, low in troughs:
-        while kept and kept[-1][1] >= low:
-            kept.pop()
-        if not kept or kept[-1][0] != t:
-            kept.append((t, low))
-    return kept
+def _merged(troughs: State) -> State:
+    """One trough less: the two that are the least apart become one, at the time of the later, as low as the lower."""
+    lows = troughs[1::2]
+    gaps = [later - earlier for earlier, later in pairwise(lows)]
+    i = 2 * gaps.index(min(gaps))
+    return (*troughs[:i], troughs[i + 2], troughs[i + 1], *troughs[i + 4 :])
 
 
-def _packed(debt: int, now: int, troughs: Troughs) -> State:
-    if not debt:
-        return ()
-    return (debt, now, *(number for trough in troughs for number in trough))
+def _packed(debt: int, now: int, troughs: State) -> State:
+    return (debt, now, *troughs) if debt else ()
 
 
-def _remaining(debt: int, quota: Quota) -> int:
-    return max(0, quota.burst - -(-debt // quota.cost_scale))
+def _answer(fits: bool, state: State, debt: int, now_us: int, quota: Quota, wait: int | None) -> Step:
+    left = quota.burst - -(-debt // quota.cost_scale)
+    reset_us = _free_at(debt, now_us // quota.tick_us, quota) - now_us if debt else 0
+    return new(Step, (fits, state, max(left, 0), reset_us, wait))
 
 
-def _wait(debt: int, now_us: int, now: int, quota: Quota) -> int:
-    """Microseconds until ``debt`` has leaked."""
-    if not debt:
-        return 0
-    return (now + _ticks(debt, quota)) * quota.tick_us - now_us
-
-
-def _ticks(debt: int, quota: Quota) -> int:
-    """Ticks until ``debt`` has leaked; of more than a lifetime, only that it is."""
-    return min(-(-debt // quota.leak), _LIFETIME_US // quota.tick_us)
+def _free_at(debt: int, at: int, quota: Quota) -> int:
+    """The microsecond at which what is owed at tick ``at`` has leaked; of more than a lifetime, only that it is."""
+    return (at + min(-(-debt // quota.leak), _LIFETIME_US // quota.tick_us)) * quota.tick_us
 
 
 TOKEN_BUCKET = Algorithm(admit, settle, expires)

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Protocol
 
 from flask_ailimit.engine import decide
@@ -61,7 +60,7 @@ class Transaction(Protocol):
     now_us: int
 
     def read(self, subject: bytes) -> decide.Record:
-        """Answer a copy of the subject's record that the caller may change, empty if there is none."""
+        """Answer the subject's record, which the caller doesn't change, empty if there is none."""
 
     def write(self, changes: decide.Changes) -> None:
         """Write the records, all or none. An empty record is deleted."""
@@ -103,10 +102,10 @@ class StateStore(ABC):
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """See :class:`Store`."""
         with self.transaction() as transaction:
-            dry = [replace(charge, dry=True) for charge in charges]
+            dry = [charge._replace(dry=True) for charge in charges]
             answer = decide.decide(transaction.read, dry, transaction.now_us, 0)[0]
-        verdicts = [replace(verdict, charge=charge) for verdict, charge in zip(answer.verdicts, charges, strict=True)]
-        return replace(answer, verdicts=tuple(verdicts))
+        verdicts = [verdict._replace(charge=charge) for verdict, charge in zip(answer.verdicts, charges, strict=True)]
+        return Decision(tuple(verdicts), answer.at_us)
 
     def watch(self, listener: Callable[[bool], None]) -> None:  # noqa: B027  it may be left as it is
         """See :class:`Store`. Nobody is told: it is part of this machine."""
@@ -118,8 +117,5 @@ class StateStore(ABC):
             return
         with self.transaction() as transaction:
             record = transaction.read(subject)
-            if bucket is None:
-                record = {}
-            else:
-                record.pop(bucket, None)
-            transaction.write({subject: record})
+            kept = {} if bucket is None else {name: counted for name, counted in record.items() if name != bucket}
+            transaction.write({subject: kept})

@@ -8,8 +8,7 @@ process and leaves nothing behind. It also works between containers, where LMDB 
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, RLock
 
@@ -50,18 +49,29 @@ class Environment:
         self._swept = b""
         self._secret: bytes | None = None
 
-    @contextmanager
-    def alone(self, now_us: int) -> Iterator[lmdb.Transaction]:
-        """Be the only one of this machine, for one transaction. An exception inside undoes it."""
+    def begin(self, now_us: int) -> lmdb.Transaction:
+        """Be the only one of this machine until :meth:`end`, for one transaction."""
         opened = self._enter(now_us)
         try:
-            with opened.begin(write=True) as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            self._recover(error, now_us)
+            return opened.begin(write=True)
+        except BaseException as error:
+            self._failed(error, now_us)
             raise
-        finally:
+
+    def end(self, transaction: lmdb.Transaction, now_us: int, error: BaseException | None) -> None:
+        """Commit, or undo it after an exception inside, and let the next one in."""
+        try:
+            if error is None:
+                transaction.commit()
+            else:
+                transaction.abort()
+        except BaseException as failure:
+            self._failed(failure, now_us)
+            raise
+        if error is None:
             self._leave()
+        else:
+            self._failed(error, now_us)
 
     def secret(self) -> bytes:
         """The bytes that all users of the directory share; see :func:`.directory.shared_secret`."""
@@ -146,8 +156,14 @@ class Environment:
         self._process = os.getpid()
         return opened
 
-    def _recover(self, error: lmdb.Error, now_us: int) -> None:
-        """Do what lets a later transaction succeed."""
+    def _failed(self, error: BaseException, now_us: int) -> None:
+        """Do what lets a later transaction succeed, then let the next one in."""
+        try:
+            self._recover(error, now_us)
+        finally:
+            self._leave()
+
+    def _recover(self, error: BaseException, now_us: int) -> None:
         if isinstance(error, lmdb.MapFullError):
             self._make_room(now_us)
         elif isinstance(error, (lmdb.PanicError, lmdb.MapResizedError)):

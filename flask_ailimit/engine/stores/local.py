@@ -5,10 +5,9 @@ there is no server to run. Files are not flushed: counts survive every crash of 
 store's directory in memory anyway.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import lmdb
 
@@ -26,15 +25,46 @@ _LEAST_MAP_BYTES = 1 << 20
 
 
 class _Transaction:
-    """See :class:`flask_ailimit.engine.stores.base.Transaction`."""
+    """See :class:`flask_ailimit.engine.stores.base.Transaction`. Inside its block, the only one of this machine."""
 
-    __slots__ = ("_environment", "_is_new", "_lmdb", "now_us")
+    __slots__ = ("_clock", "_environment", "_is_new", "_lmdb", "now_us")
 
-    def __init__(self, environment: Environment, transaction: lmdb.Transaction, now_us: int) -> None:
+    def __init__(self, environment: Environment, clock: Clock) -> None:
         self._environment = environment
-        self._lmdb = transaction
+        self._clock = clock
         self._is_new = False
-        self.now_us = now_us
+
+    def __enter__(self) -> Self:
+        shared = self._environment
+        shared.threads.acquire()
+        try:
+            self.now_us = self._clock()
+            self._lmdb = shared.begin(self.now_us)
+        except BaseException as error:
+            shared.threads.release()
+            if isinstance(error, (lmdb.Error, OSError)):
+                raise _store_error(shared, error) from error
+            raise
+        try:
+            self.now_us = self._clock()  # Others may have been inside meanwhile.
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        shared = self._environment
+        failure = error
+        try:
+            shared.end(self._lmdb, self.now_us, error)
+        except (lmdb.Error, OSError) as at_end:
+            failure = at_end
+        finally:
+            shared.threads.release()
+        if isinstance(failure, (lmdb.Error, OSError)):
+            raise _store_error(shared, failure) from failure
 
     def read(self, subject: bytes) -> Record:
         raw = self._lmdb.get(subject)
@@ -101,16 +131,9 @@ class LocalStore(StateStore):
         # looked at later.
         return path.parent.resolve() / path.name
 
-    @contextmanager
-    def transaction(self) -> Iterator[_Transaction]:
+    def transaction(self) -> _Transaction:
         """Hold the lock of the machine. See :class:`~flask_ailimit.engine.stores.base.StateStore`."""
-        shared = self._environment or self._join()
-        with shared.threads:
-            try:
-                with shared.alone(self._clock()) as transaction:
-                    yield _Transaction(shared, transaction, self._clock())
-            except (lmdb.Error, OSError) as error:
-                raise _store_error(shared, error) from error
+        return _Transaction(self._environment or self._join(), self._clock)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -5,12 +5,16 @@ numbers its state has (u16), and the numbers (i64 each), all little-endian. Thre
 """
 
 import struct
+from functools import lru_cache
 
+from flask_ailimit.engine.algorithms.base import new
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decide import Bucket, Record
 
 _VERSION = b"\x01"
 _HEAD = struct.Struct("<8sIH")
+_COUNT = struct.Struct("<H")
+_COUNT_AT = _HEAD.size - _COUNT.size
 _NUMBER_BYTES = 8
 _LATEST_SECOND = 2**32 - 1
 
@@ -20,8 +24,7 @@ def encode(record: Record) -> bytes:
     parts = [_VERSION]
     for name, (state, expires_us) in record.items():
         second = min(-(-expires_us // MICROSECONDS), _LATEST_SECOND)
-        parts.append(_HEAD.pack(name, second, len(state)))
-        parts.append(struct.pack(f"<{len(state)}q", *state))
+        parts.append(_counted(len(state)).pack(name, second, len(state), *state))
     return b"".join(parts)
 
 
@@ -50,10 +53,16 @@ def decode(raw: bytes) -> Record:
     at = 1
     try:
         while at < len(raw):
-            name, expires, count = _HEAD.unpack_from(raw, at)
-            at += _HEAD.size
-            record[name] = Bucket(struct.unpack_from(f"<{count}q", raw, at), expires * MICROSECONDS)
-            at += count * _NUMBER_BYTES
+            counted = _counted(_COUNT.unpack_from(raw, at + _COUNT_AT)[0])
+            name, expires, _, *state = counted.unpack_from(raw, at)
+            record[name] = new(Bucket, (tuple(state), expires * MICROSECONDS))
+            at += counted.size
     except struct.error as error:
         raise ValueError("record: cut short") from error
     return record
+
+
+@lru_cache(maxsize=64)
+def _counted(count: int) -> struct.Struct:
+    """One bucket whose state has ``count`` numbers."""
+    return struct.Struct(f"<8sIH{count}q")

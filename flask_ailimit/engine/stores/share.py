@@ -5,7 +5,6 @@ the share can't be decided here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,20 +32,15 @@ class Share(NamedTuple):
         return whole * (self.rank + 1) // self.of - whole * self.rank // self.of
 
 
-@dataclass(frozen=True, slots=True)
 class SharedVerdict(Verdict):
-    """A verdict over a share of the charge's quota.
+    """A verdict over a share of the charge's quota."""
 
-    Attributes:
-        share: What was allowed here.
-    """
-
-    share: Quota
+    __slots__ = ()
 
     @property
     def quota(self) -> Quota:
         """The quota that decided."""
-        return self.share
+        return self.share or self.charge.quota
 
 
 class ShareStore:
@@ -77,7 +71,7 @@ class ShareStore:
     def settle(self, settlements: Sequence[Settlement]) -> int:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         share = self._share()
-        parts = [replace(s, charge=c) for s in settlements if (c := _known_part_of(s.charge, share))]
+        parts = [s._replace(charge=c) for s in settlements if (c := _known_part_of(s.charge, share))]
         return self._store.settle(parts) + len(settlements) - len(parts)
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
@@ -105,11 +99,11 @@ class ShareStore:
         return [_part_of(charge, share) for charge in charges]
 
     def _told(self, charges: Sequence[Charge], decision: Decision) -> Decision:
-        verdicts = tuple(
+        verdicts = [
             SharedVerdict(charge, v.allowed, v.remaining, v.reset_after_us, v.retry_after_us, v.charge.quota)
             for charge, v in zip(charges, decision.verdicts, strict=True)
-        )
-        return Decision(verdicts, decision.at_us)
+        ]
+        return Decision(tuple(verdicts), decision.at_us)
 
 
 def _part_of(charge: Charge, share: Share) -> Charge:
@@ -120,13 +114,13 @@ def _part_of(charge: Charge, share: Share) -> Charge:
         raise StoreError(
             f"the share of this machine, one of {share.of}, of {charge.quota.text} is too small for {charge.cost}"
         )
-    return replace(charge, quota=quota)
+    return charge._replace(quota=quota)
 
 
 def _known_part_of(charge: Charge, share: Share) -> Charge | None:
     """The part of a charge that was taken; None if it was taken under another share, of which nothing is left here."""
     quota = _quota_part(charge.quota, share)
-    return None if quota is None else replace(charge, quota=quota)
+    return None if quota is None else charge._replace(quota=quota)
 
 
 @lru_cache(maxsize=4096)

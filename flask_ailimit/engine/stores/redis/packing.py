@@ -4,55 +4,54 @@ A request is a head (time or 0 for the server's own, the reservation's number, h
 the items, each a charge and what the script in question wants besides. ``lua/request.lua`` reads it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 
-from flask_ailimit.engine.charge import Charge, Settlement, bucket_name
+from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Verdict
-from flask_ailimit.engine.quota import Quota
 
 from .scripts import NUMBERS
 
-_HEAD = Struct("<qqHH")
-_ASKED = Struct("<HBq")
 _COUNTED = Struct("<8sBqqqqqq")
-_SETTLED = Struct("<qqq")
-_LEASE = Struct("<q")
+
+# The formats of a head, of the parts of an item, and of an answer.
+_HEAD = "qqHH"
+_CHARGE = f"HBq{_COUNTED.size}s"
+_SETTLED = "qqq"
+_LEASE = "q"
+_VERDICT = "Bqqq"
+
+_MOST_COUNTED = 4096
+
+_counted: dict[bytes, bytes] = {}
+"""What the scripts must know of a count, by its bucket: a request has many that the one before had, too."""
 
 
 def pack_charges(charges: Sequence[Charge], now_us: int, lease: int, *, dry: bool) -> bytes:
     """What reserve asks; with ``dry``, what peek asks."""
-    places = _places(charges)
-    items = [_charge(charge, places, dry=dry or charge.dry) for charge in charges]
-    return _HEAD.pack(now_us, lease, len(places) or 1, len(items)) + b"".join(items)
+    return _packed((now_us, lease), charges, dry=dry)
 
 
 def pack_settlements(settlements: Sequence[Settlement], now_us: int) -> bytes:
     """What settle asks."""
-    places = _places([each.charge for each in settlements])
-    items = [
-        _charge(each.charge, places) + _SETTLED.pack(each.taken_at_us, each.actual, each.lease) for each in settlements
-    ]
-    return _HEAD.pack(now_us, 0, len(places), len(items)) + b"".join(items)
+    rests = [(each.taken_at_us, each.actual, each.lease) for each in settlements]
+    return _packed((now_us, 0), [each.charge for each in settlements], rests, _SETTLED)
 
 
 def pack_renewals(leases: Sequence[tuple[Charge, int]], now_us: int) -> bytes:
     """What renew asks."""
-    places = _places([charge for charge, _ in leases])
-    items = [_charge(charge, places) + _LEASE.pack(lease) for charge, lease in leases]
-    return _HEAD.pack(now_us, 0, len(places), len(items)) + b"".join(items)
+    return _packed((now_us, 0), [charge for charge, _ in leases], [(lease,) for _, lease in leases], _LEASE)
 
 
 def pack_bucket(bucket: bytes, now_us: int) -> bytes:
     """What forget asks."""
-    return _HEAD.pack(now_us, 0, 1, 0) + bucket
+    return _packed((now_us, 0), ()) + bucket
 
 
-def unpack_decision(answer: bytes, charges: Iterable[Charge]) -> Decision:
+def unpack_decision(answer: bytes, charges: Sequence[Charge]) -> Decision:
     """What reserve and peek answer: the time, then for each charge allowed, remaining, reset and retry (-1: never)."""
-    charges = tuple(charges)
-    now_us, *numbers = _answer(len(charges)).unpack(answer)
+    now_us, *numbers = _layout("q", _VERDICT, len(charges)).unpack(answer)
     verdicts = [
         Verdict(charge, allowed == 1, remaining, reset_us, None if retry_us < 0 else retry_us)
         for charge, allowed, remaining, reset_us, retry_us in zip(
@@ -62,24 +61,34 @@ def unpack_decision(answer: bytes, charges: Iterable[Charge]) -> Decision:
     return Decision(tuple(verdicts), now_us)
 
 
-def subjects_of(charges: Iterable[Charge]) -> list[bytes]:
+def subjects_of(charges: Sequence[Charge]) -> list[bytes]:
     """Each subject once, in the order asked."""
-    return list(dict.fromkeys(charge.subject for charge in charges))
+    return list(dict.fromkeys([charge.subject for charge in charges]))
 
 
-def _places(charges: Iterable[Charge]) -> dict[bytes, int]:
-    """The place of each subject's key, counted from 1 as Lua does."""
-    return {subject: place for place, subject in enumerate(subjects_of(charges), start=1)}
+def _packed(
+    head: tuple[int, int],
+    charges: Sequence[Charge],
+    rests: Sequence[tuple[int, ...]] = (),
+    rest: str = "",
+    *,
+    dry: bool = False,
+) -> bytes:
+    """A head and the items: each charge and its rest, numbers of the format ``rest``."""
+    places = {subject: place for place, subject in enumerate(subjects_of(charges), start=1)}  # From 1, as Lua counts.
+    fields: list[int | bytes] = [*head, len(places) or 1, len(charges)]
+    for i, charge in enumerate(charges):
+        counted = _counted.get(charge.bucket) or _count(charge)
+        fields += (places[charge.subject], dry or charge.dry, charge.cost, counted)
+        if rest:
+            fields += rests[i]
+    return _layout(_HEAD, _CHARGE + rest, len(charges)).pack(*fields)
 
 
-def _charge(charge: Charge, places: Mapping[bytes, int], *, dry: bool = False) -> bytes:
-    return _ASKED.pack(places[charge.subject], dry, charge.cost) + _counted(charge.quota, charge.scope)
-
-
-@lru_cache(maxsize=4096)
-def _counted(quota: Quota, scope: str) -> bytes:
-    return _COUNTED.pack(
-        bucket_name(quota, scope),
+def _count(charge: Charge) -> bytes:
+    quota = charge.quota
+    counted = _COUNTED.pack(
+        charge.bucket,
         NUMBERS[quota.algorithm],
         quota.limit,
         quota.burst,
@@ -88,8 +97,12 @@ def _counted(quota: Quota, scope: str) -> bytes:
         quota.cost_scale,
         quota.leak,
     )
+    if len(_counted) >= _MOST_COUNTED:
+        _counted.clear()
+    _counted[charge.bucket] = counted
+    return counted
 
 
-@lru_cache(maxsize=64)
-def _answer(count: int) -> Struct:
-    return Struct("<q" + "Bqqq" * count)
+@lru_cache(maxsize=1024)
+def _layout(head: str, item: str, count: int) -> Struct:
+    return Struct("<" + head + item * count)

@@ -47,9 +47,10 @@ def load(name: str) -> Script:
     """The script of ``lua/<name>.lua``, with the arithmetic before it if it decides."""
     if name not in _DECIDING:
         return Script.of(_lua(name).encode())
-    # Functions of functions: those of an algorithm are made only when a charge asks for it.
-    twins = [f"twins[{number}] = function()\n{_twin(algorithm)}end" for algorithm, number in NUMBERS.items()]
-    parts = [_lua("prelude"), "local twins = {}", *twins, _lua("record"), _lua("request"), _lua(name)]
+    # The functions of an algorithm are made only when a charge asks for it.
+    twins = [f"if name == {number} then\n{_twin(algorithm)}end" for algorithm, number in NUMBERS.items()]
+    parts = [_lua("prelude"), "local function algorithm_of(name)", *twins, "end"]
+    parts += [_lua("record"), _lua("request"), _lua(name)]
     return Script.of(_with_constants("\n".join(parts)).encode())
 
 
@@ -71,4 +72,5 @@ def _lua(name: str) -> str:
 def _twin(algorithm: str) -> str:
     """The Lua beside the module that the algorithm's functions come from."""
     module = ALGORITHMS[algorithm].admit.__module__.rpartition(".")[2]
-    return (_ENGINE / "algorithms" / f"{module}.lua").read_text(encoding="utf-8")
+    twin = (_ENGINE / "algorithms" / f"{module}.lua").read_text(encoding="utf-8")
+    return _lua("arithmetic") + twin if "_div(" in twin else twin

@@ -4,7 +4,7 @@ Built on redis-py's connections, without its retries and its pool, which cost as
 """
 
 from collections.abc import Callable, Mapping
-from queue import Empty, LifoQueue
+from queue import Empty
 from threading import Lock
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from redis.exceptions import (
 )
 
 from flask_ailimit.engine.errors import StoreError
+
+from .stack import Stack
 
 _REDIRECTIONS = 4
 """How often a cluster may send a command elsewhere. redis-py's 16 mean half a second of sleep while a slot migrates."""
@@ -102,7 +104,7 @@ class OneServer:
             if fresh:
                 connection.disconnect()
             connection.connect()  # Nothing if it is connected.
-            connection.send_packed_command([_packed(command.encode(), *arguments)], check_health=False)
+            connection.send_packed_command((_packed(command.encode(), *arguments),), check_health=False)
             return _answer(connection)
         except (ResponseError, StoreError):
             raise  # All that was sent was answered.
@@ -127,12 +129,12 @@ class OneServer:
                 return
 
     def forget(self) -> None:  # noqa: D102  see Wire
-        self._free: LifoQueue[Any] = LifoQueue()
+        self._free = Stack()
         for _ in range(self._most):
             self._free.put(None)
 
     def close(self) -> None:  # noqa: D102  see Wire
-        for connection in self._free.queue:
+        for connection in [*self._free.queue]:
             if connection is not None:
                 connection.disconnect()
 
@@ -205,4 +207,7 @@ def _answer(connection: Any) -> Any:
 
 def _packed(*parts: bytes) -> bytes:
     """A command in RESP, Redis's protocol: an array of bulk strings."""
-    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+    pieces = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        pieces += (b"$%d\r\n" % len(part), part, b"\r\n")
+    return b"".join(pieces)

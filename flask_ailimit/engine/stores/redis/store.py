@@ -7,7 +7,7 @@ for ten seconds, makes a script that runs a second time change nothing.
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from flask_ailimit.engine.charge import Charge, Settlement
@@ -65,6 +65,8 @@ class RedisStore:
 
     def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        if charges and not self._link.wire.slotted:
+            return self.decide(charges, lease)
         groups = self._by_slot(charges, lambda charge: charge)
         if len(groups) == 1:
             return self.decide(charges, lease)
@@ -189,7 +191,12 @@ class RedisStore:
         return [self._key(subject) for subject in packing.subjects_of(charges)] or [self._key(b"")]
 
     def _key(self, subject: bytes) -> bytes:
-        return b"%b:{%b}" % (self._prefix, urlsafe_b64encode(subject).rstrip(b"="))
+        return _key(self._prefix, subject)
+
+
+@lru_cache(maxsize=4096)
+def _key(prefix: bytes, subject: bytes) -> bytes:
+    return b"%b:{%b}" % (prefix, urlsafe_b64encode(subject).rstrip(b"="))
 
 
 def _decided(key: bytes, lease: int) -> bytes:

@@ -1,6 +1,5 @@
 -- Forgets one count of a subject.
 
-local record = record_of(1)
-record.changes[struct.unpack('c8', request, first)] = ''
-write(record, now_us)
+forget(records[1], number_of(records[1], decode('c8', request, first)))
+write(KEYS[1], records[1], now_us)
 return 1

@@ -1,104 +1,111 @@
 -- One subject's counts: a string in the layout of stores/record.py. Numbers are taken out of it only when they are asked
--- for: the tables and strings that a script makes cost the server more than its arithmetic.
+-- for. A table that grows costs the most, so these have room for eight counts from the beginning.
 
-local VERSION = '\1'
+local VERSION = 1
 local HEAD_BYTES = 14
 local NUMBER_BYTES = 8
+local FEW = 12
 local NUMBERS_AT_ONCE = 100
 local LATEST_SECOND = 4294967295
 
-local numbers_formats, count_formats = {}, {}
-
-local function numbers_format(count)
-  numbers_formats[count] = numbers_formats[count] or '<' .. ('i8'):rep(count)
-  return numbers_formats[count]
-end
-
-local function count_format(count)
-  count_formats[count] = count_formats[count] or '<c8I4I2' .. ('i8'):rep(count)
-  return count_formats[count]
-end
-
--- A record: its key, what is stored there, and where in it each count begins; the counts to write in their place in the
--- same layout ('' to forget one), and the second at which the last of these ends.
+-- A record: what is stored, and how many counts it has. Of each count: its bucket; where its numbers begin in what is
+-- stored, how many they are, and the second it ends; what to write in its place, in the same layout ('' to forget it); and
+-- what was asked of it. And the second at which the last of those to write ends, false if there is none.
 local function read(key)
   local raw = redis.call('GET', key)
-  if not raw or raw:sub(1, 1) ~= VERSION then raw = VERSION end
-  local places, at, size = {}, 2, #raw
-  while at <= size do
-    local bucket, _, count, numbers_at = struct.unpack('<c8I4I2', raw, at)
-    places[bucket] = at
-    at = numbers_at + count * NUMBER_BYTES
+  if not raw or raw:byte() ~= VERSION then raw = '\1' end
+  local buckets, starts = {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}
+  local lengths, ends = {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}
+  local size, at, last, length = 0, 2, #raw, 0
+  while at <= last do
+    size = size + 1
+    buckets[size], ends[size], length, at = struct.unpack('<c8I4I2', raw, at)
+    lengths[size], starts[size] = length, at
+    at = at + length * NUMBER_BYTES
   end
-  return {key = key, raw = raw, places = places, changes = {}, latest = 0}
+  return {
+    raw = raw, size = size, buckets = buckets, starts = starts, lengths = lengths, ends = ends, latest = false,
+    changes = {false, false, false, false, false, false, false, false}, asked = {0, 0, 0, 0, 0, 0, 0, 0},
+  }
 end
 
-local function unpacked(raw, place)
-  local count, at = struct.unpack('<I2', raw, place + HEAD_BYTES - 2)
-  if count <= NUMBERS_AT_ONCE then
-    local state = {struct.unpack(numbers_format(count), raw, at)}
-    state[count + 1] = nil -- Where the next number would begin.
-    return state
+-- The number of a bucket's count in a record; of one that isn't stored, a new one.
+local function number_of(record, bucket)
+  local buckets, size = record.buckets, record.size
+  for number = 1, size do
+    if buckets[number] == bucket then return number end
+  end
+  size = size + 1
+  record.size = size
+  buckets[size], record.lengths[size], record.ends[size], record.asked[size] = bucket, 0, 0, 0
+  return size
+end
+
+-- The state of a count as it is stored or, if that is wanted, as this script has changed it.
+local function state_of(record, number, changed)
+  local from, at, length = record.raw, record.starts[number], record.lengths[number]
+  changed = changed and record.changes[number]
+  if changed then from, at, length = changed, HEAD_BYTES + 1, (#changed - HEAD_BYTES) / NUMBER_BYTES end
+  if length <= 0 then return {} end
+  if length == 2 then
+    local first, second = decode('<i8i8', from, at)
+    return {first, second}
   end
   local state = {}
-  for i = 1, count do state[i], at = struct.unpack('<i8', raw, at) end
+  if length <= NUMBERS_AT_ONCE then
+    local format = length <= FEW and ('<i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 1 + 2 * length) or '<' .. ('i8'):rep(length)
+    state = {decode(format, from, at)}
+    state[length + 1] = nil -- Where the next number would begin.
+  else
+    for i = 1, length do state[i], at = decode('<i8', from, at) end
+  end
   return state
 end
 
--- The state of a count as it is stored, and as this script has changed it.
-local function stored_state(record, bucket)
-  local place = record.places[bucket]
-  return place and unpacked(record.raw, place) or {}
-end
-
-local function changed_state(record, bucket)
-  local change = record.changes[bucket]
-  if not change then return stored_state(record, bucket) end
-  return change ~= '' and unpacked(change, 1) or {}
-end
-
-local function packed(bucket, ends, state)
-  local count = #state
-  if count <= NUMBERS_AT_ONCE then return struct.pack(count_format(count), bucket, ends, count, unpack(state)) end
-  local parts = {struct.pack('<c8I4I2', bucket, ends, count)}
-  for i = 1, count do parts[i + 1] = struct.pack('<i8', state[i]) end
-  return table.concat(parts)
-end
-
-local function replace(record, bucket, algorithm, quota, state)
-  if not state[1] then
-    record.changes[bucket] = ''
-    return
+-- Has a state, which ends at a time in microseconds, written in the place of a count.
+local function replace(record, number, state, ends_us)
+  local bucket, length, change = record.buckets[number], #state, ''
+  local rest = ends_us % MICROSECONDS
+  local ends = rest > 0 and (ends_us - rest) / MICROSECONDS + 1 or ends_us / MICROSECONDS
+  if ends > LATEST_SECOND then ends = LATEST_SECOND end
+  if length == 2 then
+    change = encode('<c8I4I2i8i8', bucket, ends, 2, state[1], state[2])
+  elseif length <= FEW then
+    change = encode(('<c8I4I2i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 7 + 2 * length), bucket, ends, length, unpack(state))
+  elseif length <= NUMBERS_AT_ONCE then
+    change = encode('<c8I4I2' .. ('i8'):rep(length), bucket, ends, length, unpack(state))
+  else
+    local parts = {encode('<c8I4I2', bucket, ends, length)}
+    for i = 1, length do parts[i + 1] = encode('<i8', state[i]) end
+    change = table.concat(parts)
   end
-  local ends = min(ceil_div(algorithm.expires(state, quota), MICROSECONDS), LATEST_SECOND)
-  record.changes[bucket] = packed(bucket, ends, state)
-  record.latest = max(record.latest, ends)
+  record.changes[number] = change
+  if not record.latest or record.latest < ends then record.latest = ends end
 end
 
-local function undo_changes(record)
-  record.changes, record.latest = {}, 0
+local function forget(record, number)
+  record.changes[number], record.latest = '', record.latest or 0
 end
 
-local function write(record, now_us)
-  local raw, changes, latest = record.raw, record.changes, record.latest
-  local parts, size = {VERSION}, 1
-  for bucket, place in pairs(record.places) do
-    if not changes[bucket] then
-      local ends, count = struct.unpack('<I4I2', raw, place + #bucket)
-      if ends * MICROSECONDS > now_us then
-        size, latest = size + 1, max(latest, ends)
-        parts[size] = raw:sub(place, place + HEAD_BYTES + count * NUMBER_BYTES - 1)
-      end
+local function write(key, record, now_us)
+  local raw, changes, ends, latest = record.raw, record.changes, record.ends, record.latest or 0
+  local parts, count = {'\1', '', '', '', '', '', '', '', ''}, 1
+  for number = 1, record.size do
+    local part = changes[number]
+    if not part and ends[number] * MICROSECONDS > now_us then
+      local start = record.starts[number]
+      part = raw:sub(start - HEAD_BYTES, start + record.lengths[number] * NUMBER_BYTES - 1)
+      if latest < ends[number] then latest = ends[number] end
     end
-  end
-  for _, change in pairs(changes) do
-    size = size + 1
-    parts[size] = change
+    if part then
+      count = count + 1
+      parts[count] = part
+    end
   end
   local left_us = latest * MICROSECONDS - now_us
   if left_us > 0 then
-    redis.call('SET', record.key, table.concat(parts), 'PX', ceil_div(left_us, 1000))
+    redis.call('SET', key, table.concat(parts, '', 1, count), 'PX', math.ceil(left_us / 1000))
   else
-    redis.call('DEL', record.key)
+    redis.call('DEL', key)
   end
 end

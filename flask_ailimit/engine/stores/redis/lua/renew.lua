@@ -2,13 +2,18 @@
 
 local at = first
 for _ = 1, count do
-  local record, _, _, bucket, algorithm, quota, rest = charge_at(at)
+  local record, number, algorithm, _, _, rest = charge_at(at)
   local held
-  held, at = struct.unpack('<i8', request, rest)
-  local state = changed_state(record, bucket)
+  held, at = decode('<i8', request, rest)
+  local state = state_of(record, number, true)
   if state[1] and algorithm.renew then
-    replace(record, bucket, algorithm, quota, algorithm.renew(state, now_us, quota, held))
+    state = algorithm.renew(state, now_us, quota, held)
+    if state[1] then
+      replace(record, number, state, algorithm.expires(state, quota))
+    else
+      forget(record, number)
+    end
   end
 end
-for _, record in pairs(records) do write(record, now_us) end
+for place = 1, subjects do write(KEYS[place], records[place], now_us) end
 return count

@@ -4,29 +4,33 @@
 
 local ALREADY = 0
 
-if marker and redis.call('GET', marker) then return ALREADY end
-
 local decision, decided_at_us = KEYS[subjects + 2], nil
 if decision then
+  if redis.call('GET', marker) then return ALREADY end
   local decided_at = redis.call('GET', decision)
   if not decided_at then
-    redis.call('SET', decision, struct.pack('<i8', now_us), 'PX', REMEMBERED_MS)
-    redis.call('SET', marker, 1, 'PX', REMEMBERED_MS)
+    redis.call('SET', decision, encode('<i8', now_us), 'PX', REMEMBERED_MS)
+    redis.call('SET', marker, '1', 'PX', REMEMBERED_MS)
     return ALREADY
   end
-  decided_at_us = struct.unpack('<i8', decided_at)
+  decided_at_us = decode('<i8', decided_at)
 end
 
 local unknown, at = 0, first
 for _ = 1, count do
-  local record, _, cost, bucket, algorithm, quota, rest = charge_at(at)
+  local record, number, algorithm, cost, _, rest = charge_at(at)
   local taken_at_us, actual, held
-  taken_at_us, actual, held, at = struct.unpack('<i8i8i8', request, rest)
-  local state = changed_state(record, bucket)
+  taken_at_us, actual, held, at = decode('<i8i8i8', request, rest)
+  if not (actual >= 0 and actual <= MAX_EXACT) then error('a cost is no whole number from 0 to 2^53 - 1') end
+  local state = state_of(record, number, true)
   if not state[1] or algorithm.expires(state, quota) <= now_us then unknown = unknown + 1 end
-  taken_at_us = decided_at_us or taken_at_us
-  replace(record, bucket, algorithm, quota, algorithm.settle(state, now_us, quota, taken_at_us, cost, exact(actual), held))
+  state = algorithm.settle(state, now_us, quota, decided_at_us or taken_at_us, cost, actual, held)
+  if state[1] then
+    replace(record, number, state, algorithm.expires(state, quota))
+  else
+    forget(record, number)
+  end
 end
-if marker then redis.call('SET', marker, 1, 'PX', REMEMBERED_MS) end
-for _, record in pairs(records) do write(record, now_us) end
+if marker and not redis.call('SET', marker, '1', 'PX', REMEMBERED_MS, 'NX') then return ALREADY end
+for place = 1, subjects do write(KEYS[place], records[place], now_us) end
 return unknown
