@@ -55,15 +55,16 @@ class MeteredStream:
         if self._closed:
             raise StopIteration
         self._started = True
-        chunk, self._next = self._next, None
-        if isinstance(chunk, Exception):
-            raise chunk
-        if chunk is None:
-            chunk = self._read()
-            if self._left is not None and self._settle is not None:
-                self._left -= len(_bytes(chunk))
-                if self._left <= 0:
-                    self._look_ahead()
+        if self._next is not None:
+            chunk, self._next = self._next, None
+            if isinstance(chunk, Exception):
+                raise chunk
+            return chunk
+        chunk = self._read()
+        if self._left is not None and self._settle is not None:
+            self._left -= len(_bytes(chunk))
+            if self._left <= 0:
+                self._look_ahead()
         return chunk
 
     def __del__(self) -> None:

@@ -4,7 +4,9 @@ Source: draft-ietf-httpapi-ratelimit-headers-11 (2026-05-23); each value is a Li
 """
 
 from collections import Counter
+from functools import lru_cache
 
+from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decision import Decision, Verdict
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, Quota
 
@@ -24,11 +26,11 @@ def ietf_headers(decision: Decision) -> list[tuple[str, str]]:
     invites more than the policy allows (draft, section 6). In a refusal only a refused policy has a ``t``, its
     wait, and Retry-After, the longest wait, never ends before it.
     """
-    named = named_verdicts(decision)
-    if not named:
+    if not decision.verdicts:
         return []
-    policies = ", ".join(_policy(name, verdict.quota) for name, verdict in named)
-    limits = ", ".join(_service_limit(name, verdict, decision) for name, verdict in named)
+    names, policies = _policies(decision.quotas)
+    service_limit = _service_limit if decision.allowed else _refused_service_limit
+    limits = ", ".join(map(service_limit, names, decision.quotas, decision.verdicts))
     return [("RateLimit-Policy", policies), ("RateLimit", limits)]
 
 
@@ -38,39 +40,45 @@ def named_verdicts(decision: Decision) -> list[tuple[str, Verdict]]:
     The name is the quota's, such as ``tokens-per-minute``; the second of the same name (another scope or
     subject) is ``tokens-per-minute-2``. A quota's own name never ends in a digit, so the two can't collide.
     """
+    names, _ = _policies(decision.quotas)
+    return list(zip(names, decision.verdicts, strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _policies(quotas: tuple[Quota, ...]) -> tuple[tuple[str, ...], str]:
+    """The policies' names and the value of ``RateLimit-Policy``: the same for each request of a route."""
     seen: Counter[str] = Counter()
-    named = []
-    for verdict in decision.verdicts:
-        name = verdict.quota.name
+    names = []
+    for quota in quotas:
+        name = quota.name
         seen[name] += 1
-        named.append((name if seen[name] == 1 else f"{name}-{seen[name]}", verdict))
-    return named
+        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return tuple(names), ", ".join(map(_policy, names, quotas))
 
 
 def _policy(name: str, quota: Quota) -> str:
     if quota.unit == CONCURRENCY:
-        return f'"{name}";q={_integer(quota.limit)};qu="concurrent-requests"'
+        return f'"{name}";q={min(quota.limit, _LARGEST)};qu="concurrent-requests"'
     # "tokens" is not a registered quota unit, but without qu the policy would claim to count requests.
     unit = "" if quota.unit == REQUESTS else f';qu="{quota.unit.replace("_", "-")}"'
-    burst = "" if quota.burst == quota.limit else f";ailimit-burst={_integer(quota.burst)}"
-    return f'"{name}";q={_integer(quota.limit)}{unit};w={quota.period}{burst}'
+    burst = "" if quota.burst == quota.limit else f";ailimit-burst={min(quota.burst, _LARGEST)}"
+    return f'"{name}";q={min(quota.limit, _LARGEST)}{unit};w={quota.period}{burst}'
 
 
-def _service_limit(name: str, verdict: Verdict, decision: Decision) -> str:
-    window = _effective_window(verdict, decision)
-    remaining = f'"{name}";r={_integer(verdict.remaining)}'
-    return remaining if window is None else f"{remaining};t={_integer(window)}"
-
-
-def _effective_window(verdict: Verdict, decision: Decision) -> int | None:
-    quota = verdict.quota
+def _service_limit(name: str, quota: Quota, verdict: Verdict) -> str:
+    remaining = verdict.remaining
     if quota.unit == CONCURRENCY:
-        return None
-    if not decision.allowed:
-        return seconds_up(verdict.retry_after_us) if verdict.retry_after_us else None
-    lasts = -(-verdict.remaining * quota.period // quota.limit)
-    return max(seconds_up(verdict.reset_after_us), lasts)
+        return f'"{name}";r={remaining}'
+    window = -(-verdict.reset_after_us // MICROSECONDS)
+    lasts = -(-remaining * quota.period // quota.limit)
+    window = max(window, lasts)
+    if remaining > _LARGEST or window > _LARGEST:
+        remaining, window = min(remaining, _LARGEST), min(window, _LARGEST)
+    return f'"{name}";r={remaining};t={window}'
 
 
-def _integer(value: int) -> int:
-    return min(value, _LARGEST)
+def _refused_service_limit(name: str, quota: Quota, verdict: Verdict) -> str:
+    remaining = f'"{name}";r={min(verdict.remaining, _LARGEST)}'
+    if quota.unit == CONCURRENCY or not verdict.retry_after_us:
+        return remaining
+    return f"{remaining};t={min(seconds_up(verdict.retry_after_us), _LARGEST)}"

@@ -8,11 +8,14 @@ from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.quota import REQUESTS, TOKEN_UNITS
 
 from .durations import go_duration
-from .verdicts import binding_of, most_and_left
+from .verdicts import most_and_left
 
-_UNITS = {"requests": (REQUESTS,), "tokens": TOKEN_UNITS}
+_UNITS = [
+    (tuple(f"x-ratelimit-{field}-{name}" for field in ("limit", "remaining", "reset")), units)
+    for name, units in (("requests", (REQUESTS,)), ("tokens", TOKEN_UNITS))
+]
 
-NAMES = tuple(f"x-ratelimit-{field}-{unit}" for unit in _UNITS for field in ("limit", "remaining", "reset"))
+NAMES = tuple(name for names, _ in _UNITS for name in names)
 
 
 def openai_headers(decision: Decision) -> list[tuple[str, str]]:
@@ -22,13 +25,13 @@ def openai_headers(decision: Decision) -> list[tuple[str, str]]:
     refused for its output never comes with a header that says plenty is left.
     """
     headers = []
-    for name, units in _UNITS.items():
-        verdict = binding_of(decision, units)
+    for (limit_name, remaining_name, reset_name), units in _UNITS:
+        verdict = decision.binding_of(units)
         if verdict is not None:
             limit, remaining = most_and_left(verdict)
             headers += [
-                (f"x-ratelimit-limit-{name}", str(limit)),
-                (f"x-ratelimit-remaining-{name}", str(remaining)),
-                (f"x-ratelimit-reset-{name}", go_duration(verdict.reset_after_us)),
+                (limit_name, str(limit)),
+                (remaining_name, str(remaining)),
+                (reset_name, go_duration(verdict.reset_after_us)),
             ]
     return headers

@@ -1,14 +1,6 @@
-"""What the dialects share: which verdict speaks for a unit, and the two counts it reports."""
+"""What the dialects share: the two counts that they report of a verdict."""
 
-from collections.abc import Container
-
-from flask_ailimit.engine.decision import Decision, Verdict
-
-
-def binding_of(decision: Decision, units: Container[str]) -> Verdict | None:
-    """The verdict that matters most among those of ``units``; None if the decision has none of them."""
-    verdicts = tuple(verdict for verdict in decision.verdicts if verdict.quota.unit in units)
-    return Decision(verdicts, decision.at_us).binding if verdicts else None
+from flask_ailimit.engine.decision import Verdict
 
 
 def most_and_left(verdict: Verdict) -> tuple[int, int]:
@@ -18,4 +10,4 @@ def most_and_left(verdict: Verdict) -> tuple[int, int]:
     word for a burst report it as the limit: a client then never sees more left than the limit.
     """
     burst = verdict.quota.burst
-    return burst, burst - verdict.used
+    return burst, min(verdict.remaining, burst)

@@ -7,7 +7,7 @@ from flask_ailimit.engine.decision import Decision, Verdict
 from flask_ailimit.engine.quota import CONCURRENCY
 
 from .durations import seconds_up
-from .verdicts import binding_of, most_and_left
+from .verdicts import most_and_left
 
 NAMES = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
@@ -19,12 +19,13 @@ def x_ratelimit_headers(decision: Decision) -> list[tuple[str, str]]:
         return []
     limit, remaining = most_and_left(verdict)
     reset = seconds_up(decision.at_us + verdict.reset_after_us)
-    return list(zip(NAMES, (str(limit), str(remaining), str(reset)), strict=True))
+    limit_name, remaining_name, reset_name = NAMES
+    return [(limit_name, str(limit)), (remaining_name, str(remaining)), (reset_name, str(reset))]
 
 
 def _reported(decision: Decision) -> Verdict | None:
+    units = {quota.unit for quota in decision.quotas}
     # A free slot has no reset worth planning for: while all is well, a limit with a period says more.
-    if decision.allowed:
-        timed = {verdict.quota.unit for verdict in decision.verdicts} - {CONCURRENCY}
-        return binding_of(decision, timed) or decision.binding
-    return decision.binding
+    if decision.allowed and len(units) > 1:
+        units.discard(CONCURRENCY)
+    return decision.binding_of(units)

@@ -16,6 +16,7 @@ MAX_DEPTH: Final = 64
 _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_SLICE = 16_384  # Brackets looked at in one go, after which other threads get their turn.
 _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]
 
 
@@ -48,12 +49,12 @@ def decode_body(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     if not raw.strip():
         raise InvalidBody("invalid_json", "The body is empty. Send a JSON object.")
     # Fewer brackets than levels can't nest too deep; most bodies need no closer look.
-    if raw.count(b"[") + raw.count(b"{") > max_depth and _depth(raw) > max_depth:
+    if _more_brackets(raw, max_depth) and _nests_deeper(raw, max_depth):
         raise InvalidBody("json_too_deep", f"The body is nested too deep. At most {max_depth} levels are taken.")
     # Raised outside the except blocks: the errors of Python's decoders carry the whole body.
     try:
         value = _DECODER.decode(raw.decode())
-        if b"\\u" in raw and _SURROGATE.search(raw):
+        if b"\\" in raw and _SURROGATE.search(raw):
             json.dumps(value, ensure_ascii=False).encode()
     except InvalidBody:
         raise
@@ -77,11 +78,23 @@ def _refusal(error: Exception, raw: bytes) -> InvalidBody:
     return InvalidBody("invalid_json", "The body has a number with too many digits.")
 
 
-def _depth(raw: bytes) -> int:
-    """The deepest nesting of brackets outside strings, at least as far as the body is JSON."""
+def _more_brackets(raw: bytes, most: int) -> bool:
+    # Leaving out up to one more of each than allowed is several times faster than counting them all.
+    opened = 2 * len(raw) - len(raw.replace(b"[", b"", most + 1)) - len(raw.replace(b"{", b"", most + 1))
+    return opened > most
+
+
+def _nests_deeper(raw: bytes, most: int) -> bool:
+    """Whether brackets outside strings nest deeper, at least as far as the body is JSON."""
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = b"".join(unescaped.split(b'"')[::2]).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+    depth = 0
+    for start in range(0, len(brackets), _SLICE):
+        levels = list(accumulate(map(_STEPS.__getitem__, brackets[start : start + _SLICE]), initial=depth))
+        if max(levels) > most:
+            return True
+        depth = levels[-1]
+    return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

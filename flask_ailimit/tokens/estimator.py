@@ -32,47 +32,53 @@ def _kinds(members: dict[str, str], other: str) -> bytes:
 
 _VOWELS, _CONSONANTS = "aeiouy", "bcdfghjklmnpqrstvwxz"
 _CONTROLS = bytes(range(32)).decode() + "\x7f"
+_ALL = bytes(range(256))
 _ASCII = bytes(range(0x80))
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 _LATIN_LEADS = bytes(range(0xC3, 0xCA)).decode("latin-1")
 
 # One kind for each character of a UTF-8 text whose continuation bytes are left out.
-_KINDS = _kinds(
+_SOUNDS = _kinds(
     {
-        "v": _VOWELS,
-        "V": _VOWELS.upper(),
-        "c": _CONSONANTS,
-        "C": _CONSONANTS.upper(),
+        "v": _VOWELS + _VOWELS.upper(),
+        "c": _CONSONANTS + _CONSONANTS.upper(),
         "e": _LATIN_LEADS,
         "1": string.digits,
-        "!": string.punctuation,
-        "x": _CONTROLS,
-        "n": "\n\t",
         " ": " ",
     },
     other="f",
 )
-_CASES = _kinds({"a": "vce", "A": "VC"}, other=" ")
+_CASES = _kinds({"a": string.ascii_lowercase + _LATIN_LEADS, "A": string.ascii_uppercase}, other=" ")
+_CAPITAL_RUNS = _kinds({"A": "A"}, other=" ")
+_DIGIT_RUNS = _kinds({"1": "1"}, other=" ")
 _FOREIGN = b" " * 0xC0 + b"f" * 0x40
 
-# Hundredths of a token for each time the pattern occurs, without overlap.
-_SOUND_WEIGHTS = (
-    (b"cc", 9),
-    (b"ccc", 21),
-    (b"vvv", 20),
-    (b"!", 64),
-    (b"n", 64),
-    (b"x", 130),
-    (b"  ", 30),
-    (b" 1", 30),
-)
-_CASE_WEIGHTS = ((b"a", 26), (b"A", 26), (b" a", 36), (b" A", 36), (b"aA", 65), (b"AA", 18))
+_LETTERS = (string.ascii_letters + _LATIN_LEADS).encode("latin-1")
+_CAPITALS = string.ascii_uppercase.encode()
 _RARE_LETTER_WEIGHTS = ((b"j", 22), (b"q", 36), (b"x", 22), (b"z", 22))
+_RARE_LETTERS = b"".join(letter for letter, _ in _RARE_LETTER_WEIGHTS)
+# Most of a prose. The passes that want none of it look at the rest, which is short.
+_COMMON_LETTERS = _LETTERS.translate(None, _CAPITALS + _RARE_LETTERS)
+_NO_LETTERS = _ALL.translate(None, _LETTERS)
+_NO_CAPITALS = _ALL.translate(None, _CAPITALS)
+_NO_SIGNS = _ALL.translate(None, (string.punctuation + _CONTROLS).encode())
+_NO_CONTROLS = _ALL.translate(None, _CONTROLS.encode()) + b"\n\t"
+
+# Hundredths of a token for each time the pattern occurs, without overlap.
+_SOUND_WEIGHTS = ((b"cc", 9), (b"ccc", 21), (b"vvv", 20), (b"  ", 30))
+_LETTER_WEIGHT = 26
+_WORD_WEIGHT = 36
+_INNER_CAPITAL_WEIGHT = 65
+_CAPITAL_PAIR_WEIGHT = 18
+_SIGN_WEIGHT = 64
+_CONTROL_WEIGHT = 130
 _DIGITS_WEIGHT = 97
+_DIGITS_AFTER_SPACE_WEIGHT = 30
 _FOREIGN_RUN_WEIGHT = 15
 
 # What people draw lines and make room with; a vocabulary has tokens for long runs of it.
-_RULES = tuple(character.encode() * 4 for character in "-=*#_.~!+/\n\t")
+_RULE = 4
+_RULES = tuple(character.encode() * _RULE for character in "-=*#_.~!+/\n\t")
 _MARGIN = b" " * 8
 _FOREIGN_RULES = tuple(character.encode() * 8 for character in "─━═—…\xa0")
 
@@ -94,45 +100,75 @@ class Estimator:
 def _price(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
     price = 0 if text.isascii() else _foreign_price(data)
-    data = _without_rules(data).replace(b"\r\n", b"\n")
-    # The space in front makes a word at the very beginning begin like any other.
-    kinds = b" " + data.translate(_KINDS, _CONTINUATIONS)
+    rest = data.translate(None, _COMMON_LETTERS)
+    rest_letters = rest.translate(None, _NO_LETTERS)
+    letters = len(data) - len(rest) + len(rest_letters)
+    capitals = len(rest_letters.translate(None, _NO_CAPITALS))
+    signs = rest.translate(None, _NO_SIGNS)
+    short = _without_rules(data, signs)
+    if len(short) < len(data):
+        signs = short.translate(None, _NO_SIGNS)
     return (
         price
-        + _weigh(kinds.lower(), _SOUND_WEIGHTS)
-        + _weigh(kinds.translate(_CASES), _CASE_WEIGHTS)
-        + _weigh(data.lower(), _RARE_LETTER_WEIGHTS)
-        + _DIGITS_WEIGHT * _digit_groups(kinds)
+        + _LETTER_WEIGHT * letters
+        + _weigh(rest_letters.lower(), _RARE_LETTER_WEIGHTS)
+        + _sign_price(signs)
+        + _word_price(short, capitals)
+        + _sound_price(short)
     )
 
 
-def _without_rules(data: bytes) -> bytes:
-    for rule in _RULES:
-        size = len(data)
-        data = data.replace(rule, rule[:1])
-        if len(data) < size:
-            data = data.replace(rule, rule[:1])
-    return data.replace(_MARGIN, b" ")
+def _without_rules(data: bytes, signs: bytes) -> bytes:
+    for rule in _RULES if len(signs) >= _RULE else ():
+        if rule in signs:
+            data = data.replace(rule, rule[:1]).replace(rule, rule[:1])
+    return data.replace(b"\r\n", b"\n") if b"\r" in signs else data
+
+
+def _sign_price(signs: bytes) -> int:
+    controls = len(signs.translate(None, _NO_CONTROLS))
+    return _SIGN_WEIGHT * (len(signs) - controls) + _CONTROL_WEIGHT * controls
+
+
+def _word_price(data: bytes, capitals: int) -> int:
+    # The space in front makes a word at the very beginning begin like any other.
+    cases = b" " + data.translate(_CASES, _CONTINUATIONS)
+    capitalized = cases.count(b" A")
+    price = _WORD_WEIGHT * (cases.count(b" a") + capitalized)
+    if capitals > capitalized:
+        runs = cases.translate(_CAPITAL_RUNS).split()
+        price += _INNER_CAPITAL_WEIGHT * (len(runs) - capitalized)
+        price += _CAPITAL_PAIR_WEIGHT * b" ".join(runs).count(b"AA")
+    return price
+
+
+def _sound_price(data: bytes) -> int:
+    sounds = b" " + data.translate(_SOUNDS, _CONTINUATIONS).replace(_MARGIN, b" ")
+    price = _weigh(sounds, _SOUND_WEIGHTS)
+    if b"1" in sounds:
+        runs = sounds.translate(_DIGIT_RUNS).split()
+        price += _DIGITS_WEIGHT * _digit_groups(b" ".join(runs))
+        price += _DIGITS_AFTER_SPACE_WEIGHT * sounds.count(b" 1")
+    return price
 
 
 def _weigh(data: bytes, weights: tuple[tuple[bytes, int], ...]) -> int:
     return sum([weight * data.count(pattern) for pattern, weight in weights])
 
 
-def _digit_groups(kinds: bytes) -> int:
+def _digit_groups(runs: bytes) -> int:
     # o200k_base and cl100k_base cut numbers into groups of up to three digits, each of them a token.
-    digits = kinds.count(b"1")
-    if not digits:
-        return 0
-    rest = kinds.replace(b"111", b"#")
-    full_groups = (len(kinds) - len(rest)) // 2
-    return digits - 2 * full_groups - rest.count(b"11")
+    rest = runs.replace(b"111", b"#")
+    full_groups = (len(runs) - len(rest)) // 2
+    return runs.count(b"1") - 2 * full_groups - rest.count(b"11")
 
 
 def _foreign_price(data: bytes) -> int:
+    foreign = data.translate(None, _ASCII)
     for rule in _FOREIGN_RULES:
-        data = data.replace(rule, rule[: len(rule) // 8])
-    foreign = data.translate(None, _ASCII).decode("utf-8", "surrogatepass")
-    prices = foreign.translate(foreign_prices()).encode("latin-1")
-    kinds = b" " + data.translate(_FOREIGN, _CONTINUATIONS)
-    return sum(prices) * _HUNDREDTHS // PRICE_UNITS + _FOREIGN_RUN_WEIGHT * kinds.count(b" f")
+        if rule in foreign:
+            data = data.replace(rule, rule[: len(rule) // 8])
+            foreign = data.translate(None, _ASCII)
+    prices = foreign.decode("utf-8", "surrogatepass").translate(foreign_prices()).encode("latin-1")
+    runs = data.translate(_FOREIGN, _CONTINUATIONS).split()
+    return sum(prices) * _HUNDREDTHS // PRICE_UNITS + _FOREIGN_RUN_WEIGHT * len(runs)

@@ -27,25 +27,28 @@ _MAX_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _CHOICES = ("best_of", "n")
 _PROMPT = ("input", "instructions", "messages", "prompt", "suffix", "system")
 _SCHEMAS = ("functions", "response_format", "tools")
+# The last first, because a stack is read from its end.
 _INSIDE = (
-    "arguments",
-    "content",
-    "context",
-    "function",
-    "function_call",
-    "name",
-    "output",
-    "reasoning_content",
-    "refusal",
-    "role",
-    "summary",
-    "text",
-    "thinking",
-    "title",
     "tool_calls",
+    "title",
+    "thinking",
+    "text",
+    "summary",
+    "role",
+    "refusal",
+    "reasoning_content",
+    "output",
+    "name",
+    "function_call",
+    "function",
+    "context",
+    "content",
+    "arguments",
 )
 _IMAGES = ("image", "image_url", "input_image")
 _ATTACHMENTS = ("audio", "document", "file", "input_audio", "input_file", "input_video", "video", "video_url")
+
+_INTEGERS = frozenset({int})
 
 # A certain share of an estimated count: no text was found whose estimate is four times its tokens, save for
 # characters repeated on and on.
@@ -85,7 +88,8 @@ def estimate_request(body: object, *, counter: TokenCounter, default_output_toke
     fields = body if isinstance(body, dict) else {}
     prompt = _Prompt()
     for name in _PROMPT:
-        prompt.add(fields.get(name))
+        if name in fields:
+            prompt.add(fields[name])
     prompt.texts += [json_text(fields[name]) for name in _SCHEMAS if fields.get(name)]
     overhead = _overhead(fields.get("messages")) + _overhead(fields.get("input"))
 
@@ -116,10 +120,12 @@ class _Prompt:
             node: Any = stack.pop()
             if isinstance(node, str):
                 self.texts.append(node)
+            elif not node:
+                continue
             elif isinstance(node, dict):
                 stack.extend(self._part(node))
             elif isinstance(node, list):
-                if node and set(map(type, node)) == {int}:
+                if type(node[0]) is int and set(map(type, node)) == _INTEGERS:
                     self.token_ids += len(node)
                 else:
                     stack.extend(reversed(node))
@@ -127,7 +133,9 @@ class _Prompt:
     def _part(self, part: dict[str, Any]) -> list[Any]:
         """Count what a message, an item or a part of one is besides text. Answers where its texts are."""
         kind = part.get("type")
-        if kind in _IMAGES:
+        if kind is None:
+            pass
+        elif kind in _IMAGES:
             self.flat += LOW_DETAIL_IMAGE_TOKENS if _detail(part) == "low" else IMAGE_TOKENS
         elif kind in _ATTACHMENTS:
             source = part.get("source")
@@ -136,7 +144,7 @@ class _Prompt:
             self.flat += IMAGE_TOKENS
         elif kind == "tool_use":
             self.texts.append(json_text(part.get("input")))
-        return [part[name] for name in reversed(_INSIDE) if name in part]
+        return [part[name] for name in _INSIDE if name in part]
 
 
 def _detail(image: dict[str, Any]) -> object:
@@ -158,5 +166,9 @@ def _prompts(prompt: object) -> int:
 
 def _valid(fields: dict[Any, Any], names: tuple[str, ...]) -> int:
     """The largest of the fields that is a whole number from 1 to 2**53 - 1; 0 if none is."""
-    values = [fields.get(name) for name in names]
-    return max((value for value in values if type(value) is int and 1 <= value <= MAX_TOKENS), default=0)
+    largest = 0
+    for name in names:
+        value = fields.get(name)
+        if type(value) is int and largest < value <= MAX_TOKENS:
+            largest = value
+    return largest

@@ -36,14 +36,17 @@ class StreamMeter:
 
     def feed(self, chunk: bytes) -> bool:
         """Take the next chunk. Answers whether it brings the terminal event; true once at most."""
-        self._fed = self._fed or bool(chunk)
+        if chunk:
+            self._fed = True
         terminal = False
         for payload in self._splitter.split(chunk):
             terminal = self._report.look_at(payload) or terminal
             self._transcript.add(payload)
         if not terminal and self._format.has_events and chunk.endswith(_MAY_END):
             terminal = self._report.look_at(self._splitter.peek(LONGEST_PEEK))
-        first, self._ended = terminal and not self._ended, terminal or self._ended
+        if not terminal:
+            return False
+        first, self._ended = not self._ended, True
         return first
 
     @property

@@ -60,4 +60,10 @@ def _may_matter(payload: bytes) -> bool:
     """Whether the payload is worth decoding. Few searches, because every payload that passes is searched."""
     if b'"usage"' in payload and b'"usage":null' not in payload and b'"usage": null' not in payload:
         return True
-    return b'"done"' in payload or (b'"type"' in payload and any(end in payload for end in _LAST_TYPES))
+    if b'"done"' in payload:
+        return True
+    if b'"type"' in payload:
+        for last in _LAST_TYPES:
+            if last in payload:
+                return True
+    return False

@@ -48,7 +48,7 @@ UNITS = st.sampled_from(["requests", "tokens", "input_tokens", "output_tokens", 
 @st.composite
 def quotas(draw):
     unit = draw(UNITS)
-    limit = draw(st.integers(1, 9) | st.integers(1, 10**6) | st.integers(1, MAX_EXACT))
+    limit = draw(st.integers(1, 9) | st.integers(1, 10**6) | st.integers(1, MAX_EXACT - 1))
     if unit == CONCURRENCY:
         return Quota(min(limit, 10_000), draw(st.integers(1, 600)), unit, "concurrency")
     period = draw(st.sampled_from([1, 60, 90, 86400]) | st.integers(1, 10 * 366 * 86400))

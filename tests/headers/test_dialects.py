@@ -3,9 +3,11 @@
 import re
 
 import pytest
-from header_decisions import SECOND, allowed, decided, decisions, refusals, waits
+from header_decisions import SECOND, UNITS, allowed, decided, decisions, refusals, waits
 from hypothesis import given
+from hypothesis import strategies as st
 
+from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.errors import ConfigurationError
 from flask_ailimit.engine.quota import Quota
 from flask_ailimit.headers import DEFAULT_DIALECTS, DIALECTS, exposed_names, limit_headers, require_dialects
@@ -35,6 +37,12 @@ def test_counts_are_never_negative_and_never_more_than_the_limit(decision):
             assert COUNT.fullmatch(value)
         if "remaining" in name:
             assert int(value) <= int(values[name.replace("remaining", "limit")])
+
+
+@given(decisions, st.sets(UNITS))
+def test_the_verdict_that_speaks_for_some_units_would_bind_if_there_were_no_others(decision, units):
+    alone = tuple(verdict for verdict in decision.verdicts if verdict.quota.unit in units)
+    assert decision.binding_of(units) is Decision(alone, decision.at_us).binding
 
 
 @given(refusals)

@@ -36,6 +36,7 @@ REFUSED = {
     "100,000 arrays": (b"[" * 100_000 + b"]" * 100_000, "json_too_deep"),
     "100,000 arrays never closed": (b"[" * 100_000, "json_too_deep"),
     "100,000 objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "json_too_deep"),
+    "deep behind 100,000 arrays": (b"[" + b"[]," * 100_000 + b"[" * 64 + b"]" * 65, "json_too_deep"),
     "deep behind escaped quotes": (b'{"a": "\\"\\\\", "b": ' + b"[" * 70 + b"]" * 70 + b"}", "json_too_deep"),
     "same field twice": (b'{"max_tokens": 5, "max_tokens": 5000}', "duplicate_field"),
     "same field twice, once escaped": (b'{"max_tokens": 5, "max\\u005ftokens": 5}', "duplicate_field"),
@@ -54,6 +55,10 @@ TAKEN = {
     "null": (b"null", None),
     "400 digits": (b"9" * 400, 10**400 - 1),
     "64 levels": (b"[" * 64 + b"]" * 64, json.loads("[" * 64 + "]" * 64)),
+    "64 levels behind 20,000 arrays": (
+        b"[" + b"[]," * 20_000 + b"[" * 63 + b"]" * 64,
+        [[]] * 20_000 + json.loads("[" * 64 + "]" * 64),
+    ),
     "many brackets, not deep": (b"[" + b"[],{}," * 1000 + b"0]", [[], {}] * 1000 + [0]),
     "brackets in a text": (b'["' + b"[{" * 1000 + b'"]', ["[{" * 1000]),
     "brackets behind an escaped quote": (b'["\\"' + b"[" * 1000 + b'"]', ['"' + "[" * 1000]),
