@@ -15,11 +15,10 @@ from limits import parse_many
 
 from .engine import ConfigurationError
 from .engine.charge import require_cost
-from .token_limit import quota_of
+from .token_limit import WRAPPER, quota_of
 
 _CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
 _LISTS = ("application_limits", "default_limits", "in_memory_fallback", "meta_limits")
-_WRAPPER = "__wrapper-limiter-instance"
 
 
 def require_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -109,7 +108,7 @@ class Marked(set[str]):
         """Warn of the app's views that were decorated too late: of those of some names, or of all."""
         wanted = names or self
         for view in app.view_functions.values():
-            if not hasattr(view, _WRAPPER) and get_qualified_name(view) in wanted:
+            if not hasattr(view, WRAPPER) and get_qualified_name(view) in wanted:
                 warnings.warn(
                     f"{view.__qualname__} is called without its limit: the app had it before it was limited. "
                     "Put the limiter's decorators below @app.route.",

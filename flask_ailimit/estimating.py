@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import flask
 from flask import Request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .config import Settings
+from .current import current_request
 from .engine import Quota
 from .engine.charge import require_cost
 from .tokens import Estimate, InvalidBody, TokenCounter, Usage, decode_body, estimate_request
@@ -37,13 +37,16 @@ def read_estimate(request: Request, settings: Settings, counter: TokenCounter) -
 
 
 def _read_body(request: Request, most: int) -> bytes:
-    if (request.content_length or 0) > most:
-        raise RequestEntityTooLarge
+    announced = request.content_length
+    if announced is not None:
+        if announced > most:
+            raise RequestEntityTooLarge
+        return request.get_data(cache=True)
     allowed = request.max_content_length
     request.max_content_length = most + 1 if allowed is None else min(allowed, most + 1)
     raw = request.get_data(cache=True)
     # Of a longer body whose length was not announced, Werkzeug answers the beginning.
-    if request.content_length is None and len(raw) >= request.max_content_length:
+    if len(raw) >= request.max_content_length:
         raise RequestEntityTooLarge
     return raw
 
@@ -70,10 +73,10 @@ def custom_estimate(estimate: Callable[[Request], int | Usage], request: Request
 
 def token_cost(limiter: "AILimiter", quota: Quota, estimate: Callable[[Request], int | Usage] | None) -> int:
     """What the current request costs of ``quota``, by the app's own estimate if it has one that answers."""
-    request, tab, state = flask.request, limiter.tab, limiter.state
+    request, tab = current_request(), limiter.tab
     cost = None if estimate is None else custom_estimate(estimate, request, quota)
     if cost is not None:
         return cost
     if tab.estimate is None:
-        tab.estimate = read_estimate(request, state.settings, state.counter)
+        tab.estimate = read_estimate(request, tab.state.settings, tab.state.counter)
     return cost_under(tab.estimate, quota)

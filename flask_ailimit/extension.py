@@ -2,14 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import flask
 import flask_limiter
-from flask import Flask, Response
-from flask_limiter import Limiter
+from flask import Flask, Request, Response
+from flask_limiter import Limiter, RequestLimit
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.constants import ConfigVars
 from werkzeug.exceptions import HTTPException
@@ -18,13 +17,14 @@ from .answering import finish
 from .bridge import SCHEME, EngineRateLimiter
 from .checking import Marked, require_options
 from .config import NAMES
+from .current import current_app, current_request
 from .decorators import Decorators
 from .engine import Decision, Engine, system_clock
 from .engine.clock import Clock
 from .engine.stores.memory import MemoryStore
 from .errors import Carried, LimiterUnavailable, QuotaExceeded
-from .evaluation import applicable, evaluate
-from .responses import clean_request_id
+from .evaluation import applicable, evaluate, request_limit, request_limits
+from .planning import Phase, WatchedLimits, plan, way
 from .settling import settle_failure
 from .state import DEFAULT_URI, MisconfiguredError, State, open_state
 from .tab import Tab
@@ -32,9 +32,11 @@ from .tokens import Usage
 
 _SEAM = "_Limiter__evaluate_limits"
 _EXEMPT = "_Limiter__check_all_limits_exempt"
+_HEADERS = "_Limiter__inject_headers"
+_UNKNOWN_APP = "This AILimiter doesn't know the app. Call limiter.init_app(app), with it enabled."
 _FLASK_LIMITER_S = {*inspect.signature(Limiter).parameters}
 
-if not all(hasattr(Limiter, name) for name in (_SEAM, _EXEMPT)):
+if not all(hasattr(Limiter, name) for name in (_SEAM, _EXEMPT, _HEADERS)):
     raise ImportError(
         f"flask_ailimit needs Flask-Limiter 4.1; {flask_limiter.__version__} decides limits in another place. "
         'Run: pip install "flask-limiter>=4.1,<4.2"'
@@ -80,7 +82,10 @@ class AILimiter(Decorators):
         self._switched_on = True
         self._latest: State | None = None
         self._fallback: Engine | None = None
+        self._identifies: Callable[[], str] | None = None
+        self._tab_name = f"flask_ailimit.tab.{id(self)}"
         super().__init__(key_func, app=None, **options)
+        self.limit_manager: WatchedLimits = WatchedLimits(self.limit_manager)
         self._marked = self._marked_for_limiting = Marked(self._states)
         if app is not None:
             self.init_app(app)
@@ -92,11 +97,10 @@ class AILimiter(Decorators):
         switched_on = self._switched_on
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
             self._states[app] = self._latest = open_state(self, app, self._given, self._asked_storage, self._clock)
-            app.after_request(partial(finish, self))
-            app.teardown_request(self._teardown_request)
             self._init_flask_limiter(app)
-            # The last one registered runs first: before Flask-Limiter's writes its headers, and that before ours.
-            app.after_request(self._waive)
+            app.before_request(self._check_request_limit)
+            app.after_request(self._after_request)
+            app.teardown_request(self._teardown_request)
             self._marked.look_for_bypassed(app)
         else:
             super().init_app(app)
@@ -105,8 +109,7 @@ class AILimiter(Decorators):
     @property
     def enabled(self) -> bool:
         """Whether the current app is limited: ``RATELIMIT_ENABLED`` of that app, unless switched off here for all."""
-        here = not flask.has_app_context() or flask.current_app.config.get(ConfigVars.ENABLED, True)
-        return self._switched_on and bool(here)
+        return self._switched_on and (not flask.has_app_context() or _is_switched_on(current_app()))
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
@@ -147,27 +150,51 @@ class AILimiter(Decorators):
         return self.tab.decision if flask.has_request_context() and self._active else None
 
     @property
+    def current_limit(self) -> RequestLimit | None:
+        """Flask-Limiter's word for the limit that matters most in this request so far."""
+        return request_limit(self.current_limits)
+
+    @property
+    def current_limits(self) -> list[RequestLimit]:
+        """Flask-Limiter's words for the limits that were decided last in this request."""
+        return request_limits(self, self.tab) if self._active else []
+
+    @property
     def engine(self) -> Engine:
         """The current app's engine, or the in-memory one while Flask-Limiter's fallback is in use."""
-        return self._fallback if self._storage_dead and self._fallback else self.state.engine
+        return self.engine_of(self.state)
+
+    def engine_of(self, state: State) -> Engine:
+        """The same, of the app that the state belongs to."""
+        return self._fallback if self._storage_dead and self._fallback else state.engine
 
     @property
     def state(self) -> State:
         """What belongs to the current app; outside one, to the app that was initialised last."""
-        state = self._states.get(_current_app()) if flask.has_app_context() else self._latest
+        state = self._states.get(current_app()) if flask.has_app_context() else self._latest
         if state is None:
-            raise RuntimeError("This AILimiter doesn't know the app. Call limiter.init_app(app), with it enabled.")
+            raise RuntimeError(_UNKNOWN_APP)
         return state
 
     @property
     def tab(self) -> Tab:
         """What the current request owes."""
-        name = f"flask_ailimit.tab.{id(self)}"
-        environ = flask.request.environ
-        if name not in environ:
-            request_id = clean_request_id(flask.request.headers.get("X-Request-Id"))
-            environ[name] = Tab(_current_app(), request_id, self.state.settings.count_cached_tokens)
-        return cast("Tab", environ[name])
+        tab = self._tab_of(current_request())
+        if tab is None:
+            raise RuntimeError(_UNKNOWN_APP)
+        return tab
+
+    @property
+    def decides_alone(self) -> bool:
+        """Whether none of Flask-Limiter's own policies for a failing storage was asked for: they come before ours."""
+        return not (self._in_memory_fallback_enabled or self._swallow_errors)
+
+    def identify_request(self) -> str:
+        """What Flask-Limiter calls the endpoint of the current request."""
+        return self._identify(current_request()) if self._active else ""
+
+    def _identify(self, request: Request) -> str:
+        return request.endpoint or "" if self._identifies is None else self._identifies()
 
     def passes_unlimited(self, endpoint: str) -> bool:
         """Whether Flask-Limiter lets the current request pass without any limit."""
@@ -188,33 +215,69 @@ class AILimiter(Decorators):
         return self.initialized and self.enabled
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if self._active:
-            if _is_automatic_options():
+        request = current_request()
+        tab = self._tab_of(request)
+        if tab is not None and self._switched_on and _is_switched_on(tab.app):
+            if _is_automatic_options(request):
                 return
-            self.tab.caller, self.tab.in_middleware = callable_name, in_middleware
+            tab.caller, tab.in_middleware = callable_name, in_middleware
+            if tab.phase is not None:
+                endpoint = self._identify(request)
+                phase = self._known_phase(tab, request, endpoint)
+                if phase is not None:
+                    tab.phase = phase
+                    evaluate(self, tab, endpoint, phase)
+                    return
+                self.context.seen_limits.update(tab.phase.seen)
         try:
             super()._check_request_limit(callable_name, in_middleware)
         except Carried as carried:
             raise carried.answer from carried.__cause__
 
+    def _known_phase(self, tab: Tab, request: Request, endpoint: str) -> Phase | None:
+        """What applies now, if such a request came this way before and no filter lets this one pass."""
+        filters = self._request_filters
+        if tab.phase is None or tab.start is not self.limit_manager.start or (filters and any(f() for f in filters)):
+            return None
+        return tab.phase.later.get(way(tab, request, endpoint))
+
+    def _tab_of(self, request: Request) -> Tab | None:
+        """What a request owes; None if its app isn't limited."""
+        tab: Tab | None = request.environ.get(self._tab_name)
+        if tab is None:
+            app = current_app()
+            state = self._states.get(app)
+            if state is not None and self.initialized:
+                start = self.limit_manager.start if self.decides_alone else None
+                tab = Tab(app, state, start, request.environ.get("HTTP_X_REQUEST_ID"))
+                request.environ[self._tab_name] = tab
+        return tab
+
     # Naughty, but the narrowest cut: Flask-Limiter resolves which limits apply, and we decide. The name is that of its
     # private method as Python mangles it; the guard above and its own test suite, run on this class, watch over it.
     def _Limiter__evaluate_limits(self, endpoint: str, limits: list[RuntimeLimit]) -> None:  # noqa: N802
         if self._active:
+            tab = self.tab
             try:
-                evaluate(self, endpoint, limits)
+                evaluate(self, tab, endpoint, plan(self, tab, endpoint, limits))
             except QuotaExceeded:
                 raise
             except HTTPException as answer:
                 raise Carried(answer) from answer.__cause__
 
-    def _waive(self, response: Response) -> Response:
-        self.tab.waive(response)
-        return response
+    def _after_request(self, response: Response) -> Response:
+        environ = current_request().environ
+        tab: Tab | None = environ.get(self._tab_name)
+        if tab is None:
+            return response
+        tab.waive(response)
+        if self.writes_headers:
+            response = getattr(self, _HEADERS)(response)
+        return finish(self, tab, environ, response)
 
     def _teardown_request(self, error: BaseException | None) -> None:
-        tab = self.tab
-        if tab.reservations and not tab.streaming:
+        tab: Tab | None = current_request().environ.get(self._tab_name)
+        if tab is not None and tab.reservations and not tab.streaming:
             settle_failure(tab, error)
 
     def _init_flask_limiter(self, app: Flask) -> None:
@@ -223,6 +286,9 @@ class AILimiter(Decorators):
         self._strategy = "fixed-window"  # The one that asks nothing of a storage when it is made; replaced below.
         self._storage_uri = f"{SCHEME}://"
         self._storage_options = cast("Any", {"engine_now": lambda: self.engine})
+        # It joins no request cycle of an app that it finds itself in: each of its hooks would cost a request something.
+        app.extensions.setdefault("limiter", set()).add(self)
+        self._identifies = self._request_identifier or app.config.get(ConfigVars.REQUEST_IDENTIFIER)
         super().init_app(app)
         self._strategy, self._storage_uri, self._storage_options = strategy, uri or DEFAULT_URI, {}
         algorithm = self._states[app].algorithm
@@ -230,14 +296,13 @@ class AILimiter(Decorators):
         if self._in_memory_fallback_enabled:
             self._fallback = Engine(MemoryStore(self._clock))
             self._fallback_limiter = self._limiter
+        self.limit_manager.changed()
 
 
-def _is_automatic_options() -> bool:
+def _is_automatic_options(request: Request) -> bool:
     """Whether Flask answers the request itself. So browsers ask beforehand (CORS): not to be charged or refused."""
-    rule = flask.request.url_rule
-    return flask.request.method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
+    return request.method == "OPTIONS" and bool(getattr(request.url_rule, "provide_automatic_options", False))
 
 
-def _current_app() -> Flask:
-    """The app itself, for which ``flask.current_app`` is only a proxy."""
-    return cast("Flask", cast("Any", flask.current_app)._get_current_object())
+def _is_switched_on(app: Flask) -> bool:
+    return bool(app.config.get(ConfigVars.ENABLED, True))

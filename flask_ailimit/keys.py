@@ -4,7 +4,10 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import request
 
+from .current import current_request
+
 _IPV6_SUBSCRIBER = 64
+_NO_KEY = {""}
 
 
 def api_key() -> str:
@@ -13,11 +16,13 @@ def api_key() -> str:
     Answers "" without a key, and also for two different ones: a client must not choose, by sending a second key,
     which count it pays into. "" falls into one count per address, never past the limit.
     """
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    environ = current_request().environ
+    scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     keys = {
         bearer.strip() if scheme.lower() == "bearer" else "",
-        *(request.headers.get(name, "") for name in ("x-api-key", "api-key")),
-    } - {""}
+        environ.get("HTTP_X_API_KEY", ""),
+        environ.get("HTTP_API_KEY", ""),
+    } - _NO_KEY
     return keys.pop() if len(keys) == 1 else ""
 
 

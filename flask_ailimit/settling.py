@@ -19,6 +19,9 @@ _NO_ANSWER = 300
 
 def settle_plain(tab: Tab, response: Response, counter: TokenCounter) -> None:
     """End the tab for an answer that is complete, before its body leaves."""
+    if not tab.counts_tokens and tab.recorded is None:
+        tab.settle(NOTHING)
+        return
     _settle(tab, lambda: _used_by_plain(tab, response, counter))
 
 
@@ -69,8 +72,8 @@ def _settle(tab: Tab, used: Callable[[], Usage | None]) -> None:
 
 
 def _used_by_plain(tab: Tab, response: Response, counter: TokenCounter) -> Usage | None:
-    if not tab.counts_tokens or tab.recorded is not None:
-        return tab.recorded or NOTHING
+    if tab.recorded is not None:
+        return tab.recorded
     failed = response.status_code >= _NO_ANSWER
     if response.direct_passthrough:
         return NOTHING if failed else None  # A file goes out as it is; nobody has looked into it.

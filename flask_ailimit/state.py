@@ -36,7 +36,7 @@ class MisconfiguredError(ConfigurationError, LimitsConfigurationError):
     """Caught by who waits for our ConfigurationError, and by who waits for Flask-Limiter's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """What belongs to one app.
 

@@ -13,15 +13,18 @@ WEB = {"flask", "werkzeug", "flask_limiter", "limits"}
 STANDARD = sys.stdlib_module_names
 
 KNOW_FLASK_LIMITER = {
+    "applying.py",
     "checking.py",
     "decorators.py",
     "errors.py",
     "evaluation.py",
     "extension.py",
+    "planning.py",
+    "refusing.py",
     "state.py",
     "token_limit.py",
 }
-KNOW_ITS_INTERNALS = {"evaluation.py", "extension.py", "token_limit.py"}
+KNOW_ITS_INTERNALS = {"applying.py", "extension.py", "planning.py", "token_limit.py"}
 KNOW_LIMITS = {"bridge.py", "checking.py", "state.py", "token_limit.py"}
 
 

@@ -1,0 +1,261 @@
+"""What applies to a request, found out once: Flask-Limiter resolves the limits of an endpoint anew in every request.
+
+A request goes through phases: before the view, in its decorator, and in whatever else it calls that is decorated. Each
+phase is remembered behind the one before, so that the same way through an app is resolved the first time only. What may
+differ from request to request (who, at what cost, whether exempt) is still asked in each; limits that a callable
+answers are resolved each time.
+"""
+
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import flask
+from flask import Request
+from flask_limiter import ExemptionScope, Limit
+from flask_limiter._limits import RuntimeLimit
+from flask_limiter._manager import LimitManager
+from flask_limiter.util import get_qualified_name
+
+from .engine import Charge, Quota
+from .engine.charge import DENY, require_cost
+from .engine.quota import CONCURRENCY, TOKEN_UNITS
+from .tab import Tab
+from .token_limit import Cost, RequestCost, quota_of
+
+if TYPE_CHECKING:
+    from .extension import AILimiter
+
+_MOST_PHASES = 4096
+_MOST_SUBJECTS = 128
+
+
+@dataclass(slots=True, eq=False)
+class Planned:
+    """A limit, with all of its charge that doesn't depend on the request.
+
+    Attributes:
+        limit: As Flask-Limiter resolved it.
+        quota: What it allows.
+        on_store_error: Its failure policy.
+        dry: It only takes part in the decision: a meta limit, which a refusal is charged to.
+        scope: Sets its count apart; None if a callable answers that.
+        cost: Of each request; None if a callable answers that.
+    """
+
+    limit: RuntimeLimit
+    quota: Quota
+    on_store_error: str
+    dry: bool
+    scope: str | None
+    cost: int | None
+    _charged: dict[bytes, Charge] = field(default_factory=dict)
+
+    def charge(self, subject: bytes, scope: str) -> Charge:
+        """The charge to a subject; of 0, if a callable answers the cost."""
+        return Charge(subject, self.quota, self.cost or 0, scope, self.dry, self.on_store_error)
+
+    def charge_again(self, subject: bytes) -> Charge:
+        """The same in the scope that is known. Who comes often is charged by one object."""
+        charge = self._charged.get(subject)
+        if charge is None:
+            assert self.scope is not None  # noqa: S101  the caller has looked
+            if len(self._charged) >= _MOST_SUBJECTS:
+                self._charged.clear()
+            charge = self._charged[subject] = self.charge(subject, self.scope)
+        return charge
+
+
+@dataclass(slots=True, eq=False)
+class Phase:
+    """What applies in one phase of the requests that come this way.
+
+    Attributes:
+        metas: Limits on refusals, which are asked first.
+        limits: The limits, in the order of Flask-Limiter: the shortest window first.
+        seen: The default limits so far, which Flask-Limiter decides once in a request.
+        counts_tokens: A limit is over tokens.
+        holds: What a limit takes may be given back when the request ends.
+        may_collide: Two of the limits may turn out to be one count.
+        deducts: A limit is only charged if the answer says so (Flask-Limiter's ``deduct_when``).
+        later: The phases that came next, by what they depend on.
+    """
+
+    metas: tuple[Planned, ...] = ()
+    limits: tuple[Planned, ...] = ()
+    seen: tuple[RuntimeLimit, ...] = ()
+    counts_tokens: bool = False
+    holds: bool = False
+    may_collide: bool = False
+    deducts: bool = False
+    later: dict[Hashable, "Phase"] = field(default_factory=dict)
+
+
+class WatchedLimits(LimitManager):
+    """Flask-Limiter's limits, which say when they have changed, and which of them may change by themselves.
+
+    Attributes:
+        start: Where every request begins; another one after a change.
+    """
+
+    def __init__(self, limits: LimitManager) -> None:
+        super().__init__(
+            limits._application_limits,
+            limits._default_limits,
+            limits._decorated_limits,
+            limits._blueprint_limits,
+            limits._route_exemptions,
+            limits._blueprint_exemptions,
+        )
+        self._temporary: set[str] = set()
+        self.changed()
+
+    def changed(self) -> None:
+        """Resolve everything again."""
+        self.start = Phase()
+
+    def set_application_limits(self, limits: Any) -> None:  # noqa: D102  the base's, as those below
+        super().set_application_limits(limits)
+        self.changed()
+
+    def set_default_limits(self, limits: Any) -> None:  # noqa: D102
+        super().set_default_limits(limits)
+        self.changed()
+
+    def add_decorated_limit(self, route: str, limit: Limit | None, override: bool = False) -> None:  # noqa: D102
+        before = self._decorated_limits.get(route)
+        super().add_decorated_limit(route, limit, override)
+        if override and before is not None:  # A context manager's, added again in each request.
+            if route in self._temporary or before == self._decorated_limits[route]:
+                return
+            self._temporary.add(route)
+        self.changed()
+
+    def add_blueprint_limit(self, blueprint: str, limit: Limit | None) -> None:  # noqa: D102
+        super().add_blueprint_limit(blueprint, limit)
+        self.changed()
+
+    def add_route_exemption(self, route: str, scope: ExemptionScope) -> None:  # noqa: D102
+        super().add_route_exemption(route, scope)
+        self.changed()
+
+    def add_blueprint_exemption(self, blueprint: str, scope: ExemptionScope) -> None:  # noqa: D102
+        super().add_blueprint_exemption(blueprint, scope)
+        self.changed()
+
+    def add_endpoint_hint(self, endpoint: str, callable: str) -> None:  # noqa: A002, D102
+        known = callable in self._endpoint_hints.get(endpoint, ())
+        super().add_endpoint_hint(endpoint, callable)
+        if not known:
+            self.changed()
+
+    def may_change(self, endpoint: str, caller: str, others: Iterable[Limit]) -> bool:
+        """Whether the limits of an endpoint, or ``others``, may be different ones in the next request."""
+        names = {caller, *self._endpoint_hints.get(endpoint, ())}
+        groups = itertools.chain(
+            others,
+            self._application_limits,
+            self._default_limits,
+            *(self._decorated_limits.get(name, ()) for name in names),
+            *self._blueprint_limits.values(),
+        )
+        return not names.isdisjoint(self._temporary) or any(map(_is_asked_each_time, groups))
+
+
+def way(tab: Tab, request: Request, endpoint: str) -> Hashable:
+    """What a phase depends on, besides those before it."""
+    return (tab.state, tab.caller, tab.in_middleware, endpoint, request.endpoint, request.method)
+
+
+def plan(limiter: "AILimiter", tab: Tab, endpoint: str, limits: Sequence[RuntimeLimit]) -> Phase:
+    """The phase in which these limits apply, remembered if that will be the same in the next request."""
+    last = _in_last_phase(limiter, tab)
+    exempt = limiter.passes_unlimited(endpoint)
+    if last and (limits or not exempt):
+        limits = [*limits, *not_lifted(limiter, endpoint, flask.request.blueprint, limits)]
+    phase = Phase(
+        tuple(planned(limiter, each, endpoint, dry=True) for each in _in_order(_metas(limiter, endpoint, limits))),
+        tuple(planned(limiter, each, endpoint) for each in _in_order(limits)),
+        tuple(limiter.context.seen_limits),
+    )
+    phase.counts_tokens = any(each.quota.unit in TOKEN_UNITS for each in phase.limits)
+    phase.deducts = any(each.limit.deduct_when for each in phase.limits)
+    phase.holds = phase.deducts or any(each.quota.unit in (*TOKEN_UNITS, CONCURRENCY) for each in phase.limits)
+    phase.may_collide = len({(each.quota, each.limit.deduct_when) for each in phase.limits}) < len(phase.limits)
+    before, manager = tab.phase, limiter.limit_manager
+    others = [*limiter.state.default_token_limits, *limiter._meta_limits]
+    may_change = (exempt and limiter._request_filters) or manager.may_change(endpoint, tab.caller or "", others)
+    known = before is not None and tab.start is manager.start and not may_change and len(before.later) < _MOST_PHASES
+    if before and known:
+        before.later[way(tab, flask.request, endpoint)] = phase
+    tab.phase = phase if known else None
+    return phase
+
+
+def planned(limiter: "AILimiter", limit: RuntimeLimit, endpoint: str, *, dry: bool = False) -> Planned:
+    """All that is known of a limit's charges before there is a request."""
+    policy = getattr(limit.cost, "on_store_error", None) or limiter.state.settings.on_store_error
+    if not limiter.decides_alone:
+        policy = DENY  # The engine raises, and Flask-Limiter's own policies come first.
+    scope = None if callable(limit.scope) else limit.scope_for(endpoint, flask.request.method)
+    quota = quota_of(limit.limit, limiter.state.algorithm)
+    return Planned(limit, quota, policy, dry, scope, _fixed_cost(limit.cost, quota))
+
+
+def not_lifted(
+    limiter: "AILimiter", endpoint: str, blueprint: str | None, limits: Sequence[RuntimeLimit]
+) -> list[RuntimeLimit]:
+    """What a view's limit on requests must not lift: limits of other units of its blueprint, and default token limits.
+
+    Flask-Limiter takes a view's limits in place of its blueprint's and of the defaults, whatever they count.
+    """
+    manager = limiter.limit_manager
+    lifted = blueprint if any(limit.override_defaults for limit in limits) else None
+    of_blueprint = manager.blueprint_limits(flask.current_app, lifted) if lifted else []
+    kept = [limit for limit in of_blueprint if isinstance(limit.cost, Cost) and limit not in limits]
+    exempt = manager.exemption_scope(flask.current_app, endpoint, blueprint) & ExemptionScope.DEFAULT
+    if not exempt and not _overridden([*limits, *kept], "tokens"):
+        kept += itertools.chain(*limiter.state.default_token_limits)
+    return kept
+
+
+def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:
+    costs = [limit.cost for limit in limits]
+    return any(isinstance(cost, Cost) and cost.overrides and cost.quota.unit == unit for cost in costs)
+
+
+def _is_asked_each_time(limit: object) -> bool:
+    """Whether a callable says what the limit is, or what one of its meta limits is."""
+    asked = getattr(limit, "limit_provider", limit)
+    return callable(asked) or any(map(_is_asked_each_time, getattr(limit, "meta_limits", None) or ()))
+
+
+def _in_order(limits: Iterable[RuntimeLimit]) -> list[RuntimeLimit]:
+    return [limit for limit in sorted(limits, key=lambda each: each.limit) if not limit.method_exempt]
+
+
+def _metas(limiter: "AILimiter", endpoint: str, limits: Sequence[RuntimeLimit]) -> list[RuntimeLimit]:
+    exempt = limiter.limit_manager.exemption_scope(flask.current_app, endpoint, flask.request.blueprint)
+    if exempt & ExemptionScope.META:
+        return []
+    return [*itertools.chain(*limiter._meta_limits, *(limit.meta_limits or () for limit in limits))]
+
+
+def _in_last_phase(limiter: "AILimiter", tab: Tab) -> bool:
+    """Whether this is the last phase before the view: its decorator's, or without one the application's."""
+    view = flask.current_app.view_functions.get(flask.request.endpoint or "")
+    name = get_qualified_name(view) if view else ""
+    return tab.in_middleware != (name in limiter._marked_for_limiting) and tab.caller in (None, name)
+
+
+def _fixed_cost(cost: object, quota: Quota) -> int | None:
+    """The cost, if it is the same for each request."""
+    if quota.unit == CONCURRENCY:
+        return 1
+    if isinstance(cost, RequestCost):
+        cost = cost.cost
+    try:
+        return require_cost(cost)
+    except ValueError:
+        return None
