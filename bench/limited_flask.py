@@ -1,0 +1,144 @@
+"""The same small Flask app with nothing, with Flask-Limiter, with throttled-py's extension, and with AILimiter.
+
+All have ``/predict``, which answers at once, and ``/model``, which first waits for 5 ms as a view does that asks a
+model. Nobody is refused: a refusal is cheaper. A limiter is imported by the app that has it, so that no worker keeps
+another one in memory.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from flask import Flask, request
+
+REQUESTS = ((10**9, "minute"), (10**10, "hour"), (10**11, "day"))
+TOKENS = ((3 * 10**7, "minute"), (10**10, "day"))
+IN_FLIGHT = 1000
+DIALECTS = ("x-ratelimit", "openai", "ietf", "anthropic")
+MODEL_TAKES = 0.005
+SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+
+View = Callable[[], Any]
+Decorate = Callable[[View], View]
+Limits = Sequence[tuple[int, str]]
+
+
+def _small() -> dict[str, Any]:
+    return {"ok": True}
+
+
+def _completion() -> dict[str, Any]:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    return {"choices": [{"message": {"role": "assistant", "content": "Hello."}}], "usage": usage}
+
+
+def _after_waiting(answer: View) -> dict[str, Any]:
+    time.sleep(MODEL_TAKES)
+    return answer()
+
+
+def user() -> str:
+    """Who sent the request: the same function for every limiter."""
+    return request.headers["Authorization"]
+
+
+def _serve(app: Flask, answer: View = _small, *decorators: Decorate) -> Flask:
+    for path, view in (("predict", answer), ("model", partial(_after_waiting, answer))):
+        limited = _named(path, view)
+        for decorate in reversed(decorators):
+            limited = decorate(limited)
+        app.post(f"/{path}")(limited)
+    return app
+
+
+def _named(name: str, view: View) -> View:
+    def call() -> Any:
+        return view()
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def store_options(uri: str) -> dict[str, Any]:
+    """On a busy machine nobody is to be timed out, and the peers have no time-out."""
+    return {"timeout": 3} if uri.startswith("redis") else {}
+
+
+def _secret(app: Flask) -> str:
+    """One for each app, so that two that share a store don't share their counts."""
+    return app.name.ljust(32, "-")
+
+
+def _text(limits: Limits) -> str:
+    return ";".join(f"{limit} per {period}" for limit, period in limits)
+
+
+def bare() -> Flask:
+    """No limits, a small answer."""
+    return _serve(Flask("bare"))
+
+
+def bare_completion() -> Flask:
+    """No limits, and the answer of a model: what the whole job answers."""
+    return _serve(Flask("bare_completion"), _completion)
+
+
+def flask_limiters(uri: str, limits: Limits = REQUESTS) -> Flask:
+    """Flask-Limiter with its default strategy, fixed windows, which is its cheapest, and its headers on."""
+    import flask_limiter  # noqa: PLC0415
+
+    app = Flask("flask_limiters")
+    limiter = flask_limiter.Limiter(
+        user, app=app, storage_uri=uri, headers_enabled=True, strategy="fixed-window", swallow_errors=False
+    )
+    return _serve(app, _small, limiter.limit(_text(limits)))
+
+
+def throttleds(uri: str, limits: Limits = REQUESTS) -> Flask:
+    """throttled-py's extension for Flask: one decorator for each limit, fixed windows, headers always on."""
+    from throttled import per_duration  # noqa: PLC0415  it may not be installed
+    from throttled.contrib.flask import Limiter  # noqa: PLC0415
+    from throttled.store import MemoryStore, RedisStore  # noqa: PLC0415
+
+    app = Flask("throttleds")
+    quotas = [per_duration(timedelta(seconds=SECONDS[period]), limit=limit) for limit, period in limits]
+    store = RedisStore(server=uri) if uri.startswith("redis") else MemoryStore(options={"MAX_SIZE": 100_000})
+    limiter = Limiter(quotas[0], app=app, store=store, using="fixed_window", key_func=user)
+    return _serve(app, _small, *map(limiter.limit, quotas))
+
+
+def ailimiters(uri: str, limits: Limits = REQUESTS) -> Flask:
+    """AILimiter with the same request limits, and its default headers, which are three dialects."""
+    from flask_ailimit import AILimiter  # noqa: PLC0415
+
+    app = Flask("ailimiters")
+    limiter = AILimiter(
+        user, app=app, storage_uri=uri, storage_options=store_options(uri), secret=_secret(app), on_store_error="deny"
+    )
+    return _serve(app, _small, limiter.limit(_text(limits)))
+
+
+def ailimiters_whole(uri: str, requests: Limits = REQUESTS, tokens: Limits = TOKENS) -> Flask:
+    """The whole job: requests, tokens and calls in flight, with every dialect of headers."""
+    from flask_ailimit import AILimiter  # noqa: PLC0415
+
+    app = Flask("ailimiters_whole")
+    limiter = AILimiter(
+        user,
+        app=app,
+        storage_uri=uri,
+        storage_options=store_options(uri),
+        secret=_secret(app),
+        on_store_error="deny",
+        headers=list(DIALECTS),
+    )
+    charged = [limiter.limit_tokens(f"{limit} per {period}") for limit, period in tokens]
+    return _serve(app, _completion, limiter.limit(_text(requests)), *charged, limiter.limit_concurrency(IN_FLIGHT))
+
+
+def installed(name: str) -> bool:
+    """Whether there is such a package."""
+    return find_spec(name) is not None
