@@ -15,7 +15,8 @@ from limits import parse_many
 
 from .engine import ConfigurationError
 from .engine.charge import require_cost
-from .token_limit import WRAPPER, quota_of
+from .token_limit import quota_of
+from .wrapping import WRAPPER
 
 _CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
 _LISTS = ("application_limits", "default_limits", "in_memory_fallback", "meta_limits")

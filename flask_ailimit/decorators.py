@@ -1,6 +1,6 @@
 """The decorators: Flask-Limiter's for requests, checked when they are written, and ours for tokens and calls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import flask
@@ -16,6 +16,7 @@ from .estimating import token_cost
 from .state import MisconfiguredError, require_algorithm
 from .token_limit import RequestCost, UnitLimit
 from .tokens import Usage
+from .wrapping import ViewLimit
 
 if TYPE_CHECKING:
     from .extension import AILimiter
@@ -53,7 +54,7 @@ class Decorators(Limiter):
         """Limit the requests of a view or blueprint. As Flask-Limiter's, but a wrong limit is refused at once."""
         require_decorator("limit", limit_value, options)
         _require_policy(options.get("on_store_error"))
-        return super().limit(limit_value, **_with_policy(options))
+        return self._limit_requests(limit_value, shared=False, **options)
 
     def shared_limit(
         self,
@@ -64,7 +65,26 @@ class Decorators(Limiter):
         """Limit the requests of several views together. Likewise."""
         require_decorator("shared_limit", limit_value, options)
         _require_policy(options.get("on_store_error"))
-        return super().shared_limit(limit_value, scope, **_with_policy(options))
+        return self._limit_requests(limit_value, shared=True, scope=scope, **options)
+
+    def _limit_requests(
+        self,
+        limit_value: str | Callable[[], str],
+        *,
+        key_func: Callable[[], str] | None = None,
+        override_defaults: bool = True,
+        cost: int | Callable[[], int] = 1,
+        on_store_error: str | None = None,
+        **options: Any,
+    ) -> ViewLimit:
+        return ViewLimit(
+            limit_provider=limit_value,
+            limiter=self,
+            key_function=key_func or self._key_func,
+            override_defaults=override_defaults,
+            cost=RequestCost(cost, on_store_error) if on_store_error else cost,
+            **options,
+        )
 
     def limit_tokens(
         self,
@@ -196,13 +216,6 @@ class Decorators(Limiter):
             estimate=lambda _: 1,
             on_store_error=on_store_error,
         )
-
-
-def _with_policy(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Flask-Limiter's options, with ours riding along on the cost."""
-    rest = dict(options)
-    policy = rest.pop("on_store_error", None)
-    return {**rest, "cost": RequestCost(rest.get("cost", 1), policy)} if policy else rest
 
 
 def _require_policy(value: object) -> None:

@@ -27,7 +27,7 @@ def evaluate(limiter: "AILimiter", tab: Tab, endpoint: str, phase: Phase) -> Non
         QuotaExceeded: A limit refused.
         LimiterUnavailable: The store can't answer and the policy is to refuse.
     """
-    tab.applied, tab.refused = [], []
+    tab.applied = tab.refused = ()
     if not phase.limits and not phase.metas:
         return
     engine = limiter.engine_of(tab.state)
@@ -44,7 +44,8 @@ def evaluate(limiter: "AILimiter", tab: Tab, endpoint: str, phase: Phase) -> Non
     tab.add(reservation, phase)
     tab.applied = applied
     if phase.deducts:
-        tab.deductions += [(each.charge, each.limit.deduct_when) for each in applied if each.limit.deduct_when]
+        deductions = [(each.charge, each.limit.deduct_when) for each in applied if each.limit.deduct_when]
+        tab.deductions = [*tab.deductions, *deductions]
     if not reservation.allowed:
         refuse(limiter, tab, endpoint, metas, applied, reservation.decision)
 

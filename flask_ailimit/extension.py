@@ -11,6 +11,7 @@ from flask import Flask, Request, Response
 from flask_limiter import Limiter, RequestLimit
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.constants import ConfigVars
+from flask_limiter.util import get_qualified_name
 from werkzeug.exceptions import HTTPException
 
 from .answering import finish
@@ -229,6 +230,7 @@ class AILimiter(Decorators):
                     evaluate(self, tab, endpoint, phase)
                     return
                 self.context.seen_limits.update(tab.phase.seen)
+            self._hint_at(callable_name, request)
         try:
             super()._check_request_limit(callable_name, in_middleware)
         except Carried as carried:
@@ -240,6 +242,12 @@ class AILimiter(Decorators):
         if tab.phase is None or tab.start is not self.limit_manager.start or (filters and any(f() for f in filters)):
             return None
         return tab.phase.later.get(way(tab, request, endpoint))
+
+    def _hint_at(self, caller: str | None, request: Request) -> None:
+        """Tell Flask-Limiter of a function that is limited and called inside a view: default limits depend on it."""
+        view = current_app().view_functions.get(request.endpoint or "")
+        if caller and view and get_qualified_name(view) != caller:
+            self.limit_manager.add_endpoint_hint(self._identify(request), caller)
 
     def _tab_of(self, request: Request) -> Tab | None:
         """What a request owes; None if its app isn't limited."""

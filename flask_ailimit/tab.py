@@ -49,23 +49,25 @@ class Tab:
         in_middleware: Whether that happens before the view is called.
     """
 
+    reservations: Sequence[Reservation] = ()
+    decision: Decision | None = None
+    counts_tokens = False
+    holds = False
+    applied: "Sequence[Applied]" = ()
+    refused: "Sequence[Applied]" = ()
+    refusal: "QuotaExceeded | None" = None
+    estimate: Estimate | None = None
+    recorded: Usage | None = None
+    streaming = False
+    deductions: Sequence[tuple[Charge, Callable[[Response], bool]]] = ()
+    waived: Sequence[Charge] = ()
+    caller: str | None = None
+    in_middleware = True
+
     def __init__(self, app: Flask, state: "State", start: "Phase | None", asked_id: str | None) -> None:
         self.app = app
         self.state = state
         self.start = self.phase = start
-        self.reservations: list[Reservation] = []
-        self.decision: Decision | None = None
-        self.counts_tokens = self.holds = False
-        self.applied: Sequence[Applied] = ()
-        self.refused: Sequence[Applied] = ()
-        self.refusal: QuotaExceeded | None = None
-        self.estimate: Estimate | None = None
-        self.recorded: Usage | None = None
-        self.streaming = False
-        self.deductions: list[tuple[Charge, Callable[[Response], bool]]] = []
-        self.waived: list[Charge] = []
-        self.caller: str | None = None
-        self.in_middleware = True
         self._asked_id = asked_id
 
     @cached_property
@@ -80,7 +82,7 @@ class Tab:
         decision = reservation.decision
         self.decision = self.decision.joined(decision) if self.decision else decision
         if reservation.allowed:
-            self.reservations.append(reservation)
+            self.reservations = [*self.reservations, reservation]
 
     def record(self, usage: Usage) -> None:
         """Add what the view used; an agent may call its model several times."""
@@ -126,9 +128,9 @@ class Tab:
             self.decision = self.decision.without(taken)
         _end(self._taken(), lambda _: 0)
 
-    def _taken(self) -> list[Reservation]:
+    def _taken(self) -> Sequence[Reservation]:
         """The reservations, which so aren't the tab's any more."""
-        taken, self.reservations = self.reservations, []
+        taken, self.reservations = self.reservations, ()
         return taken
 
     def _by_unit(self, usage: Usage) -> dict[str, int]:
@@ -147,7 +149,7 @@ class Tab:
         return ended
 
 
-def _end(reservations: list[Reservation], actual_of: Callable[[Charge], int]) -> bool:
+def _end(reservations: Sequence[Reservation], actual_of: Callable[[Charge], int]) -> bool:
     try:
         return end_together(reservations, actual_of)
     except AILimitError as error:

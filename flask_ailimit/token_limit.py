@@ -8,24 +8,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any
 
-from flask import Blueprint
-from flask_limiter import RouteLimit
 from flask_limiter._limits import RuntimeLimit
-from flask_limiter.util import get_qualified_name
 from limits import RateLimitItem
 from limits.limits import GRANULARITIES
 
 from .engine import ConfigurationError, Quota, parse_quotas
 from .engine.quota import CONCURRENCY, PERIODS, REQUESTS
 from .errors import Carried
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-WRAPPER = "__wrapper-limiter-instance"
-"""Where Flask-Limiter notes on a view that it has wrapped whose limits the wrapper asks for."""
+from .wrapping import ViewLimit
 
 _LARGEST_BURST = 100
 
@@ -95,7 +87,7 @@ class RequestCost:
 
 
 @dataclass(kw_only=True, unsafe_hash=True)
-class UnitLimit(RouteLimit):
+class UnitLimit(ViewLimit):
     """A limit of another unit than requests; a decorator, as Flask-Limiter's own.
 
     Attributes:
@@ -129,21 +121,6 @@ class UnitLimit(RouteLimit):
                     RuntimeWarning,
                     stacklevel=4,
                 )
-
-    @overload
-    def __call__(self, obj: Callable[P, R]) -> Callable[P, R]: ...
-
-    @overload
-    def __call__(self, obj: Blueprint) -> None: ...
-
-    def __call__(self, obj: Any) -> Any:
-        """Limit a view or a blueprint. A view is wrapped once, and that wrapper asks for all of its limits."""
-        if getattr(obj, WRAPPER, None) != self.limiter:
-            return super().__call__(obj)
-        name = get_qualified_name(obj)
-        self.limiter._marked_for_limiting.add(name)  # noqa: SLF001  as the base does
-        self.limiter.limit_manager.add_decorated_limit(name, self)
-        return obj
 
     def quotas(self, value: str | int) -> tuple[Quota, ...]:
         """What ``value`` allows.

@@ -23,6 +23,7 @@ KNOW_FLASK_LIMITER = {
     "refusing.py",
     "state.py",
     "token_limit.py",
+    "wrapping.py",
 }
 KNOW_ITS_INTERNALS = {"applying.py", "extension.py", "planning.py", "token_limit.py"}
 KNOW_LIMITS = {"bridge.py", "checking.py", "state.py", "token_limit.py"}

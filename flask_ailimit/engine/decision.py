@@ -1,9 +1,8 @@
 """The answer for one request: allowed or refused, with a verdict for each charge."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable, KeysView
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf
 from typing import NamedTuple
 
 from .charge import Charge
@@ -78,10 +77,15 @@ class Decision:
                 break
         object.__setattr__(self, "allowed", allowed)
 
-    @cached_property
+    @property
     def quotas(self) -> tuple[Quota, ...]:
         """The quota of each verdict."""
         return tuple([verdict.quota for verdict in self.verdicts])
+
+    @property
+    def units(self) -> KeysView[str]:
+        """The units of the quotas."""
+        return self._nearest.keys()
 
     def taken_at_us(self, charge: Charge) -> int:  # noqa: ARG002  see SequencedDecision
         """When the charge was taken, by the clock of the store that took it."""
@@ -108,17 +112,26 @@ class Decision:
         """
         return self.binding_of(None)
 
-    def binding_of(self, units: Container[str] | None) -> Verdict | None:
+    def binding_of(self, units: Collection[str] | None) -> Verdict | None:
         """The verdict that matters most among those of some units, or of all. None if there is none."""
         if not self.allowed:
             for verdict in self.refused:
                 if units is None or verdict.quota.unit in units:
                     return verdict
-        binding, least = None, inf
-        for quota, verdict in zip(self.quotas, self.verdicts, strict=True):
-            if (units is None or quota.unit in units) and (left := verdict.remaining / quota.burst) < least:
-                binding, least = verdict, left
-        return binding
+        nearest = self._nearest
+        found = [nearest[unit] for unit in (nearest if units is None else units) if unit in nearest]
+        return min(found)[-1] if found else None
+
+    @cached_property
+    def _nearest(self) -> dict[str, tuple[float, int, Verdict]]:
+        """Of each unit, the verdict with the smallest part of its limit left: that part, its place, and it."""
+        nearest: dict[str, tuple[float, int, Verdict]] = {}
+        for place, verdict in enumerate(self.verdicts):
+            quota = verdict.quota
+            left = verdict.remaining / quota.burst
+            if quota.unit not in nearest or left < nearest[quota.unit][0]:
+                nearest[quota.unit] = (left, place, verdict)
+        return nearest
 
     @property
     def retry_after_us(self) -> int | None:

@@ -24,8 +24,6 @@ def x_ratelimit_headers(decision: Decision) -> list[tuple[str, str]]:
 
 
 def _reported(decision: Decision) -> Verdict | None:
-    units = {quota.unit for quota in decision.quotas}
     # A free slot has no reset worth planning for: while all is well, a limit with a period says more.
-    if decision.allowed and len(units) > 1:
-        units.discard(CONCURRENCY)
-    return decision.binding_of(units)
+    timed = [unit for unit in decision.units if unit != CONCURRENCY] if decision.allowed else ()
+    return decision.binding_of(timed or None)
