@@ -16,6 +16,7 @@ from flask_ailimit.engine import Charge, Engine, Quota, Reservation, open_store,
 
 USERS = tuple(f"user-{number}" for number in range(100))
 CALLS = 60
+WINDOWS = "AILimiter, six fixed windows"
 DECISION, BOTH = "AILimiter, decision", "AILimiter, decision and settlement"
 LOCAL, LOCAL_BOTH = "AILimiter on local://, decision", "AILimiter on local://, decision and settlement"
 SECRET = b"s" * 32
@@ -31,16 +32,22 @@ QUOTAS = (
 )  # fmt: skip
 """Three on requests, two on tokens, and one on calls in flight."""
 
+ALIKE = (
+    *(Quota(limit, period, algorithm="fixed-window") for limit, period in REQUESTS),
+    *(Quota(limit, period, "tokens", "fixed-window") for limit, period in TOKENS),
+)
+"""What the peers are asked for: six fixed windows, four on requests and two on tokens."""
+
 
 def open_engine(uri: str) -> Engine:
     """An engine over the store that an app would open."""
     return Engine(open_store(uri, name="bench", clock=system_clock, options=store_options(uri)), secret=SECRET)
 
 
-def charges_of(engine: Engine, user: str, cost: int = COST) -> list[Charge]:
+def charges_of(engine: Engine, user: str, cost: int = COST, quotas: tuple[Quota, ...] = QUOTAS) -> list[Charge]:
     """The six charges of a call; where the store is away they raise, so that nothing passes uncounted."""
     subject = engine.subject(user)
-    return [Charge(subject, quota, cost if quota.unit == "tokens" else 1) for quota in QUOTAS]
+    return [Charge(subject, quota, cost if quota.unit == "tokens" else 1) for quota in quotas]
 
 
 class Decisions:
@@ -49,14 +56,15 @@ class Decisions:
     Calls stay in flight until :meth:`settle`, which is not a part of the decision and has a row of its own.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, quotas: tuple[Quota, ...] = QUOTAS) -> None:
         self._engine = engine
+        self._quotas = quotas
         self._users = cycle(USERS)
         self._open: list[Reservation] = []
 
     def reserve(self) -> Reservation:
         """One decision."""
-        reservation = self._engine.reserve(charges_of(self._engine, next(self._users)))
+        reservation = self._engine.reserve(charges_of(self._engine, next(self._users), quotas=self._quotas))
         if not reservation.allowed:
             raise RuntimeError("AILimiter's engine refused, which costs less than the work.")
         self._open.append(reservation)
@@ -82,22 +90,26 @@ def figures(size: Size) -> list[Figure]:
 
 
 def _on(store: str, uri: str, size: Size, local: str | None = None) -> list[Figure]:
-    contestants: dict[str, Open] = {DECISION: partial(decisions, uri), BOTH: partial(whole, uri)}
+    contestants: dict[str, Open] = {
+        WINDOWS: partial(decisions, uri, ALIKE),
+        DECISION: partial(decisions, uri),
+        BOTH: partial(whole, uri),
+    }
     if local:
         contestants |= {LOCAL: partial(decisions, local), LOCAL_BOTH: partial(whole, local)}
     contestants |= {peer.name: partial(work_of, peer, uri) for peer in (*PEERS, TOKEN_THROTTLE) if not peer.missing}
     times = race(contestants, size, CALLS)
-    pairs = [(peer, DECISION, 1.0) for peer in PEERS] + [(TOKEN_THROTTLE, BOTH, 1.0)]
+    pairs = [(peer, ours, 1.0) for ours in (WINDOWS, DECISION) for peer in PEERS] + [(TOKEN_THROTTLE, BOTH, 1.0)]
     pairs += [(peer, BOTH, None) for peer in PEERS]
     if local:
         pairs += [(peer, LOCAL, None) for peer in PEERS]
     return [_against(peer, ours, store, times, aim) for peer, ours, aim in pairs]
 
 
-def decisions(uri: str) -> Work:
+def decisions(uri: str, quotas: tuple[Quota, ...] = QUOTAS) -> Work:
     """Our decisions alone; each turn's calls are ended behind it."""
     engine = open_engine(uri)
-    ours = Decisions(engine)
+    ours = Decisions(engine, quotas)
     return Work(ours.reserve, ours.settle, engine.close)
 
 

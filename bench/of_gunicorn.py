@@ -1,8 +1,8 @@
 """Throughput under gunicorn: the same app with limits and without, its load on the same machine.
 
 The servers wait side by side, and one at a time is loaded. Who sends the requests needs the processor, too, so a view
-that does nothing tells mostly how the two share it; the figure to look at is that of the view that waits 5 ms, as one
-does that asks a model.
+that does nothing tells mostly how the two share it; the figure to look at is that of the view that waits 20 ms, as one
+does that asks a small model.
 """
 
 import os
@@ -22,7 +22,7 @@ OURS, WHOLE, PEER = (
     "AILimiter, local://, the whole job",
     "Flask-Limiter, memory",
 )
-VIEWS = {"/model": "a view that waits 5 ms", "/predict": "a view that does nothing"}
+VIEWS = {"/model": "a view that waits 20 ms", "/predict": "a view that does nothing"}
 
 
 def figures(size: Size) -> list[Figure]:

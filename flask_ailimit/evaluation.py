@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import flask
 from flask_limiter import ExemptionScope, RequestLimit
 
-from .applying import apply, each_count_once, identity_of, prefixed
+from .applying import apply, apply_phase, identifiers_of, identity_of, prefixed
 from .engine import AILimitError, Charge
 from .planning import Phase, not_lifted, planned
 from .refusing import refuse
@@ -31,14 +31,14 @@ def evaluate(limiter: "AILimiter", tab: Tab, endpoint: str, phase: Phase) -> Non
     if not phase.limits and not phase.metas:
         return
     engine = limiter.engine_of(tab.state)
-    metas = apply(limiter, engine, endpoint, phase.metas) if phase.metas else []
-    applied = apply(limiter, engine, endpoint, phase.limits)
-    if phase.may_collide:
-        applied = each_count_once(applied)
-    if not metas and not applied:
+    applied, charges = apply_phase(limiter, tab, engine, endpoint, phase)
+    metas = apply(limiter, tab, engine, endpoint, phase.metas) if phase.metas else []
+    if metas:
+        charges = [*(each.charge for each in metas), *charges]
+    if not charges:
         return
     try:
-        reservation = engine.reserve([each.charge for each in ([*metas, *applied] if metas else applied)])
+        reservation = engine.reserve(charges)
     except AILimitError as error:
         _store_failed(limiter, tab, error)
     tab.add(reservation, phase)
@@ -63,17 +63,16 @@ def applicable(limiter: "AILimiter", endpoint: str, subject: str | None = None) 
     limits = [*([] if exempt else manager.application_limits), *defaults, *decorated]
     charges = []
     for limit in [*limits, *not_lifted(limiter, endpoint, blueprint, limits)]:
-        identity = identity_of(limiter, limit) if subject is None else prefixed(limiter, [subject])
+        identity = identity_of(limiter, limit.key_func) if subject is None else prefixed(limiter, [subject])
         scope = limit.scope_for(endpoint, flask.request.method)
-        charge = planned(limiter, limit, endpoint, dry=True).charge(limiter.engine.subject(*identity), scope)
-        charges.append(charge.costing(0))
+        charges.append(planned(limiter, limit, endpoint, dry=True).charge(limiter.engine.subject(*identity), scope, 0))
     return charges
 
 
 def request_limits(limiter: "AILimiter", tab: Tab) -> list[RequestLimit]:
     """What ``current_limits`` answers: the limits of the latest phase, in the words of Flask-Limiter."""
     return [
-        RequestLimit(limiter, each.limit.limit, each.identifiers, each in tab.refused, each.limit.shared)
+        RequestLimit(limiter, each.limit.limit, identifiers_of(tab, each), each in tab.refused, each.limit.shared)
         for each in tab.applied
     ]
 

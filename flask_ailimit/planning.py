@@ -7,9 +7,9 @@ answers are resolved each time.
 """
 
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flask
 from flask import Request
@@ -50,21 +50,17 @@ class Planned:
     dry: bool
     scope: str | None
     cost: int | None
-    _charged: dict[bytes, Charge] = field(default_factory=dict)
 
-    def charge(self, subject: bytes, scope: str) -> Charge:
-        """The charge to a subject; of 0, if a callable answers the cost."""
-        return Charge(subject, self.quota, self.cost or 0, scope, self.dry, self.on_store_error)
+    def charge(self, subject: bytes, scope: str, cost: int) -> Charge:
+        """The charge to a subject."""
+        return Charge(subject, self.quota, cost, scope, self.dry, self.on_store_error)
 
-    def charge_again(self, subject: bytes) -> Charge:
-        """The same in the scope that is known. Who comes often is charged by one object."""
-        charge = self._charged.get(subject)
-        if charge is None:
-            assert self.scope is not None  # noqa: S101  the caller has looked
-            if len(self._charged) >= _MOST_SUBJECTS:
-                self._charged.clear()
-            charge = self._charged[subject] = self.charge(subject, self.scope)
-        return charge
+
+class Applied(NamedTuple):
+    """A limit that applies to a request, and its charge."""
+
+    limit: RuntimeLimit
+    charge: Charge
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +74,8 @@ class Phase:
         counts_tokens: A limit is over tokens.
         holds: What a limit takes may be given back when the request ends.
         may_collide: Two of the limits may turn out to be one count.
+        payer: The key function of all the limits, if nothing but its answer differs from request to request.
+        known: What then applies to those who came lately.
         deducts: A limit is only charged if the answer says so (Flask-Limiter's ``deduct_when``).
         later: The phases that came next, by what they depend on.
     """
@@ -89,6 +87,8 @@ class Phase:
     holds: bool = False
     may_collide: bool = False
     deducts: bool = False
+    payer: Callable[[], str] | None = None
+    known: dict[bytes, tuple[list[Applied], list[Charge]]] = field(default_factory=dict)
     later: dict[Hashable, "Phase"] = field(default_factory=dict)
 
 
@@ -183,6 +183,7 @@ def plan(limiter: "AILimiter", tab: Tab, endpoint: str, limits: Sequence[Runtime
     phase.deducts = any(each.limit.deduct_when for each in phase.limits)
     phase.holds = phase.deducts or any(each.quota.unit in (*TOKEN_UNITS, CONCURRENCY) for each in phase.limits)
     phase.may_collide = len({(each.quota, each.limit.deduct_when) for each in phase.limits}) < len(phase.limits)
+    phase.payer = None if phase.may_collide else _only_payer(phase.limits)
     before, manager = tab.phase, limiter.limit_manager
     others = [*limiter.state.default_token_limits, *limiter._meta_limits]
     may_change = (exempt and limiter._request_filters) or manager.may_change(endpoint, tab.caller or "", others)
@@ -201,6 +202,17 @@ def planned(limiter: "AILimiter", limit: RuntimeLimit, endpoint: str, *, dry: bo
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, flask.request.method)
     quota = quota_of(limit.limit, limiter.state.algorithm)
     return Planned(limit, quota, policy, dry, scope, _fixed_cost(limit.cost, quota))
+
+
+def applied_to(phase: Phase, subject: bytes) -> tuple[list[Applied], list[Charge]]:
+    """What applies to a subject in a phase that has an only payer. Who comes often gets the same objects."""
+    known = phase.known.get(subject)
+    if known is None:
+        if len(phase.known) >= _MOST_SUBJECTS:
+            phase.known.clear()
+        applied = [Applied(each.limit, each.charge(subject, each.scope or "", each.cost or 0)) for each in phase.limits]
+        known = phase.known[subject] = (applied, [each.charge for each in applied])
+    return known
 
 
 def not_lifted(
@@ -223,6 +235,12 @@ def not_lifted(
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:
     costs = [limit.cost for limit in limits]
     return any(isinstance(cost, Cost) and cost.overrides and cost.quota.unit == unit for cost in costs)
+
+
+def _only_payer(limits: Sequence[Planned]) -> Callable[[], str] | None:
+    payers = {each.limit.key_func for each in limits}
+    asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
+    return None if asks_more or len(payers) != 1 else payers.pop()
 
 
 def _is_asked_each_time(limit: object) -> bool:

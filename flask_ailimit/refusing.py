@@ -8,10 +8,10 @@ import flask
 from flask_limiter import RequestLimit
 from flask_limiter.util import get_qualified_name
 
-from .applying import Applied, apply
+from .applying import apply, identifiers_of
 from .engine import AILimitError, Decision
 from .errors import QuotaExceeded
-from .planning import planned
+from .planning import Applied, planned
 from .responses import count_tries
 from .signals import request_refused
 from .tab import Tab
@@ -46,9 +46,9 @@ def refuse(
     if not _inside_view(tab):
         tab.cancel()
     if refused_metas:
-        response = _call_back(limiter, refused_metas[:1], limiter._on_meta_breach, first_wins=True)
+        response = _call_back(limiter, tab, refused_metas[:1], limiter._on_meta_breach, first_wins=True)
         _raise(limiter, tab, refused_metas[0], response)
-    response = _call_back(limiter, refused, limiter._on_breach)
+    response = _call_back(limiter, tab, refused, limiter._on_breach)
     _hit_metas(limiter, tab, endpoint, refused)
     _raise(limiter, tab, refused[0], response)
 
@@ -60,12 +60,14 @@ def _inside_view(tab: Tab) -> bool:
 
 
 def _call_back(
-    limiter: "AILimiter", refused: Sequence[Applied], general: object, *, first_wins: bool = False
+    limiter: "AILimiter", tab: Tab, refused: Sequence[Applied], general: object, *, first_wins: bool = False
 ) -> flask.Response | None:
     """Call ``on_breach`` of the limiter and of each limit; answer the last response that one of them made."""
     response = None
     for each in refused:
-        told = RequestLimit(limiter, each.limit.limit, each.identifiers, breached=True, shared=each.limit.shared)
+        told = RequestLimit(
+            limiter, each.limit.limit, identifiers_of(tab, each), breached=True, shared=each.limit.shared
+        )
         callbacks = [each.limit.on_breach or general] if first_wins else [general, each.limit.on_breach]
         for callback in dict.fromkeys(callbacks):
             if callable(callback):
@@ -89,7 +91,7 @@ def _hit_metas(limiter: "AILimiter", tab: Tab, endpoint: str, refused: Sequence[
         return
     engine = limiter.engine_of(tab.state)
     try:
-        engine.reserve([each.charge for each in apply(limiter, engine, endpoint, hit)])
+        engine.reserve([each.charge for each in apply(limiter, tab, engine, endpoint, hit)])
     except AILimitError as error:
         limiter.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
 

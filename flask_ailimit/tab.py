@@ -15,9 +15,8 @@ from .signals import usage_settled
 from .tokens import Estimate, Usage
 
 if TYPE_CHECKING:
-    from .applying import Applied
     from .errors import QuotaExceeded
-    from .planning import Phase
+    from .planning import Applied, Phase
     from .state import State
 
 _log = logging.getLogger("flask_ailimit")
@@ -37,6 +36,7 @@ class Tab:
         decision: The verdicts of all phases so far.
         counts_tokens: Whether any of them is over tokens.
         holds: Whether there is something to end: any of them may change, or holds a slot.
+        payers: Whom each key function named, in the latest phase that asked it.
         applied: The limits of the latest phase.
         refused: Those of them that refused.
         refusal: What was raised, if something was refused.
@@ -68,6 +68,7 @@ class Tab:
         self.app = app
         self.state = state
         self.start = self.phase = start
+        self.payers: dict[Callable[[], str], list[str]] = {}
         self._asked_id = asked_id
 
     @cached_property

@@ -19,7 +19,8 @@ from flask_ailimit.engine.clock import MICROSECONDS
 from . import directory
 from .record import is_expired
 
-_SWEPT_PER_WRITE = 2
+_WRITES_PER_SWEEP = 4
+_SWEPT = 8
 _SWEPT_WHEN_FULL = (256, 16, 2)  # Deleting takes room as well: the less there is, the fewer can go at once.
 _FULL = 7 / 8
 _LOOK_AT_DIRECTORY_EVERY_US = MICROSECONDS
@@ -47,6 +48,7 @@ class Environment:
         self._files = (0, 0)
         self._looked_us = 0
         self._swept = b""
+        self._writes = 0
         self._secret: bytes | None = None
 
     def begin(self, now_us: int) -> lmdb.Transaction:
@@ -79,16 +81,11 @@ class Environment:
         self._secret = directory.shared_secret(self.path, self._secret)
         return self._secret
 
-    def sweep(self, transaction: lmdb.Transaction, now_us: int, most: int = _SWEPT_PER_WRITE) -> None:
-        """Delete those of the next few records that have expired, so that the file stays as small as its use."""
-        cursor = transaction.cursor()
-        found = cursor.set_range(self._swept)
-        for _ in range(most):
-            if not found:
-                break
-            expired = is_expired(bytes(cursor.value()), now_us)
-            found = cursor.delete() and bool(cursor.key()) if expired else cursor.next()
-        self._swept = bytes(cursor.key()) if found else b""
+    def written(self, transaction: lmdb.Transaction, now_us: int) -> None:
+        """Forget a few expired records at every fourth write, so that the file stays as small as its use."""
+        self._writes += 1
+        if self._writes % _WRITES_PER_SWEEP == 0:
+            self._sweep(transaction, now_us, _SWEPT)
 
     def is_full(self, transaction: lmdb.Transaction) -> bool:
         """Whether to stop taking new subjects in. LMDB itself needs free pages, even to delete."""
@@ -176,12 +173,23 @@ class Environment:
             finally:
                 self.close()
 
+    def _sweep(self, transaction: lmdb.Transaction, now_us: int, most: int) -> None:
+        """Delete those of the next ``most`` records that have expired."""
+        cursor = transaction.cursor()
+        found = cursor.set_range(self._swept)
+        for _ in range(most):
+            if not found:
+                break
+            expired = is_expired(bytes(cursor.value()), now_us)
+            found = cursor.delete() and bool(cursor.key()) if expired else cursor.next()
+        self._swept = bytes(cursor.key()) if found else b""
+
     def _make_room(self, now_us: int) -> None:
         if self._lmdb is None:
             return
         for most in _SWEPT_WHEN_FULL:
             with suppress(lmdb.Error), self._lmdb.begin(write=True) as transaction:
-                self.sweep(transaction, now_us, most)
+                self._sweep(transaction, now_us, most)
                 return
 
 

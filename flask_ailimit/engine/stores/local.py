@@ -82,7 +82,7 @@ class _Transaction:
                 self._lmdb.put(subject, encode(record))
             else:
                 self._lmdb.delete(subject)
-        self._environment.sweep(self._lmdb, self.now_us)
+        self._environment.written(self._lmdb, self.now_us)
 
     def clear(self) -> None:
         self._environment.clear(self._lmdb)

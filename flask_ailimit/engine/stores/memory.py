@@ -17,7 +17,8 @@ from flask_ailimit.engine.forking import forget_in_children
 
 from .base import StateStore
 
-_SWEPT_PER_WRITE = 2
+_WRITES_PER_SWEEP = 4
+_SWEPT = 8
 _NO_RECORD: Record = {}
 
 
@@ -32,6 +33,7 @@ class MemoryStore(StateStore):
         self._alone = _Alone(self, clock)
         self._records: dict[bytes, Record] = {}
         self._sweeping: Iterator[bytes] = iter(())
+        self._writes = 0
         self.now_us = 0
         forget_in_children(self)
         if count_workers(sys.argv, os.environ) > 1:
@@ -60,7 +62,9 @@ class MemoryStore(StateStore):
                 self._records[subject] = record
             else:
                 self._records.pop(subject, None)
-        self._sweep()
+        self._writes += 1
+        if self._writes % _WRITES_PER_SWEEP == 0:
+            self._sweep()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -79,7 +83,7 @@ class MemoryStore(StateStore):
         self._alone = _Alone(self, self._clock)
 
     def _sweep(self) -> None:
-        candidates = tuple(islice(self._sweeping, _SWEPT_PER_WRITE))
+        candidates = tuple(islice(self._sweeping, _SWEPT))
         if not candidates:
             self._sweeping = iter(list(self._records))
         for subject in candidates:
