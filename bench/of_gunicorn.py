@@ -14,7 +14,7 @@ from serving import load, serving
 
 WORKERS, THREADS = 2, 4
 PROCESSES, CONNECTIONS = 2, 8
-SECONDS = 1.0
+SECONDS = {"/model": 2.0, "/predict": 1.0}
 AIM = 0.90
 BARE, COMPLETION = "without limits", "without limits, a model's answer"
 OURS, WHOLE, PEER = (
@@ -36,12 +36,12 @@ def figures(size: Size) -> list[Figure]:
             PEER: "flask_limiters('memory://')",
         }
         rates: dict[tuple[str, str], list[float]] = {(path, name): [] for path in VIEWS for name in apps}
-        blocks, seconds = size.rounds(1 / 4), max(0.1, SECONDS * size.share)
+        blocks = size.rounds(1 / 4)
         with serving(apps, workers=WORKERS, threads=THREADS) as servers:
             for order in orders([*servers], blocks):
                 for path in VIEWS:
                     for name in order:
-                        rates[path, name].append(_load(servers[name].port, path, seconds))
+                        rates[path, name].append(_load(servers[name].port, path, max(0.1, SECONDS[path] * size.share)))
     found = []
     for path, view in VIEWS.items():
         aim = AIM if path == "/model" else None

@@ -11,7 +11,6 @@ from flask import Flask, Request, Response
 from flask_limiter import Limiter, RequestLimit
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.constants import ConfigVars
-from flask_limiter.util import get_qualified_name
 from werkzeug.exceptions import HTTPException
 
 from .answering import finish
@@ -19,17 +18,19 @@ from .bridge import SCHEME, EngineRateLimiter
 from .checking import Marked, require_options
 from .config import NAMES
 from .current import current_app, current_request
+from .cycle import decide_as_planned, is_switched_on, tab_of
 from .decorators import Decorators
 from .engine import Decision, Engine, system_clock
 from .engine.clock import Clock
 from .engine.stores.memory import MemoryStore
 from .errors import Carried, LimiterUnavailable, QuotaExceeded
 from .evaluation import applicable, evaluate, request_limit, request_limits
-from .planning import Phase, WatchedLimits, plan, way
+from .planning import plan
 from .settling import settle_failure
 from .state import DEFAULT_URI, MisconfiguredError, State, open_state
 from .tab import Tab
 from .tokens import Usage
+from .watched_limits import WatchedLimits
 
 _SEAM = "_Limiter__evaluate_limits"
 _EXEMPT = "_Limiter__check_all_limits_exempt"
@@ -110,7 +111,7 @@ class AILimiter(Decorators):
     @property
     def enabled(self) -> bool:
         """Whether the current app is limited: ``RATELIMIT_ENABLED`` of that app, unless switched off here for all."""
-        return self._switched_on and (not flask.has_app_context() or _is_switched_on(current_app()))
+        return self._switched_on and (not flask.has_app_context() or is_switched_on(current_app()))
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
@@ -180,7 +181,7 @@ class AILimiter(Decorators):
     @property
     def tab(self) -> Tab:
         """What the current request owes."""
-        tab = self._tab_of(current_request())
+        tab = tab_of(self, current_request())
         if tab is None:
             raise RuntimeError(_UNKNOWN_APP)
         return tab
@@ -192,9 +193,10 @@ class AILimiter(Decorators):
 
     def identify_request(self) -> str:
         """What Flask-Limiter calls the endpoint of the current request."""
-        return self._identify(current_request()) if self._active else ""
+        return self.identify(current_request()) if self._active else ""
 
-    def _identify(self, request: Request) -> str:
+    def identify(self, request: Request) -> str:
+        """The same of a request that is at hand."""
         return request.endpoint or "" if self._identifies is None else self._identifies()
 
     def passes_unlimited(self, endpoint: str) -> bool:
@@ -216,50 +218,12 @@ class AILimiter(Decorators):
         return self.initialized and self.enabled
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        request = current_request()
-        tab = self._tab_of(request)
-        if tab is not None and self._switched_on and _is_switched_on(tab.app):
-            if _is_automatic_options(request):
-                return
-            tab.caller, tab.in_middleware = callable_name, in_middleware
-            if tab.phase is not None:
-                endpoint = self._identify(request)
-                phase = self._known_phase(tab, request, endpoint)
-                if phase is not None:
-                    tab.phase = phase
-                    evaluate(self, tab, endpoint, phase)
-                    return
-                self.context.seen_limits.update(tab.phase.seen)
-            self._hint_at(callable_name, request)
+        if decide_as_planned(self, callable_name, in_middleware):
+            return
         try:
             super()._check_request_limit(callable_name, in_middleware)
         except Carried as carried:
             raise carried.answer from carried.__cause__
-
-    def _known_phase(self, tab: Tab, request: Request, endpoint: str) -> Phase | None:
-        """What applies now, if such a request came this way before and no filter lets this one pass."""
-        filters = self._request_filters
-        if tab.phase is None or tab.start is not self.limit_manager.start or (filters and any(f() for f in filters)):
-            return None
-        return tab.phase.later.get(way(tab, request, endpoint))
-
-    def _hint_at(self, caller: str | None, request: Request) -> None:
-        """Tell Flask-Limiter of a function that is limited and called inside a view: default limits depend on it."""
-        view = current_app().view_functions.get(request.endpoint or "")
-        if caller and view and get_qualified_name(view) != caller:
-            self.limit_manager.add_endpoint_hint(self._identify(request), caller)
-
-    def _tab_of(self, request: Request) -> Tab | None:
-        """What a request owes; None if its app isn't limited."""
-        tab: Tab | None = request.environ.get(self._tab_name)
-        if tab is None:
-            app = current_app()
-            state = self._states.get(app)
-            if state is not None and self.initialized:
-                start = self.limit_manager.start if self.decides_alone else None
-                tab = Tab(app, state, start, request.environ.get("HTTP_X_REQUEST_ID"))
-                request.environ[self._tab_name] = tab
-        return tab
 
     # Naughty, but the narrowest cut: Flask-Limiter resolves which limits apply, and we decide. The name is that of its
     # private method as Python mangles it; the guard above and its own test suite, run on this class, watch over it.
@@ -305,12 +269,3 @@ class AILimiter(Decorators):
             self._fallback = Engine(MemoryStore(self._clock))
             self._fallback_limiter = self._limiter
         self.limit_manager.changed()
-
-
-def _is_automatic_options(request: Request) -> bool:
-    """Whether Flask answers the request itself. So browsers ask beforehand (CORS): not to be charged or refused."""
-    return request.method == "OPTIONS" and bool(getattr(request.url_rule, "provide_automatic_options", False))
-
-
-def _is_switched_on(app: Flask) -> bool:
-    return bool(app.config.get(ConfigVars.ENABLED, True))

@@ -9,13 +9,12 @@ answers are resolved each time.
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import flask
 from flask import Request
-from flask_limiter import ExemptionScope, Limit
+from flask_limiter import ExemptionScope
 from flask_limiter._limits import RuntimeLimit
-from flask_limiter._manager import LimitManager
 from flask_limiter.util import get_qualified_name
 
 from .engine import Charge, Quota
@@ -90,77 +89,6 @@ class Phase:
     payer: Callable[[], str] | None = None
     known: dict[bytes, tuple[list[Applied], list[Charge]]] = field(default_factory=dict)
     later: dict[Hashable, "Phase"] = field(default_factory=dict)
-
-
-class WatchedLimits(LimitManager):
-    """Flask-Limiter's limits, which say when they have changed, and which of them may change by themselves.
-
-    Attributes:
-        start: Where every request begins; another one after a change.
-    """
-
-    def __init__(self, limits: LimitManager) -> None:
-        super().__init__(
-            limits._application_limits,
-            limits._default_limits,
-            limits._decorated_limits,
-            limits._blueprint_limits,
-            limits._route_exemptions,
-            limits._blueprint_exemptions,
-        )
-        self._temporary: set[str] = set()
-        self.changed()
-
-    def changed(self) -> None:
-        """Resolve everything again."""
-        self.start = Phase()
-
-    def set_application_limits(self, limits: Any) -> None:  # noqa: D102  the base's, as those below
-        super().set_application_limits(limits)
-        self.changed()
-
-    def set_default_limits(self, limits: Any) -> None:  # noqa: D102
-        super().set_default_limits(limits)
-        self.changed()
-
-    def add_decorated_limit(self, route: str, limit: Limit | None, override: bool = False) -> None:  # noqa: D102
-        before = self._decorated_limits.get(route)
-        super().add_decorated_limit(route, limit, override)
-        if override and before is not None:  # A context manager's, added again in each request.
-            if route in self._temporary or before == self._decorated_limits[route]:
-                return
-            self._temporary.add(route)
-        self.changed()
-
-    def add_blueprint_limit(self, blueprint: str, limit: Limit | None) -> None:  # noqa: D102
-        super().add_blueprint_limit(blueprint, limit)
-        self.changed()
-
-    def add_route_exemption(self, route: str, scope: ExemptionScope) -> None:  # noqa: D102
-        super().add_route_exemption(route, scope)
-        self.changed()
-
-    def add_blueprint_exemption(self, blueprint: str, scope: ExemptionScope) -> None:  # noqa: D102
-        super().add_blueprint_exemption(blueprint, scope)
-        self.changed()
-
-    def add_endpoint_hint(self, endpoint: str, callable: str) -> None:  # noqa: A002, D102
-        known = callable in self._endpoint_hints.get(endpoint, ())
-        super().add_endpoint_hint(endpoint, callable)
-        if not known:
-            self.changed()
-
-    def may_change(self, endpoint: str, caller: str, others: Iterable[Limit]) -> bool:
-        """Whether the limits of an endpoint, or ``others``, may be different ones in the next request."""
-        names = {caller, *self._endpoint_hints.get(endpoint, ())}
-        groups = itertools.chain(
-            others,
-            self._application_limits,
-            self._default_limits,
-            *(self._decorated_limits.get(name, ()) for name in names),
-            *self._blueprint_limits.values(),
-        )
-        return not names.isdisjoint(self._temporary) or any(map(_is_asked_each_time, groups))
 
 
 def way(tab: Tab, request: Request, endpoint: str) -> Hashable:
@@ -241,12 +169,6 @@ def _only_payer(limits: Sequence[Planned]) -> Callable[[], str] | None:
     payers = {each.limit.key_func for each in limits}
     asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
     return None if asks_more or len(payers) != 1 else payers.pop()
-
-
-def _is_asked_each_time(limit: object) -> bool:
-    """Whether a callable says what the limit is, or what one of its meta limits is."""
-    asked = getattr(limit, "limit_provider", limit)
-    return callable(asked) or any(map(_is_asked_each_time, getattr(limit, "meta_limits", None) or ()))
 
 
 def _in_order(limits: Iterable[RuntimeLimit]) -> list[RuntimeLimit]:

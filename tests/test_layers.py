@@ -15,6 +15,7 @@ STANDARD = sys.stdlib_module_names
 KNOW_FLASK_LIMITER = {
     "applying.py",
     "checking.py",
+    "cycle.py",
     "decorators.py",
     "errors.py",
     "evaluation.py",
@@ -23,9 +24,10 @@ KNOW_FLASK_LIMITER = {
     "refusing.py",
     "state.py",
     "token_limit.py",
+    "watched_limits.py",
     "wrapping.py",
 }
-KNOW_ITS_INTERNALS = {"applying.py", "extension.py", "planning.py", "token_limit.py"}
+KNOW_ITS_INTERNALS = {"applying.py", "extension.py", "planning.py", "token_limit.py", "watched_limits.py"}
 KNOW_LIMITS = {"bridge.py", "checking.py", "state.py", "token_limit.py"}
 
 

@@ -45,17 +45,18 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
     subject = b""
     verdicts = []
     for charge in charges:
-        quota, bucket, cost = charge.quota, charge.bucket, charge.cost
-        if charge.subject != subject:
-            subject = charge.subject
+        payer, quota, cost, scope, dry, _ = charge
+        if payer != subject:
+            subject = payer
             if subject not in opened:
                 opened[subject] = read(subject), {}, {}
             record, asked, taken = opened[subject]
-        state = record[bucket].state if bucket in record else ()
+        bucket = quota.bucket(scope)
+        state = record[bucket][0] if bucket in record else ()
         before = asked.get(bucket, 0)
         admit = ALGORITHMS[quota.algorithm].admit
         fits, after, remaining, reset_us, retry_us = admit(state, now_us, quota, before + cost, lease)
-        if charge.dry:
+        if dry:
             _, _, remaining, reset_us, _ = admit(state, now_us, quota, before, lease)
         else:
             asked[bucket] = before + cost
