@@ -5,6 +5,7 @@ restrictive token limit in effect.
 """
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.quota import INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKEN_UNITS
@@ -38,11 +39,11 @@ def anthropic_headers(decision: Decision) -> list[tuple[str, str]]:
             headers += [
                 (limit_name, str(limit)),
                 (remaining_name, str(remaining)),
-                (reset_name, _rfc3339(decision.at_us + verdict.reset_after_us)),
+                (reset_name, _rfc3339(seconds_up(decision.at_us + verdict.reset_after_us))),
             ]
     return headers
 
 
-def _rfc3339(us: int) -> str:
-    seconds = min(seconds_up(us), _LAST_SECOND)
-    return f"{(_EPOCH + timedelta(0, seconds)).isoformat()}Z"
+@lru_cache(maxsize=256)  # Most answers of one second have the same.
+def _rfc3339(seconds: int) -> str:
+    return f"{(_EPOCH + timedelta(0, min(seconds, _LAST_SECOND))).isoformat()}Z"

@@ -1,10 +1,8 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("flask_ailimit.testing")
-
-from flask_ailimit.engine.stores.local import LocalStore  # noqa: E402  after the line above
-from flask_ailimit.testing import ManualClock  # noqa: E402
+from flask_ailimit.engine.stores.local import LocalStore
+from flask_ailimit.testing import ManualClock
 
 # For more: --hypothesis-profile=thorough. No deadline: the machine may be busy.
 settings.register_profile("engine", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
