@@ -40,7 +40,7 @@ def finish(limiter: "AILimiter", tab: Tab, environ: Mapping[str, Any], response:
         _write(response, limit_headers(tab.decision, dialects))
     if response.is_streamed and not response.direct_passthrough:
         stream = meter(tab, response, state.counter)
-        if environ["REQUEST_METHOD"] == "HEAD" or response.status_code in _WITHOUT_BODY:
+        if environ["REQUEST_METHOD"].upper() == "HEAD" or response.status_code in _WITHOUT_BODY:
             stream.end(Ending.NOT_STARTED)  # When the server closes it, the client has been answered already.
         client = socket_of(environ)
         if client is not None:
