@@ -111,12 +111,10 @@ def throttleds(uri: str, limits: Limits = REQUESTS) -> Flask:
     return _serve(app, _small, *map(limiter.limit, quotas))
 
 
-def ailimiters(uri: str, limits: Limits = REQUESTS, dialects: Sequence[str] = DIALECTS[:1]) -> Flask:
-    """AILimiter with the same request limits, and the headers that Flask-Limiter has too."""
+def _ailimiter(app: Flask, uri: str, dialects: Sequence[str]) -> Any:
     from flask_ailimit import AILimiter  # noqa: PLC0415
 
-    app = Flask(f"ailimiters_{len(dialects)}")
-    limiter = AILimiter(
+    return AILimiter(
         user,
         app=app,
         storage_uri=uri,
@@ -125,6 +123,12 @@ def ailimiters(uri: str, limits: Limits = REQUESTS, dialects: Sequence[str] = DI
         on_store_error="deny",
         headers=list(dialects),
     )
+
+
+def ailimiters(uri: str, limits: Limits = REQUESTS, dialects: Sequence[str] = DIALECTS[:1]) -> Flask:
+    """AILimiter with the same request limits, and the headers that Flask-Limiter has too."""
+    app = Flask(f"ailimiters_{len(dialects)}")
+    limiter = _ailimiter(app, uri, dialects)
     return _serve(app, _small, limiter.limit(_text(limits)))
 
 
@@ -135,18 +139,8 @@ def ailimiters_usual(uri: str, limits: Limits = REQUESTS) -> Flask:
 
 def ailimiters_whole(uri: str, requests: Limits = REQUESTS, tokens: Limits = TOKENS) -> Flask:
     """The whole job: requests, tokens and calls in flight, with every dialect of headers."""
-    from flask_ailimit import AILimiter  # noqa: PLC0415
-
     app = Flask("ailimiters_whole")
-    limiter = AILimiter(
-        user,
-        app=app,
-        storage_uri=uri,
-        storage_options=store_options(uri),
-        secret=_secret(app),
-        on_store_error="deny",
-        headers=list(DIALECTS),
-    )
+    limiter = _ailimiter(app, uri, DIALECTS)
     charged = [limiter.limit_tokens(f"{limit} per {period}") for limit, period in tokens]
     return _serve(app, _completion, limiter.limit(_text(requests)), *charged, limiter.limit_concurrency(IN_FLIGHT))
 

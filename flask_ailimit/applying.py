@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import flask
+from flask_limiter import RequestLimit
 from flask_limiter._limits import RuntimeLimit
 from werkzeug.exceptions import HTTPException
 
@@ -78,9 +79,10 @@ def prefixed(limiter: "AILimiter", identity: list[str]) -> list[str]:
     return [limiter._key_prefix, *identity] if limiter._key_prefix else identity
 
 
-def identifiers_of(tab: Tab, applied: Applied) -> list[str]:
-    """What Flask-Limiter names a count by: who pays, and the scope."""
-    return [*tab.payers[applied.limit.key_func], applied.charge.scope]
+def told_of(limiter: "AILimiter", tab: Tab, applied: Applied, *, breached: bool) -> RequestLimit:
+    """A limit in the words of Flask-Limiter, which names a count by who pays and the scope."""
+    limit, identifiers = applied.limit, [*tab.payers[applied.limit.key_func], applied.charge.scope]
+    return RequestLimit(limiter, limit.limit, identifiers, breached, limit.shared)
 
 
 def _subject_of(limiter: "AILimiter", tab: Tab, engine: Engine, key_func: Callable[[], str]) -> bytes:

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Request
 from flask_limiter.constants import ConfigVars
-from flask_limiter.util import get_qualified_name
 
 from .current import current_app, current_request
 from .evaluation import evaluate
-from .planning import Phase, way
+from .planning import Phase, view_name, way
 from .tab import Tab
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ def _known_phase(limiter: "AILimiter", tab: Tab, request: Request, endpoint: str
 
 def _hint_at(limiter: "AILimiter", caller: str | None, request: Request) -> None:
     """Tell Flask-Limiter of a function that is limited and called inside a view: default limits depend on it."""
-    view = current_app().view_functions.get(request.endpoint or "")
-    if caller and view and get_qualified_name(view) != caller:
+    view = view_name()
+    if caller and view and view != caller:
         limiter.limit_manager.add_endpoint_hint(limiter.identify(request), caller)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import flask
 from flask_limiter import ExemptionScope, RequestLimit
 
-from .applying import apply, apply_phase, identifiers_of, identity_of, prefixed
+from .applying import apply, apply_phase, identity_of, prefixed, told_of
 from .engine import AILimitError, Charge
 from .planning import Phase, not_lifted, planned
 from .refusing import refuse
@@ -71,10 +71,7 @@ def applicable(limiter: "AILimiter", endpoint: str, subject: str | None = None) 
 
 def request_limits(limiter: "AILimiter", tab: Tab) -> list[RequestLimit]:
     """What ``current_limits`` answers: the limits of the latest phase, in the words of Flask-Limiter."""
-    return [
-        RequestLimit(limiter, each.limit.limit, identifiers_of(tab, each), each in tab.refused, each.limit.shared)
-        for each in tab.applied
-    ]
+    return [told_of(limiter, tab, each, breached=each in tab.refused) for each in tab.applied]
 
 
 def request_limit(told: list[RequestLimit]) -> RequestLimit | None:

@@ -14,6 +14,7 @@ from flask_limiter.constants import ConfigVars
 from werkzeug.exceptions import HTTPException
 
 from .answering import finish
+from .applying import prefixed
 from .bridge import SCHEME, EngineRateLimiter
 from .checking import Marked, require_options
 from .config import NAMES
@@ -144,7 +145,7 @@ class AILimiter(Decorators):
 
     def subject(self, key: str) -> bytes:
         """The hash that stands for a key in the store."""
-        return self.engine.subject(*([self._key_prefix] if self._key_prefix else []), key)
+        return self.engine.subject(*prefixed(self, [key]))
 
     @property
     def decision(self) -> Decision | None:

@@ -91,6 +91,12 @@ class Phase:
     later: dict[Hashable, "Phase"] = field(default_factory=dict)
 
 
+def view_name() -> str:
+    """What Flask-Limiter calls the current request's view: its qualified name; empty if there is none."""
+    view = flask.current_app.view_functions.get(flask.request.endpoint or "")
+    return get_qualified_name(view) if view else ""
+
+
 def way(tab: Tab, request: Request, endpoint: str) -> Hashable:
     """What a phase depends on, besides those before it."""
     return (tab.state, tab.caller, tab.in_middleware, endpoint, request.endpoint, request.method)
@@ -184,8 +190,7 @@ def _metas(limiter: "AILimiter", endpoint: str, limits: Sequence[RuntimeLimit]) 
 
 def _in_last_phase(limiter: "AILimiter", tab: Tab) -> bool:
     """Whether this is the last phase before the view: its decorator's, or without one the application's."""
-    view = flask.current_app.view_functions.get(flask.request.endpoint or "")
-    name = get_qualified_name(view) if view else ""
+    name = view_name()
     return tab.in_middleware != (name in limiter._marked_for_limiting) and tab.caller in (None, name)
 
 

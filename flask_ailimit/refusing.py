@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import flask
-from flask_limiter import RequestLimit
-from flask_limiter.util import get_qualified_name
 
-from .applying import apply, identifiers_of
+from .applying import apply, told_of
 from .engine import AILimitError, Decision
 from .errors import QuotaExceeded
-from .planning import Applied, planned
+from .planning import Applied, planned, view_name
 from .responses import count_tries
 from .signals import request_refused
 from .tab import Tab
@@ -55,8 +53,7 @@ def refuse(
 
 def _inside_view(tab: Tab) -> bool:
     """Whether the view has begun: then what it took before stands until the request is answered."""
-    view = flask.current_app.view_functions.get(flask.request.endpoint or "")
-    return not tab.in_middleware and (view is None or tab.caller != get_qualified_name(view))
+    return not tab.in_middleware and tab.caller != view_name()
 
 
 def _call_back(
@@ -65,9 +62,7 @@ def _call_back(
     """Call ``on_breach`` of the limiter and of each limit; answer the last response that one of them made."""
     response = None
     for each in refused:
-        told = RequestLimit(
-            limiter, each.limit.limit, identifiers_of(tab, each), breached=True, shared=each.limit.shared
-        )
+        told = told_of(limiter, tab, each, breached=True)
         callbacks = [each.limit.on_breach or general] if first_wins else [general, each.limit.on_breach]
         for callback in dict.fromkeys(callbacks):
             if callable(callback):

@@ -21,7 +21,6 @@ KNOW_FLASK_LIMITER = {
     "evaluation.py",
     "extension.py",
     "planning.py",
-    "refusing.py",
     "state.py",
     "token_limit.py",
     "watched_limits.py",
