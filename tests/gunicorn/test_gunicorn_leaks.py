@@ -24,9 +24,9 @@ def ask(server, count):
         server.hang_up()
 
 
-def break_off(server, upstream, key):
-    """Have a batch of streams, of which half are left, and half reset."""
-    calls = [server.call("/stream", f"{key}-{number}") for number in range(BATCH)]
+def break_off(server, upstream, key, count=BATCH):
+    """Have so many streams at once, of which half are left, and half reset."""
+    calls = [server.call("/stream", f"{key}-{number}") for number in range(count)]
     conversations = [upstream.called() for _ in calls]
     for conversation in conversations:
         conversation.say(event("one "))
@@ -35,14 +35,14 @@ def break_off(server, upstream, key):
         (call.leave if number % 2 else call.reset)()
     for conversation in conversations:
         conversation.close()
-    for number in range(BATCH):
+    for number in range(count):
         server.books.wait_settled(f"{key}-{number}")
 
 
 def test_worker_holds_nothing_of_ended_requests(upstream, tmp_path):
     with serving(tmp_path, "gthread", workers=1, threads=THREADS, upstream_port=upstream.port) as server:
         (pid,) = server.workers()
-        break_off(server, upstream, "warm")
+        break_off(server, upstream, "warm", THREADS)  # All of the threads, or the rest would look like a leak.
         ask(server, THREADS)
         before = held(pid)
         for batch in range(BATCHES):
