@@ -16,7 +16,8 @@ from .charge import Charge, Settlement
 from .clock import Clock, system_clock
 from .decision import Decision, Verdict
 from .engine import Engine
-from .errors import AILimitError, ConfigurationError, StoreError
+from .errors import AILimitError, ConfigurationError, HandOverError, StoreError
+from .handing_over import HandedOver
 from .quota import Quota, parse_quotas
 from .reservation import Reservation
 from .stores import StateStore, Store, open_store
@@ -30,6 +31,8 @@ __all__ = [
     "ConfigurationError",
     "Decision",
     "Engine",
+    "HandOverError",
+    "HandedOver",
     "Quota",
     "Reservation",
     "Settlement",

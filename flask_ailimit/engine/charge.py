@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Self
 
-from .quota import MAX_EXACT, Quota
+from .quota import CONCURRENCY, MAX_EXACT, Quota
 
 SUBJECT_BYTES = 16
 
@@ -28,7 +28,8 @@ class Charge(_ChargeFields):
     Attributes:
         subject: Who is limited: 16 bytes from :meth:`flask_ailimit.engine.Engine.subject`, never a raw identity.
         quota: What is allowed.
-        cost: Units to take, an integer from 0 to 2**53 - 1. 0 takes nothing and is never refused.
+        cost: Units to take, an integer from 0 to 2**53 - 1. 0 takes nothing, and is refused only by a count that is in
+            debt: of which more was used than its limit (or burst).
         scope: Sets apart counts that one subject doesn't share, such as those of two endpoints.
         dry: Take part in the decision, but take nothing.
         on_store_error: What holds while the store is away: ``local`` (this machine's share of the quota), ``allow``
@@ -84,7 +85,8 @@ class Settlement(_SettlementFields):
         charge: The charge that was taken.
         taken_at_us: Store time of the decision that took it.
         actual: Units really used; the charge's own cost leaves the count as it is.
-        lease: The reservation's number. A concurrency charge gives back the slot it names, whatever ``actual`` says.
+        lease: The reservation's number. A concurrency charge gives back the slots that it names. At a cost of 0, with
+            an ``actual`` above it, that number holds so many slots from now on instead, even beyond the limit.
 
     Raises:
         ValueError: ``actual`` is not an integer from 0 to 2**53 - 1.
@@ -94,6 +96,11 @@ class Settlement(_SettlementFields):
 
     def __new__(cls, charge: Charge, taken_at_us: int, actual: int, lease: int) -> Self:  # noqa: D102  see the class
         return tuple.__new__(cls, (charge, taken_at_us, require_cost(actual), lease))
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Done twice it is as done once: at no cost slots are only held, or given back."""
+        return self.charge.cost == 0 and self.charge.quota.unit == CONCURRENCY
 
 
 def require_cost(cost: object) -> int:

@@ -15,7 +15,9 @@ MICROSECONDS = 1_000_000
 
 def system_clock() -> int:
     """Microseconds since the epoch, by this machine's wall clock."""
-    return time.time_ns() // 1000
+    now = time.time_ns()
+    # A float comes from libraries for tests that replace this function. A look at the type costs less than int().
+    return now // 1000 if type(now) is int else int(now) // 1000
 
 
 def seconds_running() -> float:

@@ -1,28 +1,44 @@
 """One decision over all charges of a request: all are taken, or none. Pure; the stores bring state and time."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from .algorithms import ALGORITHMS, State
 from .algorithms.base import new
 from .charge import Charge, Settlement
+from .clock import MICROSECONDS
 from .decision import Decision, Verdict
 from .quota import Quota
 
+MOST_COUNTS = 512
+"""How many counts of one subject may live at once: a client can make up scopes, and each decision reads them all."""
 
-class Bucket(NamedTuple):
+
+class Counted(Protocol):
     """One count as a store keeps it.
 
     Attributes:
         state: The algorithm's numbers.
-        expires_us: Microseconds since the epoch from which the count may be forgotten.
+        expires_us: Microseconds since the epoch, a whole second, from which the count may be forgotten.
     """
+
+    @property
+    def state(self) -> State:  # noqa: D102  see the class
+        ...
+
+    @property
+    def expires_us(self) -> int:  # noqa: D102  see the class
+        ...
+
+
+class Bucket(NamedTuple):
+    """A count, see :class:`Counted`."""
 
     state: State
     expires_us: int
 
 
-Record = dict[bytes, Bucket]
+Record = dict[bytes, Counted]
 """All counts of one subject, by bucket name."""
 
 Changes = dict[bytes, Record]
@@ -40,8 +56,33 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
     Charges of one request may share a count: each is answered as one charge together with those before it. A refusal
     changes nothing, save that a count from the future, where the clock went back, is brought to the present: else
     every refusal until then would find it as it was.
+
+    A charge whose count would be one more than :data:`MOST_COUNTS` is refused until so many have ended that there is
+    room for it. To forget another count in its favour would forget what that one's subject owes.
     """
-    opened: dict[bytes, tuple[Record, dict[bytes, int], Record]] = {}
+    opened: dict[bytes, _Opened] = {}
+    verdicts = _each_alone(read, charges, now_us, lease, opened)
+    crowded_out = _crowded_out(opened, verdicts, now_us)
+    for place, verdict in crowded_out.items():
+        verdicts[place] = verdict
+    decision = Decision(tuple(verdicts), now_us)
+    if decision.allowed:
+        changes: Changes = {}
+        for subject, (record, _, taken, _) in opened.items():
+            if taken:
+                changes[subject] = alive(record, now_us) | taken
+        return decision, changes
+    records = {subject: record for subject, (record, *_) in opened.items()}
+    for place, verdict in enumerate(verdicts):
+        if place not in crowded_out:
+            verdicts[place] = _untaken(records[verdict.charge.subject], verdict, now_us, lease)
+    return Decision(tuple(verdicts), now_us), _from_the_future(records, charges, now_us)
+
+
+def _each_alone(
+    read: Read, charges: Sequence[Charge], now_us: int, lease: int, opened: "dict[bytes, _Opened]"
+) -> list[Verdict]:
+    """The answer of each charge's count, noting in ``opened`` what is known of each subject."""
     subject = b""
     verdicts = []
     for charge in charges:
@@ -49,31 +90,27 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
         if payer != subject:
             subject = payer
             if subject not in opened:
-                opened[subject] = read(subject), {}, {}
-            record, asked, taken = opened[subject]
+                opened[subject] = new(_Opened, (read(subject), {}, {}, set()))
+            record, asked, taken, wanted = opened[subject]
         bucket = quota.bucket(scope)
-        state = record[bucket][0] if bucket in record else ()
+        state = record[bucket].state if bucket in record else ()
         before = asked.get(bucket, 0)
         admit = ALGORITHMS[quota.algorithm].admit
         fits, after, remaining, reset_us, retry_us = admit(state, now_us, quota, before + cost, lease)
+        if after is state:
+            if not fits:
+                wanted.add(bucket)
+        elif dry:
+            wanted.add(bucket)
+        else:
+            # A count is as if never used once it is reset: from then on it may be forgotten.
+            taken[bucket] = new(Bucket, (after, _second(now_us + reset_us)))
         if dry:
             _, _, remaining, reset_us, _ = admit(state, now_us, quota, before, lease)
         else:
             asked[bucket] = before + cost
-            if after is not state:
-                # A count is as if never used once it is reset: from then on it may be forgotten.
-                taken[bucket] = new(Bucket, (after, now_us + reset_us))
-        verdicts.append(new(Verdict, (charge, fits or not cost, remaining, reset_us, retry_us, None)))
-    decision = Decision(tuple(verdicts), now_us)
-    if decision.allowed:
-        changes: Changes = {}
-        for subject, (record, _, taken) in opened.items():
-            if taken:
-                changes[subject] = record | taken
-        return decision, changes
-    records = {subject: record for subject, (record, _, _) in opened.items()}
-    untaken = [_untaken(records[verdict.charge.subject], verdict, now_us, lease) for verdict in verdicts]
-    return Decision(tuple(untaken), now_us), _from_the_future(records, charges, now_us)
+        verdicts.append(new(Verdict, (charge, fits, remaining, reset_us, retry_us, None)))
+    return verdicts
 
 
 def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[int, Changes]:
@@ -86,7 +123,7 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
     for settlement in settlements:
         charge = settlement.charge
         quota, bucket = charge.quota, charge.bucket
-        record = _record(read, changes, charge.subject)
+        record = _record(read, changes, charge.subject, now_us)
         algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket)
         unknown += not state or algorithm.expires(state, quota) <= now_us
         settled = algorithm.settle(
@@ -96,29 +133,73 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
     return unknown, changes
 
 
-def renew(read: Read, leases: Iterable[tuple[Charge, int]], now_us: int) -> Changes:
-    """Answer the records in which these leases run for a whole period from now."""
+def renew(read: Read, held: Iterable[tuple[Charge, Container[int]]], now_us: int) -> Changes:
+    """Answer the records in which the leases that are held of each count run for a whole period from now."""
     changes: Changes = {}
-    for charge, lease in leases:
+    for charge, leases in held:
         quota, bucket = charge.quota, charge.bucket
-        record = _record(read, changes, charge.subject)
+        record = _record(read, changes, charge.subject, now_us)
         algorithm = ALGORITHMS[quota.algorithm]
         if bucket in record and algorithm.renew:
-            _replace(record, bucket, quota, algorithm.renew(record[bucket].state, now_us, quota, lease))
+            _replace(record, bucket, quota, algorithm.renew(record[bucket].state, now_us, quota, leases))
     return changes
 
 
-def _record(read: Read, changes: Changes, subject: bytes) -> Record:
+def alive(record: Record, now_us: int) -> Record:
+    """The counts that have not ended. The others need not be kept."""
+    return {bucket: count for bucket, count in record.items() if count.expires_us > now_us}
+
+
+class _Opened(NamedTuple):
+    """What a decision knows of one subject.
+
+    Attributes:
+        record: Its counts.
+        asked: Of each count, the units asked for so far.
+        taken: The counts as they are if all is allowed.
+        wanted: Counts beside those that need a place in the record if all is to be allowed.
+    """
+
+    record: Record
+    asked: dict[bytes, int]
+    taken: Record
+    wanted: set[bytes]
+
+
+def _crowded_out(opened: dict[bytes, _Opened], verdicts: Sequence[Verdict], now_us: int) -> dict[int, Verdict]:
+    """The verdicts over charges that would fit, but whose counts find no place in a record, by their own places."""
+    found: dict[int, Verdict] = {}
+    for subject, (record, _, taken, wanted) in opened.items():
+        if len(record) + len(taken) + len(wanted) <= MOST_COUNTS:
+            continue
+        needed, living = taken.keys() | wanted, alive(record, now_us)
+        ends = sorted([count.expires_us for bucket, count in living.items() if bucket not in needed])
+        lacking = len(ends) + len(needed) - MOST_COUNTS
+        if lacking <= 0:
+            continue
+        wait_us = ends[lacking - 1] - now_us if lacking <= len(ends) else None
+        for place, (charge, fits, *_) in enumerate(verdicts):
+            if fits and charge.subject == subject and charge.bucket in needed and charge.bucket not in living:
+                found[place] = Verdict(charge, False, 0, wait_us or 0, wait_us)
+    return found
+
+
+def _record(read: Read, changes: Changes, subject: bytes, now_us: int) -> Record:
     if subject not in changes:
-        changes[subject] = read(subject).copy()
+        changes[subject] = alive(read(subject), now_us)
     return changes[subject]
 
 
 def _replace(record: Record, bucket: bytes, quota: Quota, state: State) -> None:
     if state:
-        record[bucket] = Bucket(state, ALGORITHMS[quota.algorithm].expires(state, quota))
+        record[bucket] = Bucket(state, _second(ALGORITHMS[quota.algorithm].expires(state, quota)))
     else:
         record.pop(bucket, None)
+
+
+def _second(at_us: int) -> int:
+    """The first whole second that is no earlier: so exact are the ends of counts in every store."""
+    return -(-at_us // MICROSECONDS) * MICROSECONDS
 
 
 def _state(record: Record, bucket: bytes) -> State:
@@ -143,5 +224,5 @@ def _from_the_future(records: Changes, charges: Iterable[Charge], now_us: int) -
         state = _state(record, bucket)
         present = algorithm.settle(state, now_us, quota, now_us, 0, 0, _NO_LEASE)
         if present and algorithm.expires(present, quota) < algorithm.expires(state, quota):
-            _replace(changes.setdefault(charge.subject, record.copy()), bucket, quota, present)
+            _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
     return changes

@@ -9,17 +9,21 @@ from random import Random
 from .charge import DENY, LOCAL, SUBJECT_BYTES, Charge
 from .decision import Decision
 from .errors import ConfigurationError, StoreError
+from .few_lines import few_lines
 from .forking import forget_in_children
+from .hand_over_token import Note, Part, key_of, read_token, require_note, write_token
+from .handing_over import DAY_US, HandedOver, TakenOver
 from .leases import Leases
 from .quota import CONCURRENCY
-from .reservation import Reservation
+from .reservation import LEASE_BITS, Reservation, Taken
 from .stores.base import Store
+from .stores.share import ShareStore
 
 _log = logging.getLogger("flask_ailimit")
+_log.addFilter(few_lines)  # The logger is the same in all files.
 
 _LEAST_SECRET_BYTES = 16
 _MOST_SECRET_BYTES = 64  # What blake2b takes as a key.
-_LEASE_BITS = 53
 
 
 class Engine:
@@ -46,6 +50,8 @@ class Engine:
         self._is_away = False
         self._nearby_leases = Leases(store.nearby) if store.nearby else None
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
+        self._token_key = key_of(secret)
+        self._own_place = secrets.token_hex(8)
         self.forget()
         forget_in_children(self)
 
@@ -66,7 +72,7 @@ class Engine:
         Raises:
             StoreError: The store can't answer, and a charge is not to pass without an answer.
         """
-        lease = self._numbers.getrandbits(_LEASE_BITS)
+        lease = self._numbers.getrandbits(LEASE_BITS)
         try:
             reservation = self._reserve(self.store, self.leases, charges, lease)
         except StoreError as error:
@@ -83,12 +89,14 @@ class Engine:
         return self.store.nearby.peek(charges) if charges and self.store.nearby else Decision((), 0)
 
     def _reserve(self, store: Store, leases: Leases, charges: Sequence[Charge], lease: int) -> Reservation:
-        decision = store.reserve(charges, lease)
-        if decision.allowed:
-            held = [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
-            if held:
-                leases.add(lease, held)
-        return Reservation(decision, lease, store, leases)
+        reservation = Reservation(lease, store, leases)
+        reservation.asked(charges)
+        try:
+            reservation.decided(store.reserve(charges, lease))
+        except StoreError:
+            reservation.released()  # Nothing was taken, or the store knows itself what was not heard.
+            raise
+        return reservation
 
     def _reserve_nearby(self, charges: Sequence[Charge], lease: int, error: StoreError) -> Reservation:
         if not self._is_away:
@@ -96,11 +104,87 @@ class Engine:
             self._is_away = True
         if charges and self.store.nearby and self._nearby_leases:
             return self._reserve(self.store.nearby, self._nearby_leases, charges, lease)
-        return Reservation(Decision((), 0), lease, self.store, self.leases)
+        uncounted = Reservation(lease, self.store, self.leases)
+        uncounted.decided(Decision((), 0))
+        return uncounted
+
+    def hand_over(self, reservations: Sequence[Reservation], note: Note) -> str:
+        """Let another process end these reservations: one with the same store and secret, by :meth:`take_over`.
+
+        Their leases are renewed no more until then. Those that have ended are left out.
+
+        Args:
+            reservations: Of this engine. Without any, taking over and ending still work, exactly once.
+            note: What the other process is to know: texts and whole numbers by name, at most 4,096 bytes as JSON.
+
+        Returns:
+            A token of printable ASCII. It holds no identity, and everybody who gets it can read it.
+
+        Raises:
+            ValueError: The note is something else.
+            StoreError: Nothing was reserved, and the store can't tell the time.
+        """
+        note = require_note(note)
+        handed: dict[str, list[Taken]] = {}
+        for reservation in reservations:
+            taken = reservation.taken
+            if taken.charges and reservation.close():
+                handed.setdefault(self._place_of(reservation.store), []).append(taken)
+        parts = {
+            place: Part(max(at for taken in some for _, at in taken.charges) + DAY_US, some)
+            for place, some in handed.items()
+        }
+        return write_token(self._token_key, note, parts or {"": Part(self.store.peek(()).at_us + DAY_US, ())})
+
+    def take_over(self, token: str) -> HandedOver:
+        """Continue what another process handed over: hold its slots, also those whose leases ended meanwhile.
+
+        It works for a day from the reservation on. What was reserved on another machine while the store was away is
+        out of reach, and stays charged there.
+
+        Raises:
+            HandOverError: The token was changed, is another app's, or is more than a day old.
+            StoreError: The store can't answer.
+        """
+        name, note, parts = read_token(self._token_key, token)
+        taken: list[TakenOver] = []
+        try:
+            for place, part in parts.items():
+                store, leases = (self.store, self.leases) if not place else (self.store.nearby, self._nearby_leases)
+                if store is None or leases is None or place != self._place_of(store):
+                    continue
+                claims = store.whole if isinstance(store, ShareStore) else store
+                subject = self.subject("handed over", name, place)
+                taken.append(TakenOver(store, claims, leases, subject, part.until_us, part.taken))
+                taken[-1].begin()
+        except BaseException:
+            for each in taken:
+                each.let_go()  # Nobody has it who could end it.
+            raise
+        return HandedOver(note, taken)
+
+    def _place_of(self, store: Store) -> str:
+        """What tells the store of this machine, where all that can open it must end what was taken there."""
+        if store is not self.store.nearby:
+            return ""
+        secret = store.secret()
+        return blake2b(secret, digest_size=8, person=b"place").hexdigest() if secret else self._own_place
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget one count of a subject, all its counts, or (without a subject) everyone's."""
         self.store.reset(subject, bucket)
+
+    def forgive(self, charges: Sequence[Charge]) -> int:
+        """Forget each of these counts that is in debt: more was used of it than its limit. Answers how many.
+
+        Calls in flight are no debt, however many there are.
+        """
+        counts = {(charge.subject, charge.bucket): charge.costing(0)._replace(dry=False) for charge in charges}
+        asked = [charge for charge in counts.values() if charge.quota.unit != CONCURRENCY]
+        owing = [verdict.charge for verdict in self.store.peek(asked).verdicts if not verdict.allowed] if asked else []
+        for charge in owing:
+            self.store.reset(charge.subject, charge.bucket)
+        return len(owing)
 
     def forget(self) -> None:
         """Start anew in a child process, which would number its reservations as its parent does."""

@@ -12,6 +12,14 @@ class Forgetful(Protocol):
         """Start anew without them."""
 
 
+_forks = [0]
+
+
+def lineage() -> int:
+    """A number that a process doesn't share with its parent: what was made under another one is the parent's to end."""
+    return _forks[0]
+
+
 _everywhere: "WeakSet[Forgetful]" = WeakSet()
 
 
@@ -21,6 +29,7 @@ def forget_in_children(thing: Forgetful) -> None:
 
 
 def _after_fork() -> None:
+    _forks[0] += 1
     for thing in _everywhere:
         thing.forget()
 

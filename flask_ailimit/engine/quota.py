@@ -30,6 +30,8 @@ _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _TICKS = (1, 1000, MICROSECONDS)
 _MOST_SCOPES = 1024  # Whose names are remembered: an app may make scopes up.
 _LONGEST_PERIOD = 10 * 366 * 86400
+_MOST_DEBT_PERIODS = 1000
+_LONGEST_DEBT_US = 2**52  # 142 years: when it is paid can so be said in microseconds below 2**53, until 2112.
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,15 @@ class Quota:
             or a name of your own (lower case letters, digits, underscores).
         algorithm: A name in :data:`flask_ailimit.engine.algorithms.ALGORITHMS`.
         burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
+        debt_periods: How much of what was used beyond the limit (or burst) is owed at most, in periods: 0 to 1,000
+            times ``limit``. It is no part of the count's name: when it changes, counts go on.
+        ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
+            142 years allow, if that is less.
         period_us: The period in microseconds.
         tick_us: Resolution in microseconds: 1, 1,000 or 1,000,000, the finest at which debt stays below 2**53.
         period_ticks: The period in ticks.
         cost_scale: Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)``.
+        most_debt: The ceiling as a token bucket's debt, below 2**53.
         leak: Debt that one tick forgives: ``limit / gcd(limit, period_ticks)``.
 
     Raises:
@@ -58,10 +65,13 @@ class Quota:
     unit: str = REQUESTS
     algorithm: str = "token-bucket"
     burst: int = field(default=0)
+    debt_periods: int = 4
+    ceiling: int = field(init=False, repr=False, compare=False)
     period_us: int = field(init=False, repr=False, compare=False)
     tick_us: int = field(init=False, repr=False, compare=False)
     period_ticks: int = field(init=False, repr=False, compare=False)
     cost_scale: int = field(init=False, repr=False, compare=False)
+    most_debt: int = field(init=False, repr=False, compare=False)
     leak: int = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
     _buckets: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -92,10 +102,17 @@ class Quota:
         if self.burst == 0 and type(self.burst) is int:
             object.__setattr__(self, "burst", self.limit)
         _require_count("burst", self.burst)
+        if type(self.debt_periods) is not int or not 0 <= self.debt_periods <= _MOST_DEBT_PERIODS:
+            raise ConfigurationError(
+                f"debt_periods: a whole number from 0 to {_MOST_DEBT_PERIODS} is needed. Got {self.debt_periods!r:.40}."
+            )
         object.__setattr__(self, "period_us", self.period * MICROSECONDS)
         # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
         object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst)))
         self._choose_tick()
+        owed_periods = min(self.debt_periods, max(0, _LONGEST_DEBT_US // self.period_us - 2))
+        object.__setattr__(self, "ceiling", min(self.burst + owed_periods * self.limit, MAX_EXACT))
+        object.__setattr__(self, "most_debt", min(self.ceiling * self.cost_scale, MAX_EXACT))
         # What the arithmetic multiplies: a sliding window weighs up to four limits with the period.
         weighed = 4 * self.limit * self.period if self.algorithm == "sliding-window-counter" else 0
         if max(self.burst * self.cost_scale, weighed) > MAX_EXACT:
@@ -138,6 +155,20 @@ class Quota:
         return digest.digest()
 
     @property
+    def given(self) -> tuple[int, int, str, str, int, int]:
+        """What it is made of: ``Quota(*quota.given)`` is this quota again."""
+        burst = self.burst if self.algorithm == "token-bucket" else 0
+        return self.limit, self.period, self.unit, self.algorithm, burst, self.debt_periods
+
+    def owing(self, debt_periods: int) -> "Quota":
+        """This quota with another bound of what may be owed; it has the same counts.
+
+        Raises:
+            ConfigurationError: It is not a whole number from 0 to 1,000.
+        """
+        return Quota(*self.given[:-1], debt_periods)
+
+    @property
     def name(self) -> str:
         """A name for headers, logs and metrics: ``tokens-per-minute``, ``requests-per-90-seconds``, ``concurrency``."""
         if self.unit == CONCURRENCY:
@@ -159,7 +190,12 @@ class Quota:
 
 
 def parse_quotas(
-    text: str, *, unit: str = REQUESTS, algorithm: str = "token-bucket", burst: int | None = None
+    text: str,
+    *,
+    unit: str = REQUESTS,
+    algorithm: str = "token-bucket",
+    burst: int | None = None,
+    debt_periods: int = 4,
 ) -> tuple[Quota, ...]:
     """Read ``"10000 per minute"``, ``"100/second; 5000 per 2 hours"`` into quotas.
 
@@ -180,7 +216,7 @@ def parse_quotas(
                 f"limit: can't read {text[:80]!r}. Write a count and a period, such as '10000 per minute', "
                 "'100/second' or '5000 per 2 hours'; separate several with ';'."
             )
-        quotas.append(Quota(int(match[1]), int(match[2] or 1) * period, unit, algorithm, burst or 0))
+        quotas.append(Quota(int(match[1]), int(match[2] or 1) * period, unit, algorithm, burst or 0, debt_periods))
     return tuple(quotas)
 
 

@@ -1,34 +1,38 @@
 """What an allowed decision took, until it is ended exactly once."""
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from .charge import Charge, Settlement, require_cost
 from .decision import Decision
+from .errors import AILimitError
+from .forking import lineage
 from .leases import Leases
 from .quota import CONCURRENCY
 from .stores.base import Store
+
+LEASE_BITS = 53
+
+_log = logging.getLogger("flask_ailimit")
+
+_UNDECIDED = Decision((), 0)
 
 ActualOf = Callable[[Charge], int]
 """Answers what a charge really cost."""
 
 
-class Reservation:
-    """The charges of one decision. A refused one holds nothing, and its endings do nothing.
+class Endable(ABC):
+    """What was taken, and is ended exactly once."""
 
-    As a context manager it is cancelled if the block raises, and settled as reserved if not.
-    """
+    __slots__ = ()
 
-    __slots__ = ("__weakref__", "_lease", "_leases", "_open", "_store", "allowed", "decision")
-
-    def __init__(self, decision: Decision, lease: int, store: Store, leases: Leases) -> None:
-        self.decision = decision
-        self.allowed = decision.allowed
-        self._lease = lease
-        self._store = store
-        self._leases = leases
-        self._open = [lease] if decision.allowed else []  # Whoever takes the one thing out of it ends the reservation.
+    @abstractmethod
+    def end(self, actual_of: ActualOf) -> bool:
+        """End it, asking for each charge what it really cost. Answers whether this call ended it."""
 
     def settle(self, usage: Mapping[str, int]) -> bool:
         """End it with what was really used, by unit; units that are not named cost what was reserved.
@@ -36,7 +40,7 @@ class Reservation:
         What was used too much becomes debt. Answers whether this call ended it: later endings do nothing.
 
         Raises:
-            ValueError: A number is not an integer from 0 to 2**53 - 1; the reservation stays open.
+            ValueError: A number is not an integer from 0 to 2**53 - 1; it stays open.
         """
         checked = {unit: require_cost(number) for unit, number in usage.items()}
         return self.end(lambda charge: checked.get(charge.quota.unit, charge.cost))
@@ -50,26 +54,128 @@ class Reservation:
         """End it and give back everything."""
         return self.end(lambda _: 0)
 
+
+class Taken(NamedTuple):
+    """What a reservation holds, as long as it is open.
+
+    Attributes:
+        lease: The reservation's number.
+        charges: Each charge, and when it was taken, by the store's clock.
+    """
+
+    lease: int
+    charges: list[tuple[Charge, int]]
+
+
+class Reservation(Endable):
+    """The charges of one decision. A refused one holds nothing, and its endings do nothing.
+
+    As a context manager it is cancelled if the block raises, and settled as reserved if not.
+    """
+
+    __slots__ = ("__weakref__", "_lease", "_leases", "_lineage", "_store", "allowed", "decision", "open")
+
+    def __init__(self, lease: int, store: Store, leases: Leases) -> None:
+        self.decision = _UNDECIDED
+        self.allowed = False
+        self._lease = lease
+        self._store = store
+        self._leases = leases
+        self._lineage = lineage()
+        self.open: list[int] = []  # Whoever takes the one thing out of it ends the reservation.
+
+    def asked(self, charges: Iterable[Charge]) -> None:
+        """Note that it is about to be asked for. Its slots are given back if nobody comes to hear the answer."""
+        slots = slots_of(charges)
+        if slots:
+            self._leases.add(self._lease, slots, self)
+
+    def decided(self, decision: Decision) -> None:
+        """Note the answer. When this returns, whoever has the reservation must end it."""
+        self.decision = decision
+        if decision.allowed:
+            self.allowed = True
+            # No call: an exception might be raised after it, and the slot would be held by a reservation nobody has.
+            self.open += (self._lease,)
+        else:
+            self._leases.remove(self._lease)
+
     def end(self, actual_of: ActualOf) -> bool:
         """End it, asking for each charge what it really cost."""
         return end_together([self], actual_of)
 
     def close(self) -> bool:
-        """Mark it ended, and answer whether it was open. For whoever collects settlements."""
+        """Mark it ended, and answer whether it was open. Its lease is renewed no more.
+
+        A child process that was forked has a copy, which ends nothing: the parent goes on.
+        """
+        if not self.begin_to_end():
+            return False
+        self.released()
+        return True
+
+    def begin_to_end(self) -> bool:
+        """Mark it ended, and answer whether it was open. For whoever settles it, and calls :meth:`released` then.
+
+        If that is interrupted, or the store fails, the slots are given back in the background.
+        """
+        if self._lineage != lineage():
+            return False
         try:
-            self._leases.remove(self._open.pop())
+            self.open.pop()
         except IndexError:
             return False
         return True
 
+    def released(self) -> None:
+        """Note that its slots are given back, or are somebody else's."""
+        self._leases.remove(self._lease)
+
+    def reopen(self) -> "Reservation":
+        """After it has ended: take its slots again, beyond their limits if it must be, because the work goes on.
+
+        Answers an open reservation over the same charges, which costs nothing so far: all that it is settled with is
+        charged as overrun. One store call, and none without slots. A store that fails is logged: then the work goes on
+        without its slots. Of a refused reservation the answer is itself.
+
+        Raises:
+            ValueError: It has not ended.
+        """
+        if self.open:
+            raise ValueError("reopen: this reservation is still open. End it first.")
+        if not self.allowed:
+            return self
+        # A number of its own: a store that knows this one to have ended would take the next ending for the same.
+        lease = secrets.randbits(LEASE_BITS)
+        verdicts = [verdict._replace(charge=_reopened(verdict.charge)) for verdict in self.decision.verdicts]
+        reopened = Reservation(lease, self._store, self._leases)
+        reopened.asked(verdict.charge for verdict in verdicts)
+        held = slots_of(verdict.charge for verdict in verdicts)
+        if held:
+            hold(self._store, lease, held)
+        reopened.decided(Decision(tuple(verdicts), self.decision.at_us))
+        return reopened
+
+    @property
+    def store(self) -> Store:
+        """Where it is counted."""
+        return self._store
+
+    @property
+    def taken(self) -> Taken:
+        """What it took."""
+        charges = [(verdict.charge, self.decision.taken_at_us(verdict.charge)) for verdict in self.decision.verdicts]
+        return Taken(self._lease, charges)
+
     def settlements(self, actual_of: ActualOf) -> list[Settlement]:
-        """What the store must correct to end it."""
+        """What the store must correct to end it: :func:`ending`, without a list of what was taken."""
         corrected = []
-        for verdict in self.decision.verdicts:
+        decision, lease = self.decision, self._lease
+        for verdict in decision.verdicts:
             charge = verdict.charge
-            actual = actual_of(charge)
-            if (actual != charge.cost or charge.quota.unit == CONCURRENCY) and not charge.dry:
-                corrected.append(Settlement(charge, self.decision.taken_at_us(charge), actual, self._lease))
+            actual = _corrected(charge, actual_of)
+            if actual is not None:
+                corrected.append(Settlement(charge, decision.taken_at_us(charge), actual, lease))
         return corrected
 
     def __enter__(self) -> Self:
@@ -84,13 +190,49 @@ class Reservation:
             self.cancel()
 
 
+def slots_of(charges: Iterable[Charge]) -> list[Charge]:
+    """Those of the charges that hold slots."""
+    return [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
+
+
+def hold(store: Store, lease: int, slots: Sequence[Charge]) -> None:
+    """Hold slots under a lease from now on, whether they are held or not."""
+    try:
+        store.settle([Settlement(charge.costing(0), 0, charge.cost, lease) for charge in slots])
+    except AILimitError as error:
+        _log.warning("Work goes on without its slots: %s", error)
+
+
+def ending(taken: Taken, actual_of: ActualOf) -> list[Settlement]:
+    """What the store must correct when each charge costs what ``actual_of`` says; slots are given back."""
+    corrected = []
+    for charge, taken_at_us in taken.charges:
+        actual = _corrected(charge, actual_of)
+        if actual is not None:
+            corrected.append(Settlement(charge, taken_at_us, actual, taken.lease))
+    return corrected
+
+
+def _corrected(charge: Charge, actual_of: ActualOf) -> int | None:
+    """What the charge really costs, 0 for a slot; None if the store has nothing to correct."""
+    is_slot = charge.quota.unit == CONCURRENCY
+    actual = 0 if is_slot else actual_of(charge)
+    return actual if (actual != charge.cost or is_slot) and not charge.dry else None
+
+
+def _reopened(charge: Charge) -> Charge:
+    return charge if charge.quota.unit == CONCURRENCY else charge.costing(0)
+
+
 def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> bool:
     """End several reservations, those of one store in one step; answers whether any was still open."""
-    ended = [reservation for reservation in reservations if reservation.close()]
+    ended = [reservation for reservation in reservations if reservation.begin_to_end()]
     by_store: dict[Store, list[Settlement]] = {}
     for reservation in ended:
-        by_store.setdefault(reservation._store, []).extend(reservation.settlements(actual_of))  # noqa: SLF001  same file
+        by_store.setdefault(reservation.store, []).extend(reservation.settlements(actual_of))
     for store, settlements in by_store.items():
         if settlements:
             store.settle(settlements)
+    for reservation in ended:
+        reservation.released()
     return bool(ended)

@@ -3,7 +3,7 @@
 No clock, lock, socket or logging here: the same inputs give the same answer in any process, in any language.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from flask_ailimit.engine.quota import Quota
@@ -44,10 +44,11 @@ class Algorithm(NamedTuple):
             be had ``actual`` been charged in place of ``cost``. What was used too much is charged now. With nothing to
             correct (``cost`` and ``actual`` 0) it only brings the count to the present.
         expires: ``(state, quota) -> int``: microseconds since the epoch at which the count is as if never used.
-        renew: ``(state, now_us, quota, lease) -> State``, for leases; None where nothing expires early.
+        renew: ``(state, now_us, quota, leases) -> State``: make all these leases run for a whole period from now, in
+            one step, because each step may look at every number. None where nothing expires early.
     """
 
     admit: Callable[[State, int, Quota, int, int], Step]
     settle: Callable[[State, int, Quota, int, int, int, int], State]
     expires: Callable[[State, Quota], int]
-    renew: Callable[[State, int, Quota, int], State] | None = None
+    renew: Callable[[State, int, Quota, Container[int]], State] | None = None

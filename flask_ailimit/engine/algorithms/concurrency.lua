@@ -1,6 +1,7 @@
 -- Twin of concurrency.py: the same operations in the same order.
 
 local LEAST_RETRY_AFTER_US = MICROSECONDS
+local MOST_LEASES = 20000
 
 -- The leases that run, how many numbers that is, and when the last of them ends.
 local function live(state, now_us, quota)
@@ -22,7 +23,7 @@ local function admit(state, now_us, quota, cost, lease)
   local leases, count, last = live(state, now_us, quota)
   local left = quota.limit - count / 2
   local reset_us = last - now_us
-  if cost > 0 and cost > left then
+  if cost > left then
     local wait_us = NEVER
     if cost <= quota.limit then
       local earliest = leases[1]
@@ -41,7 +42,24 @@ local function admit(state, now_us, quota, cost, lease)
   return true, leases, left - cost, period_us, 0
 end
 
-local function settle(state, now_us, quota, _, _, _, lease)
+-- The leases that run, those among them in a set for a whole period from now; how many numbers that is, how many leases were
+-- in the set, and when they end.
+local function renew(state, now_us, quota, wanted)
+  local leases, count = live(state, now_us, quota)
+  local until_us, held = now_us + quota.period * MICROSECONDS, 0
+  for i = 1, count, 2 do
+    if wanted[leases[i + 1]] then leases[i], held = until_us, held + 1 end
+  end
+  return leases, count, held, until_us
+end
+
+local function settle(state, now_us, quota, _, cost, actual, lease)
+  if actual > 0 and cost == 0 then
+    local leases, count, held, until_us = renew(state, now_us, quota, {[lease] = true})
+    local more = math.min(math.min(actual, quota.limit) - held, MOST_LEASES - count / 2)
+    for i = count + 1, count + 2 * more, 2 do leases[i], leases[i + 1] = until_us, lease end
+    return leases
+  end
   local leases, count = live(state, now_us, quota)
   local kept, size = {}, 0
   for i = 1, count, 2 do
@@ -53,14 +71,6 @@ local function settle(state, now_us, quota, _, _, _, lease)
   return kept
 end
 
-local function renew(state, now_us, quota, lease)
-  local leases, count = live(state, now_us, quota)
-  for i = 1, count, 2 do
-    if leases[i + 1] == lease then leases[i] = now_us + quota.period * MICROSECONDS end
-  end
-  return leases
-end
-
 local function expires(state)
   local last = 0
   for i = 1, #state, 2 do
@@ -69,4 +79,4 @@ local function expires(state)
   return last
 end
 
-return {admit = admit, settle = settle, expires = expires, renew = renew}
+return {admit = admit, settle = settle, expires = expires, renew = renew, least = 2, most = 40000, step = 2}

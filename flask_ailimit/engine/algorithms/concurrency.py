@@ -6,14 +6,20 @@ was killed gives its slots back. State: ``(expires1, lease1, expires2, lease2, .
 Nobody can know when somebody else's call ends. A refusal guesses that the oldest one takes as long again as it has run
 since it was last renewed, and at least a second: short calls are tried again soon, and who waits for long ones is told
 to wait longer each time.
+
+Work that goes on after its reservation ended takes its slots again, beyond the limit if it must be. Until there are
+fewer than that again nobody else gets one, at no cost either.
 """
 
+from collections.abc import Container
+
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.engine.quota import Quota
+from flask_ailimit.engine.quota import MOST_IN_FLIGHT, Quota
 
 from .base import Algorithm, State, Step
 
 LEAST_RETRY_AFTER_US = MICROSECONDS
+_MOST_LEASES = 2 * MOST_IN_FLIGHT
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: D103  see Algorithm
@@ -21,7 +27,7 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     left = quota.limit - len(live) // 2
     if cost > quota.limit:
         return Step(False, state, max(0, left), _reset_us(live, now_us), None)
-    if cost > left and cost:
+    if cost > left:
         left_us = min(live[::2]) - now_us
         ran_us = quota.period_us - left_us
         wait_us = min(max(ran_us, LEAST_RETRY_AFTER_US), left_us)
@@ -32,15 +38,21 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     return Step(True, state, max(0, left), _reset_us(live, now_us), 0)
 
 
-def settle(  # noqa: D103  see Algorithm
+def settle(
     state: State,
     now_us: int,
     quota: Quota,
     taken_at_us: int,  # noqa: ARG001  one shape for all
-    cost: int,  # noqa: ARG001
-    actual: int,  # noqa: ARG001
+    cost: int,
+    actual: int,
     lease: int,
 ) -> State:
+    """Give the lease's slots back; at a cost of 0, with something used, let it hold ``actual`` slots from now on."""
+    if actual and not cost:
+        held = renew(state, now_us, quota, (lease,))
+        leases = held[1::2]
+        more = min(min(actual, quota.limit) - leases.count(lease), _MOST_LEASES - len(leases))
+        return held + (now_us + quota.period_us, lease) * more
     live = _live(state, now_us, quota)
     leases = live[1::2]
     if leases.count(lease) == 1:
@@ -49,12 +61,13 @@ def settle(  # noqa: D103  see Algorithm
     return tuple(n for end, held in zip(live[::2], leases, strict=True) if held != lease for n in (end, held))
 
 
-def renew(state: State, now_us: int, quota: Quota, lease: int) -> State:
-    """Let the lease run for a whole period from now, if it is still held."""
+def renew(state: State, now_us: int, quota: Quota, leases: Container[int]) -> State:
+    """Let these leases run for a whole period from now, those of them that are still held."""
     until = now_us + quota.period_us
-    live = _live(state, now_us, quota)
-    pairs = zip(live[::2], live[1::2], strict=True)
-    return tuple(n for end, held in pairs for n in (until if held == lease else end, held))
+    renewed = [*_live(state, now_us, quota)]
+    pairs = zip(renewed[::2], renewed[1::2], strict=True)
+    renewed[::2] = [until if held in leases else end for end, held in pairs]
+    return tuple(renewed)
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: ARG001, D103  see Algorithm

@@ -1,24 +1,28 @@
 """Fixed window: ``limit`` units in each period of the clock, counted from 1970-01-01 UTC.
 
-Cheap and easy to explain; two windows' worth can pass around a boundary. State: ``(window, count)``.
-A refund never reaches a later window than its charge, and an overrun is forgotten when its window ends.
+Cheap and easy to explain; two windows' worth can pass around a boundary. What was used beyond the limit is owed: each
+window that begins pays a limit's worth of it, and what is then left counts in that window.
+
+State: ``(window, count)`` or ``(window, count, carried)``. ``carried`` is the part of ``count`` that earlier windows
+owed. A refund of the window before lowers it, which is exact; one of an older window changes nothing.
 """
 
-from flask_ailimit.engine.quota import MAX_EXACT, Quota
+from flask_ailimit.engine.quota import Quota
 
 from .base import Algorithm, State, Step, new
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: ARG001, D103  see Algorithm
-    window, count = _current(state, now_us, quota)
-    ends_after = quota.period_us - now_us % quota.period_us
+    window, count, carried = _current(state, now_us, quota)
     left = quota.limit - count
-    if cost > left and cost:
-        wait = None if cost > quota.limit else ends_after
-        return Step(False, state, max(0, left), ends_after if count else 0, wait)
+    if cost > left:
+        reset_us = _paid_at(window, count, quota) - now_us if count else 0
+        wait_us = None if cost > quota.limit else _paid_at(window, cost - left, quota) - now_us
+        return new(Step, (False, state, max(0, left), reset_us, wait_us))
     if cost:
-        return new(Step, (True, (window, count + cost), left - cost, ends_after, 0))
-    return Step(True, state, max(0, left), ends_after if count else 0, 0)
+        count += cost
+        state = (window, count, carried) if carried else (window, count)
+    return new(Step, (True, state, left - cost, (window + 1) * quota.period_us - now_us if count else 0, 0))
 
 
 def settle(  # noqa: D103  see Algorithm
@@ -30,26 +34,43 @@ def settle(  # noqa: D103  see Algorithm
     actual: int,
     lease: int,  # noqa: ARG001  one shape for all
 ) -> State:
-    window, count = _current(state, now_us, quota)
+    window, count, carried = _current(state, now_us, quota)
+    age = window - taken_at_us // quota.period_us
     if actual >= cost:
-        return _packed(window, min(count + actual - cost, MAX_EXACT))
-    if taken_at_us // quota.period_us != window:
-        return state
-    return _packed(window, max(0, count - (cost - actual)))
+        count = min(count + actual - cost, quota.ceiling)
+    elif age == 0:
+        count = max(0, count - (cost - actual))
+    elif age == 1:
+        refund = min(cost - actual, carried)
+        count, carried = count - refund, carried - refund
+    if not count:
+        return ()
+    return (window, count, min(count, carried)) if carried else (window, count)
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
-    return (state[0] + 1) * quota.period_us
+    return _paid_at(state[0], min(state[1], quota.ceiling), quota)
 
 
-def _current(state: State, now_us: int, quota: Quota) -> tuple[int, int]:
+def _current(state: State, now_us: int, quota: Quota) -> tuple[int, int, int]:
+    """This window, the units that count in it, and those of them that earlier windows owed."""
     window = now_us // quota.period_us
-    # A count from a later window means that the clock went back: it moves along and is not forgotten.
-    return window, state[1] if state and state[0] >= window else 0
+    if not state:
+        return window, 0, 0
+    counted, count = state[:2]
+    count = count if count < quota.ceiling else quota.ceiling  # noqa: FURB136  min() would take three times as long
+    if counted == window:
+        return window, count, state[2] if len(state) > 2 else 0  # noqa: PLR2004  see the module
+    if counted > window:
+        # The clock went back: the count moves along and is not forgotten. Older reservations get no refund.
+        return window, count, 0
+    count = max(0, count - (window - counted) * quota.limit)
+    return window, count, count
 
 
-def _packed(window: int, count: int) -> State:
-    return (window, count) if count else ()
+def _paid_at(window: int, units: int, quota: Quota) -> int:
+    """The microsecond at which the windows that have begun since ``window`` have paid so many units."""
+    return (window - -units // quota.limit) * quota.period_us
 
 
 FIXED_WINDOW = Algorithm(admit, settle, expires)

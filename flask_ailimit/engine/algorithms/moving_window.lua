@@ -16,30 +16,74 @@ local function add(log, t, units)
   end
 end
 
-local function live(state, now_us, quota)
-  local start = now_us - quota.period * MICROSECONDS
-  local log = {}
-  for i = 1, #state, 2 do
-    if state[i] > start then log[#log + 1], log[#log + 2] = state[i], state[i + 1] end
-  end
-  if #log == 0 or log[#log - 1] <= now_us then return log end
-  local present = {}
-  for i = 1, #log, 2 do add(present, min(log[i], now_us), log[i + 1]) end
-  return present
+local function units_of(log)
+  local units = 0
+  for i = 2, #log, 2 do units = units + log[i] end
+  return units
 end
 
-local function packed(log, quota)
-  if #log <= 2 * MAX_ENTRIES then return log end
-  local merged = {}
-  for i = 1, #log, 2 do
-    local last = #merged
-    if last > 0 and slot(merged[last - 1], quota) == slot(log[i], quota) then
-      merged[last - 1], merged[last] = log[i], min(merged[last] + log[i + 1], MAX_EXACT)
+-- A log of its own, and what is owed beside it.
+local function read_log(state, quota)
+  local last, debt, log = #state, 0, {}
+  if last > 2 and state[last - 1] == MAX_EXACT then
+    debt = min(state[last], quota.ceiling - quota.limit)
+    last = last - 2
+  end
+  for i = 1, last do log[i] = state[i] end
+  return log, debt
+end
+
+-- Changes the log.
+local function repaid(log, debt, until_us, quota)
+  local period_us, limit = quota.period * MICROSECONDS, quota.limit
+  local used = debt > 0 and units_of(log) or 0
+  while debt > 0 and #log > 0 and log[1] + period_us <= until_us do
+    local periods = 0
+    if used == limit then
+      periods = min(floor_div(debt, limit), floor_div(until_us - log[#log - 1], period_us))
+    end
+    if periods > 0 then
+      for i = 1, #log, 2 do log[i] = log[i] + periods * period_us end
+      debt = debt - periods * limit
     else
-      merged[last + 1], merged[last + 2] = log[i], log[i + 1]
+      local t, units = table.remove(log, 1), table.remove(log, 1)
+      local taken = min(debt, max(0, limit - used + units))
+      if taken > 0 then add(log, t + period_us, taken) end
+      debt = debt - taken
+      used = used + (taken - units)
     end
   end
-  return merged
+  return debt
+end
+
+local function present(state, now_us, quota)
+  local log, debt = read_log(state, quota)
+  debt = repaid(log, debt, now_us, quota)
+  local start, kept = now_us - quota.period * MICROSECONDS, {}
+  for i = 1, #log, 2 do
+    if log[i] > start then kept[#kept + 1], kept[#kept + 2] = log[i], log[i + 1] end
+  end
+  if #kept == 0 or kept[#kept - 1] <= now_us then return kept, debt end
+  local moved = {}
+  for i = 1, #kept, 2 do add(moved, min(kept[i], now_us), kept[i + 1]) end
+  return moved, debt
+end
+
+local function packed(log, debt, quota)
+  if #log > 2 * MAX_ENTRIES then
+    local merged = {}
+    for i = 1, #log, 2 do
+      local last = #merged
+      if last > 0 and slot(merged[last - 1], quota) == slot(log[i], quota) then
+        merged[last - 1], merged[last] = log[i], min(merged[last] + log[i + 1], MAX_EXACT)
+      else
+        merged[last + 1], merged[last + 2] = log[i], log[i + 1]
+      end
+    end
+    log = merged
+  end
+  if debt > 0 then log[#log + 1], log[#log + 2] = MAX_EXACT, debt end
+  return log
 end
 
 local function room_at(log, kept, quota)
@@ -48,47 +92,55 @@ local function room_at(log, kept, quota)
     left = left + log[i + 1]
     if left > kept then return log[i] + quota.period * MICROSECONDS end
   end
+  return log[#log - 1]
 end
 
 local function admit(state, now_us, quota, cost)
-  local log = live(state, now_us, quota)
-  local used = 0
-  for i = 2, #log, 2 do used = used + log[i] end
-  local left = max(0, quota.limit - used)
-  local reset_us = #log > 0 and log[#log - 1] + quota.period * MICROSECONDS - now_us or 0
-  if cost > quota.limit then return false, state, left, reset_us, NEVER end
-  if cost > 0 and used + cost > quota.limit then
-    return false, state, left, reset_us, room_at(log, quota.limit - cost, quota) - now_us
+  local limit, period_us = quota.limit, quota.period * MICROSECONDS
+  local log, debt = present(state, now_us, quota)
+  local used = units_of(log) + debt
+  local left = max(0, limit - used)
+  local fits = used + cost <= limit
+  if not fits then repaid(log, debt, MAX_EXACT, quota) end
+  local reset_us = #log > 0 and log[#log - 1] + period_us - now_us or 0
+  if not fits then
+    return false, state, left, reset_us, cost > limit and NEVER or room_at(log, limit - cost, quota) - now_us
   end
   if cost > 0 then
     add(log, now_us, cost)
-    state = packed(log, quota)
-    reset_us = quota.period * MICROSECONDS
+    state = packed(log, 0, quota)
+    reset_us = period_us
   end
-  return true, state, max(0, left - cost), reset_us, 0
+  return true, state, left - cost, reset_us, 0
 end
 
 local function settle(state, now_us, quota, taken_at_us, cost, actual)
-  local log = live(state, now_us, quota)
-  if actual >= cost then
-    if actual > cost then add(log, now_us, actual - cost) end
-    return packed(log, quota)
-  end
-  if taken_at_us + quota.period * MICROSECONDS <= now_us then return state end
-  local kept, found = {}, false
-  for i = 1, #log, 2 do
-    local t, units = log[i], log[i + 1]
-    if not found and t >= taken_at_us then
-      found = true
-      if slot(t, quota) == slot(taken_at_us, quota) then units = max(0, units - (cost - actual)) end
+  local log, debt = present(state, now_us, quota)
+  if actual > cost then
+    debt = debt + (actual - cost)
+  elseif actual < cost and taken_at_us + quota.period * MICROSECONDS > now_us then
+    local kept, found = {}, false
+    for i = 1, #log, 2 do
+      local t, units = log[i], log[i + 1]
+      if not found and t >= taken_at_us then
+        found = true
+        if slot(t, quota) == slot(taken_at_us, quota) then units = max(0, units - (cost - actual)) end
+      end
+      if units > 0 then kept[#kept + 1], kept[#kept + 2] = t, units end
     end
-    if units > 0 then kept[#kept + 1], kept[#kept + 2] = t, units end
+    log = kept
   end
-  return packed(kept, quota)
+  local taken = min(debt, max(0, quota.limit - units_of(log)))
+  if taken > 0 then add(log, now_us, taken) end
+  return packed(log, min(debt - taken, quota.ceiling - quota.limit), quota)
 end
 
 local function expires(state, quota)
-  return state[#state - 1] + quota.period * MICROSECONDS
+  local latest = state[#state - 1]
+  if latest ~= MAX_EXACT then return latest + quota.period * MICROSECONDS end
+  local log, debt = read_log(state, quota)
+  repaid(log, debt, MAX_EXACT, quota)
+  return log[#log - 1] + quota.period * MICROSECONDS
 end
 
-return {admit = admit, settle = settle, expires = expires}
+return {admit = admit, settle = settle, expires = expires, least = 2, most = 130, step = 2}

@@ -8,47 +8,60 @@ local function resolution(quota)
   return MICROSECONDS, quota.period
 end
 
-local function counted(state, now_us, quota)
+local function bounded(state, quota)
+  local previous = min(state[3], quota.ceiling)
+  return state[1], min(state[2], quota.ceiling - max(0, previous - quota.limit)), previous
+end
+
+local function present(state, now_us, quota)
   local window = floor_div(now_us, quota.period * MICROSECONDS)
   if not state[1] then return window, 0, 0 end
-  if state[1] >= window then return window, state[2], state[3] end
-  return window, 0, state[1] == window - 1 and state[2] or 0
+  local since, current, previous = bounded(state, quota)
+  if since >= window then return window, current, previous end
+  local ended = current + max(0, previous - quota.limit)
+  return window, 0, max(0, ended - (window - since - 1) * quota.limit)
 end
 
-local function fits_tick(window, current, previous, room, period)
-  if current <= room then return (window + 1) * period - floor_div((room - current) * period, previous) end
-  return (window + 2) * period - floor_div(room * period, current)
+local function counted(current, previous, quota)
+  local owed = previous - quota.limit
+  if owed > 0 then return current + owed, quota.limit end
+  return current, previous
 end
 
-local function reset_tick(window, current, previous, period)
-  if current == 0 and previous == 0 then return window * period end
-  return fits_tick(window, current, previous, 0, period)
+local function fits_tick(window, full, fading, room, quota, period)
+  if full <= room then return (window + 1) * period - floor_div((room - full) * period, fading) end
+  local later = max(1, ceil_div(full - room, quota.limit))
+  fading = full - (later - 1) * quota.limit
+  full = max(0, fading - quota.limit)
+  return (window + 1 + later) * period - floor_div((room - full) * period, fading - full)
 end
 
 local function admit(state, now_us, quota, cost)
   local tick, period = resolution(quota)
-  local window, current, previous = counted(state, now_us, quota)
-  local left = (window + 1) * period - floor_div(now_us, tick)
-  local used = current + ceil_div(previous * left, period)
-  local reset_us = used > 0 and reset_tick(window, current, previous, period) * tick - now_us or 0
-  if cost > quota.limit then return false, state, max(0, quota.limit - used), reset_us, NEVER end
-  if cost > 0 and used + cost > quota.limit then
-    local fits = fits_tick(window, current, previous, quota.limit - cost, period)
-    return false, state, max(0, quota.limit - used), reset_us, fits * tick - now_us
+  local window, current, previous = present(state, now_us, quota)
+  local full, fading = counted(current, previous, quota)
+  local left = quota.limit - full - ceil_div(fading * ((window + 1) * period - floor_div(now_us, tick)), period)
+  local used = full > 0 or fading > 0
+  if cost > left then
+    local reset_us, wait_us = 0, NEVER
+    if used then reset_us = fits_tick(window, full, fading, 0, quota, period) * tick - now_us end
+    if cost <= quota.limit then
+      wait_us = fits_tick(window, full, fading, quota.limit - cost, quota, period) * tick - now_us
+    end
+    return false, state, max(0, left), reset_us, wait_us
   end
   if cost > 0 then
     state = {window, current + cost, previous}
-    reset_us = reset_tick(window, current + cost, previous, period) * tick - now_us
+    full, used = full + cost, true
   end
-  return true, state, max(0, quota.limit - used - cost), reset_us, 0
+  return true, state, left - cost, used and fits_tick(window, full, fading, 0, quota, period) * tick - now_us or 0, 0
 end
 
 local function settle(state, now_us, quota, taken_at_us, cost, actual)
-  local _, period = resolution(quota)
-  local window, current, previous = counted(state, now_us, quota)
+  local window, current, previous = present(state, now_us, quota)
   local age = window - floor_div(taken_at_us, quota.period * MICROSECONDS)
   if actual >= cost then
-    current = min(current + (actual - cost), floor_div(MAX_EXACT, period))
+    current = min(current + (actual - cost), quota.ceiling - max(0, previous - quota.limit))
   elseif age == 0 then
     current = max(0, current - (cost - actual))
   elseif age == 1 then
@@ -60,7 +73,9 @@ end
 
 local function expires(state, quota)
   local tick, period = resolution(quota)
-  return reset_tick(state[1], state[2], state[3], period) * tick
+  local window, current, previous = bounded(state, quota)
+  local full, fading = counted(current, previous, quota)
+  return fits_tick(window, full, fading, 0, quota, period) * tick
 end
 
-return {admit = admit, settle = settle, expires = expires}
+return {admit = admit, settle = settle, expires = expires, least = 3, most = 3, step = 1}

@@ -12,9 +12,14 @@ local function free_at(debt, at, quota)
   return (at + (ticks < most and ticks or most)) * tick_us
 end
 
+local function most(quota)
+  return math.min(quota.ceiling * quota.cost_scale, MAX_EXACT)
+end
+
 local function debt_at(state, now, quota)
   local debt, at, leak = state[1], state[2], quota.leak
   if not debt then return 0 end
+  if debt > quota.burst * quota.cost_scale then debt = math.min(debt, most(quota)) end
   if now <= at then return debt end
   -- In this order no step leaves the integers that are counted exactly.
   local rest = debt % leak
@@ -43,10 +48,9 @@ local function carried(state, now)
   return {0, now, state[3], state[4], state[5], state[6], state[7], state[8], state[9], state[10]}, count
 end
 
-local function charged(state, now, debt, added)
+local function charged(state, now, debt, owed)
   local after, count = carried(state, now)
-  local owed = debt + added
-  after[1] = owed < MAX_EXACT and owed or MAX_EXACT
+  after[1] = owed
   count = with_trough(after, count, now, debt)
   if count <= 2 + 2 * MAX_TROUGHS then return after end
   local least = 4
@@ -65,16 +69,14 @@ local function admit(state, now_us, quota, cost)
   local now = (now_us - now_us % tick_us) / tick_us
   local debt = debt_at(state, now, quota)
   local allowed, wait_us, added = true, 0, cost * scale
-  if cost > 0 then
-    local lack = added - (burst * scale - debt)
-    if cost > burst then
-      allowed, wait_us = false, NEVER
-    elseif lack > 0 then
-      allowed, wait_us = false, free_at(lack < MAX_EXACT and lack or MAX_EXACT, now, quota) - now_us
-    else
-      state = charged(state, now, debt, added)
-      debt = debt + added
-    end
+  local lack = added - (burst * scale - debt)
+  if cost > burst then
+    allowed, wait_us = false, NEVER
+  elseif lack > 0 then
+    allowed, wait_us = false, free_at(lack < MAX_EXACT and lack or MAX_EXACT, now, quota) - now_us
+  elseif cost > 0 then
+    debt = debt + added
+    state = charged(state, now, debt - added, debt)
   end
   local rest = debt % scale
   local left = burst - (rest == 0 and debt / scale or (debt - rest) / scale + 1)
@@ -85,7 +87,9 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual)
   local tick_us = quota.tick_us
   local now = (now_us - now_us % tick_us) / tick_us
   local debt = debt_at(state, now, quota)
-  if actual > cost then return charged(state, now, debt, (actual - cost) * quota.cost_scale) end
+  if actual > cost then
+    return charged(state, now, debt, math.min(debt + (actual - cost) * quota.cost_scale, most(quota)))
+  end
   local taken_at = (taken_at_us - taken_at_us % tick_us) / tick_us
   local before, count = carried(state, now)
   local refund = taken_at > now and 0 or math.min((cost - actual) * quota.cost_scale, debt)
@@ -101,7 +105,7 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual)
 end
 
 local function expires(state, quota)
-  return free_at(state[1], state[2], quota)
+  return free_at(math.min(state[1], most(quota)), state[2], quota)
 end
 
-return {admit = admit, settle = settle, expires = expires}
+return {admit = admit, settle = settle, expires = expires, least = 2, most = 10, step = 2}

@@ -30,7 +30,7 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     added = cost * quota.cost_scale
     # In this order, and with this bound, no step leaves the integers that Lua counts exactly.
     lack = added - (quota.burst * quota.cost_scale - debt)
-    if lack > 0 and cost:
+    if lack > 0:
         wait = None if cost > quota.burst else _free_at(min(lack, MAX_EXACT), now, quota) - now_us
         return _answer(False, state, debt, now_us, quota, wait)
     if cost:
@@ -51,7 +51,7 @@ def settle(  # noqa: D103  see Algorithm
     debt, troughs = _leaked(state, now, quota)
     change = (actual - cost) * quota.cost_scale
     if change >= 0:
-        owed = min(debt + change, MAX_EXACT)
+        owed = min(debt + change, quota.most_debt)
         return _packed(owed, now, _with_trough(troughs, now, debt) if change else troughs)
     taken_at = taken_at_us // quota.tick_us
     if taken_at > now:
@@ -68,7 +68,7 @@ def settle(  # noqa: D103  see Algorithm
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
-    return _free_at(state[0], state[1], quota)
+    return _free_at(min(state[0], quota.most_debt), state[1], quota)
 
 
 def _leaked(state: State, now: int, quota: Quota) -> tuple[int, State]:
@@ -76,6 +76,8 @@ def _leaked(state: State, now: int, quota: Quota) -> tuple[int, State]:
     if not state:
         return 0, ()
     debt, at = state[:2]
+    if debt > quota.most_debt:  # noqa: PLR1730  min() would take three times as long
+        debt = quota.most_debt
     if now < at:
         # The clock went back. Nothing leaks for this step, and older reservations get no refund.
         return debt, (now, 0)

@@ -44,11 +44,12 @@ def open_store(uri: str, *, name: str, clock: Clock, options: dict[str, Any]) ->
     Raises:
         ConfigurationError: No such scheme, or the store refuses what it was given.
     """
-    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://(.*)", uri) if isinstance(uri, str) else None
+    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", uri) if isinstance(uri, str) else None
     if not match or match[1] not in STORES:
         known = ", ".join(f"{scheme}://" for scheme in sorted(STORES))
         scheme = match[1] + "://" if match else ""
-        raise ConfigurationError(f"storage_uri: no store is called {scheme!r}. Use one of: {known}.")
+        hint = f" Write it in small letters, {scheme.lower()}." if scheme[:-3].lower() in STORES else ""
+        raise ConfigurationError(f"storage_uri: no store is called {scheme!r}.{hint} Use one of: {known}.")
     module = import_module(STORES[match[1]])
     try:
         return cast("Store", module.open_uri(uri, name, clock, **options))

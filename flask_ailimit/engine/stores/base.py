@@ -3,15 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar, runtime_checkable
 
 from flask_ailimit.engine import decide
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision
+from flask_ailimit.engine.native import give_way
+
+from .renewing import Held, by_count, in_pieces
+
+_RENEWED_AT_ONCE = 50
+
+_Answer = TypeVar("_Answer")
 
 
 class Store(Protocol):
-    """Keeps every count, tells the time, and decides. Each method is one atomic step and one round trip.
+    """Keeps every count, tells the time, and decides. Each method but ``renew`` is one atomic step and one round trip.
 
     All raise :class:`flask_ailimit.engine.errors.StoreError` when the store can't answer. Implementations pass
     :class:`flask_ailimit.testing.StoreContract`.
@@ -33,7 +41,10 @@ class Store(Protocol):
         """Correct charges that were taken to what they really cost. Answers how many counts were unknown."""
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
-        """Let these leases run for a whole period from now. A lease that is gone stays gone."""
+        """Let these leases run for a whole period from now. A lease that is gone stays gone.
+
+        Not in one step: many leases are renewed in pieces, between which others decide.
+        """
 
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """Answer as :meth:`reserve` would, and take nothing."""
@@ -52,6 +63,25 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back files, connections and threads. Closing twice is fine."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A store in a place that other apps may come to use by accident."""
+
+    def introduce(self, configuration: str, app: str) -> None:
+        """Say once in the log if another configuration is in use there."""
+
+    def discard(self) -> None:
+        """Remove the place, once closed, if nothing was ever counted there and nobody else has it open."""
+
+
+@runtime_checkable
+class Agreeing(Protocol):
+    """A store of several machines, which must hash identities with one secret, and which keeps none for them."""
+
+    def agree(self, fingerprint: bytes, advice: str) -> None:
+        """Raise ``ConfigurationError`` with the advice if others that use the store left another fingerprint."""
 
 
 class Transaction(Protocol):
@@ -79,31 +109,47 @@ class StateStore(ABC):
     def clear(self) -> None:
         """Forget everything."""
 
+    def alone(self, step: Callable[[Transaction], _Answer]) -> _Answer:
+        """Answer what ``step`` does with a transaction of its own.
+
+        A time-out may be raised anywhere, between taking a lock and entering the block that gives it back too. A store
+        with locks of its own puts something around this which gives them back all the same.
+        """
+        with self.transaction() as transaction:
+            return step(transaction)
+
     def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
         """See :class:`Store`."""
-        with self.transaction() as transaction:
+
+        def step(transaction: Transaction) -> Decision:
             decision, changes = decide.decide(transaction.read, charges, transaction.now_us, lease)
             if changes:
                 transaction.write(changes)
-        return decision
+            return decision
+
+        return self.alone(step)
 
     def settle(self, settlements: Sequence[Settlement]) -> int:
         """See :class:`Store`."""
-        with self.transaction() as transaction:
+
+        def step(transaction: Transaction) -> int:
             unknown, changes = decide.settle(transaction.read, settlements, transaction.now_us)
             transaction.write(changes)
-        return unknown
+            return unknown
+
+        return self.alone(step)
 
     def renew(self, leases: Iterable[tuple[Charge, int]]) -> None:
         """See :class:`Store`."""
-        with self.transaction() as transaction:
-            transaction.write(decide.renew(transaction.read, leases, transaction.now_us))
+        for number, held in enumerate(in_pieces(by_count(leases), _RENEWED_AT_ONCE)):
+            if number:
+                give_way()
+            self.alone(partial(_renew, held))
 
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """See :class:`Store`."""
-        with self.transaction() as transaction:
-            dry = [charge._replace(dry=True) for charge in charges]
-            answer = decide.decide(transaction.read, dry, transaction.now_us, 0)[0]
+        dry = [charge._replace(dry=True) for charge in charges]
+        answer = self.alone(lambda transaction: decide.decide(transaction.read, dry, transaction.now_us, 0)[0])
         verdicts = [verdict._replace(charge=charge) for verdict, charge in zip(answer.verdicts, charges, strict=True)]
         return Decision(tuple(verdicts), answer.at_us)
 
@@ -115,7 +161,14 @@ class StateStore(ABC):
         if subject is None:
             self.clear()
             return
-        with self.transaction() as transaction:
+
+        def step(transaction: Transaction) -> None:
             record = transaction.read(subject)
             kept = {} if bucket is None else {name: counted for name, counted in record.items() if name != bucket}
             transaction.write({subject: kept})
+
+        self.alone(step)
+
+
+def _renew(held: Sequence[Held], transaction: Transaction) -> None:
+    transaction.write(decide.renew(transaction.read, held, transaction.now_us))

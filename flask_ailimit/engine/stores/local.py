@@ -5,27 +5,43 @@ there is no server to run. Files are not flushed: counts survive every crash of 
 store's directory in memory anyway.
 """
 
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import lmdb
 
 from flask_ailimit.engine.clock import Clock, system_clock
 from flask_ailimit.engine.decide import Changes, Record
-from flask_ailimit.engine.errors import ConfigurationError, StoreError
+from flask_ailimit.engine.errors import AwayError, ConfigurationError, StoreError
+from flask_ailimit.engine.mutex import BusyError
 
-from . import directory, environment
-from .base import StateStore
+from . import directory, environment, housekeeping
+from .base import StateStore, Transaction
 from .environment import Environment
+from .options import require_seconds
+from .places import Place
 from .record import decode, encode
+
+_log = logging.getLogger("flask_ailimit")
 
 _MAP_BYTES = 1 << 30
 _LEAST_MAP_BYTES = 1 << 20
+_LOCK_TIMEOUT = 1.0
+_SHORTEST_LOCK_TIMEOUT = 0.01
+_LONGEST_LOCK_TIMEOUT = 60
+
+_Answer = TypeVar("_Answer")
 
 
 class _Transaction:
-    """See :class:`flask_ailimit.engine.stores.base.Transaction`. Inside its block, the only one of this machine."""
+    """See :class:`flask_ailimit.engine.stores.base.Transaction`. Inside its block, the only one of this machine.
+
+    Who is alone in the process may use it. Nothing that is raised in its methods leaves it half done.
+    """
 
     __slots__ = ("_clock", "_environment", "_is_new", "_lmdb", "now_us")
 
@@ -36,15 +52,11 @@ class _Transaction:
 
     def __enter__(self) -> Self:
         shared = self._environment
-        shared.threads.acquire()
         try:
             self.now_us = self._clock()
             self._lmdb = shared.begin(self.now_us)
-        except BaseException as error:
-            shared.threads.release()
-            if isinstance(error, (lmdb.Error, OSError)):
-                raise _store_error(shared, error) from error
-            raise
+        except (lmdb.Error, OSError) as error:
+            raise _store_error(shared, error) from error
         try:
             self.now_us = self._clock()  # Others may have been inside meanwhile.
         except BaseException as error:
@@ -61,8 +73,6 @@ class _Transaction:
             shared.end(self._lmdb, self.now_us, error)
         except (lmdb.Error, OSError) as at_end:
             failure = at_end
-        finally:
-            shared.threads.release()
         if isinstance(failure, (lmdb.Error, OSError)):
             raise _store_error(shared, failure) from failure
 
@@ -97,9 +107,11 @@ class LocalStore(StateStore):
         clock: Microseconds since the epoch; read inside the transaction, so that decisions are in its order.
         map_size: The largest size of the file in bytes; space is used only as it is needed. At seven eighths of it
             no new subject is taken in until others expire.
+        lock_timeout: Seconds to wait at most until other processes let this one in, 0.01 to 60. A process that was
+            stopped inside keeps all others out.
 
     Raises:
-        ConfigurationError: ``map_size`` is too small, or (when first used) the directory is not fit.
+        ConfigurationError: An option is out of its range, or (when first used) the directory is not fit.
     """
 
     def __init__(
@@ -109,16 +121,20 @@ class LocalStore(StateStore):
         name: str = "app",
         clock: Clock = system_clock,
         map_size: int = _MAP_BYTES,
+        lock_timeout: float = _LOCK_TIMEOUT,
     ) -> None:
         if type(map_size) is not int or map_size < _LEAST_MAP_BYTES:
             raise ConfigurationError(
                 f"map_size: the file's largest size in bytes, at least {_LEAST_MAP_BYTES}. Got {map_size!r}."
             )
+        require_seconds("lock_timeout", lock_timeout, _SHORTEST_LOCK_TIMEOUT, _LONGEST_LOCK_TIMEOUT, "1")
+        self._lock_timeout = lock_timeout
         self._path = path
         self._name = name
         self._clock = clock
         self._map_size = map_size
-        self._environment: Environment | None = None
+        self._environment: Environment | None = None  # Stays after the end, for who is inside.
+        self._uses_it = False
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.path)!r})"
@@ -126,41 +142,96 @@ class LocalStore(StateStore):
     @property
     def path(self) -> Path:
         """The directory. The default one depends on the user, so it is asked for when it is needed."""
-        path = (self._path or directory.default_directory(self._name)).absolute()
-        # One spelling for each, because a process may open it only once. Whether the directory itself is a link is
-        # looked at later.
-        return path.parent.resolve() / path.name
+        return self._place.path
+
+    @property
+    def _place(self) -> Place:
+        if self._path is not None:
+            return directory.named(self._path)
+        return directory.default(directory.default_directory(self._name))
+
+    def alone(self, step: Callable[[Transaction], _Answer]) -> _Answer:
+        """See :class:`~flask_ailimit.engine.stores.base.StateStore`."""
+        answer: _Answer = self._alone(StateStore.alone, self, step)
+        return answer
 
     def transaction(self) -> _Transaction:
-        """Hold the lock of the machine. See :class:`~flask_ailimit.engine.stores.base.StateStore`."""
+        """Hold the lock of the machine. For who is :meth:`alone`."""
+        # Who is alone has come through _join; from in there nobody may: a fork takes these two locks in that order.
         return _Transaction(self._environment or self._join(), self._clock)
 
     def clear(self) -> None:
         """Forget everything."""
-        with self.transaction() as transaction:
+
+        def step(transaction: Transaction) -> None:
+            assert isinstance(transaction, _Transaction)  # noqa: S101
             transaction.clear()
+
+        self.alone(step)
 
     def secret(self) -> bytes:
         """32 random bytes that every process which opens this directory shares."""
-        shared = self._environment or self._join()
-        with shared.threads:
-            try:
-                return shared.secret()
-            except OSError as error:
-                raise _store_error(shared, error) from error
+        return self._alone(self._shared().secret)
+
+    def introduce(self, configuration: str, app: str) -> None:
+        """Say once in the log if another configuration is in use on this directory.
+
+        Nothing is said while nobody gets in: that is no reason for an app not to start.
+
+        Args:
+            configuration: A fingerprint of what the app's limits are configured with, 32 hexadecimal digits.
+            app: The app's name.
+        """
+        other = None
+        with suppress(AwayError):
+            other = self._alone(self._shared().introduce, configuration, app)
+        if other:
+            _log.warning(
+                "The counts in %s are used with two configurations: that of the app %r, and another one of %s. If one "
+                "is a new release of the other, nothing is wrong. If they are two apps, or two instances that are to "
+                "count apart, give each a name: AILIMIT_NAME.",
+                self.path,
+                app,
+                other,
+            )
 
     def close(self) -> None:
         """Close the file if no other store of this process uses it."""
-        with environment.joining:
-            shared, self._environment = self._environment, None
-        if shared:
-            environment.release(shared)
+        environment.joining.run(self._leave)
+
+    def _leave(self) -> None:
+        if self._uses_it and self._environment is not None:
+            self._uses_it = False
+            environment.release(self._environment)
+
+    def discard(self) -> None:
+        """Remove the directory, after :meth:`close`, if nothing was ever counted in it and nobody has it open."""
+        housekeeping.remove_if_ended(self.path)
+
+    def _alone(self, work: Callable[..., _Answer], *arguments: Any) -> _Answer:
+        shared = self._shared()
+        try:
+            return shared.alone(self._lock_timeout, work, *arguments)
+        except BusyError as error:
+            raise _busy(self.path, error) from error
+        except OSError as error:
+            raise _store_error(shared, error) from error
+
+    def _shared(self) -> Environment:
+        shared = self._environment if self._uses_it else None
+        return shared or self._join()
 
     def _join(self) -> Environment:
-        with environment.joining:
-            if self._environment is None:
-                self._environment = environment.share(self.path, self._map_size)
-            return self._environment
+        try:
+            return environment.joining.run(self._joined)
+        except BusyError as error:
+            raise _busy(self.path, error) from error
+
+    def _joined(self) -> Environment:
+        if self._environment is None or not self._uses_it:
+            self._environment = environment.share(self._place, self._map_size)
+            self._uses_it = True
+        return self._environment
 
 
 def _decoded(raw: bytes) -> Record:
@@ -168,6 +239,10 @@ def _decoded(raw: bytes) -> Record:
         return decode(raw)
     except ValueError:
         return {}  # Written by another version of this library: such a count starts afresh.
+
+
+def _busy(path: Path, error: BusyError) -> AwayError:
+    return AwayError(f"The limits' file in {path} can't be used now: {error}.")
 
 
 def _store_error(shared: Environment, error: Exception) -> StoreError:

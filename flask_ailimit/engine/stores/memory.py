@@ -4,35 +4,56 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from flask_ailimit.engine.clock import Clock, system_clock
-from flask_ailimit.engine.decide import Changes, Record
-from flask_ailimit.engine.errors import ConfigurationError
+from flask_ailimit.engine.decide import Changes, Record, alive
+from flask_ailimit.engine.errors import AwayError, ConfigurationError, StoreError
 from flask_ailimit.engine.forking import forget_in_children
+from flask_ailimit.engine.mutex import BusyError, system_mutex
 
-from .base import StateStore
+from .base import StateStore, Transaction
 
+_MOST_COUNTS = 250_000
+_LEAST_MOST_COUNTS = 8
+_FULL = 7 / 8
 _WRITES_PER_SWEEP = 4
 _SWEPT = 8
 _NO_RECORD: Record = {}
+
+_Answer = TypeVar("_Answer")
 
 
 class MemoryStore(StateStore):
     """Keeps the counts in a dictionary behind a lock; each process has its own.
 
     Under several workers each would grant the whole limit, so the store warns when it can see more than one.
+
+    Args:
+        clock: Microseconds since the epoch; read under the lock.
+        max_counts: The most counts that are kept at once, at least 8. At seven eighths of it no new subject is taken
+            in until counts of others end, and at all of it no new count.
+
+    Raises:
+        ConfigurationError: ``max_counts`` is something else.
     """
 
-    def __init__(self, clock: Clock = system_clock) -> None:
+    def __init__(self, clock: Clock = system_clock, *, max_counts: int = _MOST_COUNTS) -> None:
+        if type(max_counts) is not int or max_counts < _LEAST_MOST_COUNTS:
+            raise ConfigurationError(
+                f"max_counts: the most counts that memory:// keeps, at least {_LEAST_MOST_COUNTS}. Got {max_counts!r}."
+            )
         self._clock = clock
-        self._alone = _Alone(self, clock)
-        self._records: dict[bytes, Record] = {}
-        self._sweeping: Iterator[bytes] = iter(())
+        self._mutex = system_mutex()
+        self._now = _Now(self, clock)
+        self._most = max_counts
+        self._records: OrderedDict[bytes, Record] = OrderedDict()  # First comes who was longest there.
+        self._counts: int | None = 0
         self._writes = 0
         self.now_us = 0
         forget_in_children(self)
@@ -47,74 +68,110 @@ class MemoryStore(StateStore):
     def __repr__(self) -> str:
         return "MemoryStore()"
 
-    def transaction(self) -> "_Alone":
-        """Hold the lock. The time is read under it, so that it never runs backwards between decisions."""
-        return self._alone
+    def alone(self, step: Callable[[Transaction], _Answer]) -> _Answer:
+        """See :class:`~flask_ailimit.engine.stores.base.StateStore`."""
+        try:
+            answer: _Answer = self._mutex.run(StateStore.alone, self, step)
+        except BusyError as error:
+            raise AwayError(f"The counts in memory can't be used: {error}.") from error
+        return answer
+
+    def transaction(self) -> "_Now":
+        """For who is :meth:`alone`. The time is read here, so that it never runs backwards between decisions."""
+        return self._now
 
     def read(self, subject: bytes) -> Record:
         """See :class:`~flask_ailimit.engine.stores.base.Transaction`."""
         return self._records.get(subject, _NO_RECORD)
 
     def write(self, changes: Changes) -> None:
-        """See :class:`~flask_ailimit.engine.stores.base.Transaction`; forgets a few expired records as well."""
-        for subject, record in changes.items():
-            if record:
-                self._records[subject] = record
-            else:
-                self._records.pop(subject, None)
+        """See :class:`~flask_ailimit.engine.stores.base.Transaction`; forgets what has ended of a few subjects as well.
+
+        Raises:
+            StoreError: There would be too many counts.
+        """
         self._writes += 1
         if self._writes % _WRITES_PER_SWEEP == 0:
             self._sweep()
+        if not self._has_room(changes):
+            self._sweep()
+            if not self._has_room(changes):
+                raise StoreError(
+                    f"memory:// keeps {self._most} counts, and nearly as many live. Give a larger max_counts in "
+                    "storage_options, or use local://."
+                )
+        self._keep(changes)
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._alone:
-            self._records.clear()
+        self.alone(lambda _: self._forget_all())
 
     def secret(self) -> None:
         """None: nobody else opens this store, so its user makes a secret."""
 
     def close(self) -> None:
         """Forget everything."""
-        self.clear()
+        with suppress(AwayError):  # The thread that closes it may be inside: no matter who uses the counts now.
+            self.clear()
 
     def forget(self) -> None:
         """Start anew in a child process: whichever thread of the parent was inside isn't there to release the lock."""
-        self._alone = _Alone(self, self._clock)
+        self._mutex = system_mutex()
+
+    def _forget_all(self) -> None:
+        self._records.clear()
+        self._counts = 0
 
     def _sweep(self) -> None:
-        candidates = tuple(islice(self._sweeping, _SWEPT))
-        if not candidates:
-            self._sweeping = iter(list(self._records))
-        for subject in candidates:
-            for bucket in self._records.get(subject, _NO_RECORD).values():
-                if bucket.expires_us > self.now_us:
-                    break
+        """Forget what has ended of the subjects whose turn it is."""
+        turn, now_us = list(islice(self._records.items(), _SWEPT)), self.now_us
+        ended = {subject: kept for subject, record in turn if len(kept := alive(record, now_us)) < len(record)}
+        if ended:
+            self._keep(ended)
+        for subject, _ in turn:
+            if self._records[subject]:
+                self._records.move_to_end(subject)
             else:
-                self._records.pop(subject, None)
+                del self._records[subject]
+
+    def _has_room(self, changes: Changes) -> bool:
+        if self._counts is None:
+            self._counts = sum(map(len, self._records.values()))
+        after = self._counts + self._grown(changes)
+        if after <= self._most * _FULL or after <= self._counts:
+            return True
+        is_new = any(record and subject not in self._records for subject, record in changes.items())
+        return after <= self._most and not is_new
+
+    def _grown(self, changes: Changes) -> int:
+        grown = 0
+        for subject, record in changes.items():
+            grown += len(record) - len(self._records.get(subject, _NO_RECORD))
+        return grown
+
+    def _keep(self, changes: Changes) -> None:
+        counts = self._counts
+        after = None if counts is None else counts + self._grown(changes)
+        self._counts = None  # An exception may be raised between any two steps: the next one counts anew.
+        self._records.update(changes)  # All of them in one step. An empty record goes when its turn comes.
+        self._counts = after
 
 
-class _Alone:
-    """Lets one thread at a time into a store. A generator in its place would cost four times as much."""
+class _Now:
+    """A store at the time of one decision. A generator in its place would cost four times as much."""
 
-    __slots__ = ("_clock", "_lock", "_store")
+    __slots__ = ("_clock", "_store")
 
     def __init__(self, store: MemoryStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._lock = Lock()
 
     def __enter__(self) -> MemoryStore:
-        self._lock.acquire()
-        try:
-            self._store.now_us = self._clock()
-        except BaseException:
-            self._lock.release()
-            raise
+        self._store.now_us = self._clock()
         return self._store
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        pass
 
 
 def count_workers(argv: list[str], environment: Mapping[str, str]) -> int:

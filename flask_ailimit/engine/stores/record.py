@@ -2,29 +2,46 @@
 
 A version byte, then for each bucket its name (8 bytes), the second it expires (u32, so 2106 at the latest), how many
 numbers its state has (u16), and the numbers (i64 each), all little-endian. Three limits take about 130 bytes.
+
+A count whose numbers nobody asks for is copied as it lies: of a long record, a decision looks at the heads only.
 """
 
 import struct
 from functools import lru_cache
+from typing import NamedTuple
 
-from flask_ailimit.engine.algorithms.base import new
+from flask_ailimit.engine.algorithms.base import State, new
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.engine.decide import Bucket, Record
+from flask_ailimit.engine.decide import Record
 
 _VERSION = b"\x01"
 _HEAD = struct.Struct("<8sIH")
-_COUNT = struct.Struct("<H")
-_COUNT_AT = _HEAD.size - _COUNT.size
+_HEAD_BYTES = _HEAD.size
 _NUMBER_BYTES = 8
 _LATEST_SECOND = 2**32 - 1
+
+
+class Packed(NamedTuple):
+    """A count as it lies in a record: a :class:`flask_ailimit.engine.decide.Counted`."""
+
+    raw: bytes
+    expires_us: int
+
+    @property
+    def state(self) -> State:
+        """Its numbers."""
+        return _numbers((len(self.raw) - _HEAD_BYTES) // _NUMBER_BYTES).unpack_from(self.raw, _HEAD_BYTES)
 
 
 def encode(record: Record) -> bytes:
     """The record as bytes. Expiry is rounded up to a second."""
     parts = [_VERSION]
-    for name, (state, expires_us) in record.items():
-        second = min(-(-expires_us // MICROSECONDS), _LATEST_SECOND)
-        parts.append(_counted(len(state)).pack(name, second, len(state), *state))
+    for name, count in record.items():
+        if type(count) is Packed:
+            parts.append(count.raw)
+        else:
+            state, second = count.state, min(-(-count.expires_us // MICROSECONDS), _LATEST_SECOND)
+            parts.append(_HEAD.pack(name, second, len(state)) + _numbers(len(state)).pack(*state))
     return b"".join(parts)
 
 
@@ -50,19 +67,21 @@ def decode(raw: bytes) -> Record:
     if raw[:1] != _VERSION:
         raise ValueError("record: unknown version")
     record: Record = {}
-    at = 1
+    at, end = 1, len(raw)
+    head_at = _HEAD.unpack_from
     try:
-        while at < len(raw):
-            counted = _counted(_COUNT.unpack_from(raw, at + _COUNT_AT)[0])
-            name, expires, _, *state = counted.unpack_from(raw, at)
-            record[name] = new(Bucket, (tuple(state), expires * MICROSECONDS))
-            at += counted.size
+        while at < end:
+            name, second, count = head_at(raw, at)
+            begin, at = at, at + _HEAD_BYTES + count * _NUMBER_BYTES
+            record[name] = new(Packed, (raw[begin:at], second * MICROSECONDS))
     except struct.error as error:
         raise ValueError("record: cut short") from error
+    if at != end:
+        raise ValueError("record: cut short")
     return record
 
 
 @lru_cache(maxsize=64)
-def _counted(count: int) -> struct.Struct:
-    """One bucket whose state has ``count`` numbers."""
-    return struct.Struct(f"<8sIH{count}q")
+def _numbers(count: int) -> struct.Struct:
+    """So many numbers of a state."""
+    return struct.Struct(f"<{count}q")

@@ -49,50 +49,53 @@ class ShareStore:
     Args:
         store: Where the share is counted.
         share: Answers which share it is now.
+
+    Attributes:
+        whole: The same as ``store``: for what has no shares.
     """
 
     nearby: Store | None = None
 
     def __init__(self, store: Store, share: Callable[[], Share]) -> None:
-        self._store = store
+        self.whole = store
         self._share = share
 
     def __repr__(self) -> str:
-        return f"ShareStore({self._store!r})"
+        return f"ShareStore({self.whole!r})"
 
     def reserve(self, charges: Sequence[Charge], lease: int) -> Decision:
         """See :class:`~flask_ailimit.engine.stores.base.Store`. Raises where the share is too small to decide."""
-        return self._told(charges, self._store.reserve(self._parts(charges), lease))
+        return self._told(charges, self.whole.reserve(self._parts(charges), lease))
 
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
-        return self._told(charges, self._store.peek(self._parts(charges)))
+        return self._told(charges, self.whole.peek(self._parts(charges)))
 
     def settle(self, settlements: Sequence[Settlement]) -> int:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         share = self._share()
         parts = [s._replace(charge=c) for s in settlements if (c := _known_part_of(s.charge, share))]
-        return self._store.settle(parts) + len(settlements) - len(parts)
+        return self.whole.settle(parts) + len(settlements) - len(parts)
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         share = self._share()
-        self._store.renew([(c, lease) for charge, lease in leases if (c := _known_part_of(charge, share))])
+        self.whole.renew([(c, lease) for charge, lease in leases if (c := _known_part_of(charge, share))])
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
         """Forget. One count of a subject can't be told apart here: all of it is forgotten."""
-        self._store.reset(subject, None if subject else bucket)
+        self.whole.reset(subject, None if subject else bucket)
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
 
     def secret(self) -> bytes | None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
-        return self._store.secret()
+        return self.whole.secret()
 
     def close(self) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
-        self._store.close()
+        self.whole.close()
 
     def _parts(self, charges: Sequence[Charge]) -> list[Charge]:
         share = self._share()
@@ -129,6 +132,7 @@ def _quota_part(quota: Quota, share: Share) -> Quota | None:
     if not burst:
         return None
     try:
-        return Quota(limit, quota.period, quota.unit, quota.algorithm, 0 if quota.burst == quota.limit else burst)
+        burst = 0 if quota.burst == quota.limit else burst
+        return Quota(limit, quota.period, quota.unit, quota.algorithm, burst, quota.debt_periods)
     except ConfigurationError:
         return None  # Nothing is left of it, or a number that can't be counted exactly.
