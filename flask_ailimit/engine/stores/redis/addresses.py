@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from flask_ailimit.engine.errors import ConfigurationError
 
@@ -67,6 +67,14 @@ def parse(uri: str) -> Address:
 
 def _network(rest: str, kind: str, *, tls: bool) -> Address:
     login, _, place = rest.rpartition("@")
+    place, mark, query = place.partition("?")
+    if query.startswith("db="):
+        raise ValueError("the database goes behind a slash, and not behind a '?'")
+    if mark:
+        raise ValueError(
+            "the database is not a number: options are not read behind a '?', give them as storage_options, if there "
+            "are such"
+        )
     hosts, _, path = place.partition("/")
     username, _, password = login.partition(":")
     service, _, db = path.partition("/") if kind == "sentinel" else ("", "", path)
@@ -94,7 +102,9 @@ def _unix(rest: str) -> Address:
     path, _, query = place.partition("?")
     if not path.startswith("/") or path == "/":
         raise ValueError("the path of the socket is missing, or doesn't begin with a slash")
-    db = parse_qs(query).get("db", ["0"])[0]
+    name, _, db = (query or "db=0").partition("=")
+    if name != "db" or "&" in db:
+        raise ValueError("only db is read behind the '?'; give other options as storage_options, if there are such")
     return Address(
         "unix",
         tls=False,

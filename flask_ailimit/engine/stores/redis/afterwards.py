@@ -7,16 +7,14 @@ while the server remembers them by their marker.
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Event
 
-from flask_ailimit.engine.background import started
+from flask_ailimit.engine.background import Background
 from flask_ailimit.engine.clock import seconds_running
-from flask_ailimit.engine.errors import StoreError
+from flask_ailimit.engine.errors import AwayError, StoreError, UnansweredError
 from flask_ailimit.engine.forking import forget_in_children
-
-from .breaker import AwayError
-from .links import UnansweredError
 
 _log = logging.getLogger("flask_ailimit")
 
@@ -57,21 +55,19 @@ class Afterwards:
     """The errands of one store in this process. The oldest are dropped if there are too many."""
 
     def __init__(self) -> None:
-        self._running = False
         self.forget()
         forget_in_children(self)
 
-    def add(self, do: Callable[[], object], error: StoreError, *, again: bool = False) -> None:
-        """Do it as soon as the server answers; ``error`` is what came of it the first time."""
+    def add(self, do: Callable[[], object], error: BaseException, *, again: bool = False) -> None:
+        """Do it as soon as the server answers; ``error`` is what came of it the first time.
+
+        What is no error of a store was raised in the middle of it: then nobody knows what came of it.
+        """
         errand = Errand(do, again)
-        if isinstance(error, UnansweredError):
+        if isinstance(error, UnansweredError) or not isinstance(error, StoreError):
             errand.may_have_run()
-        with self._lock:
-            self._errands.append(errand)
-            start = not self._running
-            self._running = True
-        if start and started(self._run, "afterwards") is None:
-            self._running = False
+        self._errands.append(errand)
+        self._thread.ensure()
 
     def stop(self) -> None:
         """Do nothing more."""
@@ -80,18 +76,17 @@ class Afterwards:
     def forget(self) -> None:
         """Start anew in a child process: the errands are its parent's."""
         self._errands: deque[Errand] = deque(maxlen=_MOST)
-        self._lock = Lock()
-        self._running = False
+        self._thread = Background(self._run, "afterwards")
         self._stopped = Event()
 
     def _run(self) -> None:
         while not self._stopped.wait(_INTERVAL):
             for _ in range(len(self._errands)):
-                self._try(self._errands.popleft())
-            with self._lock:
-                self._running = bool(self._errands)
-                if not self._running:
-                    return
+                with suppress(IndexError):  # Another thread may do them, too.
+                    self._try(self._errands.popleft())
+            if not self._errands:
+                self._thread.retire_unless(lambda: self._errands)
+                return
 
     def _try(self, errand: Errand) -> None:
         if errand.is_lost:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from threading import Event, Lock, Thread
+from threading import Event
 
-from flask_ailimit.engine.background import started
+from flask_ailimit.engine.background import Background
 from flask_ailimit.engine.errors import AILimitError
 from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.stores.share import Share
@@ -35,17 +35,24 @@ class Machines:
         expected: How many to reckon with as long as Redis was never asked.
         answer: The file in which the processes of this machine keep the last answer, so that all count with the same
             share, also one that is started while Redis is away.
+        also: What else is asked from time to time; it raises ``StoreError`` if Redis can't be.
     """
 
-    def __init__(self, link: Link, key: bytes, own: bytes, expected: int, answer: Path) -> None:
+    def __init__(
+        self,
+        link: Link,
+        key: bytes,
+        own: bytes,
+        expected: int,
+        answer: Path,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
         self._link = link
         self._key = key
         self._own = own
         self._share = Share(0, expected)
         self._answer = answer
-        self._thread: Thread | None = None
-        self._starting = False
-        self._lock = Lock()
+        self._also = also
         self.forget()
         forget_in_children(self)
 
@@ -59,14 +66,7 @@ class Machines:
 
     def stay(self) -> None:
         """Be one of them from now on."""
-        if self._thread is not None:
-            return
-        with self._lock:
-            if self._starting:
-                return
-            self._starting = True
-        self._thread = started(self._run, "machines")
-        self._starting = self._thread is not None
+        self._thread.ensure()
 
     def enroll(self) -> None:
         """Say that this machine is there, and learn of the others.
@@ -86,9 +86,7 @@ class Machines:
 
     def forget(self) -> None:
         """Start anew in a child process, which has not its parent's threads."""
-        self._thread = None
-        self._starting = False
-        self._lock = Lock()
+        self._thread = Background(self._run, "machines")
         self._stopped = Event()
 
     def _enroll(self, run: Callable[..., list[bytes]]) -> None:
@@ -103,5 +101,6 @@ class Machines:
         while not self._stopped.wait(_INTERVAL):
             try:
                 self.enroll()
+                self._also()
             except AILimitError as error:
                 _log.warning("The number of machines is not known anew, %d stands: %s", self.share().of, error)

@@ -10,22 +10,24 @@ from struct import Struct
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.stores.renewing import Held
 
 from .scripts import NUMBERS
 
-_COUNTED = Struct("<8sBqqqqqq")
+_COUNTED = Struct("<8sBqqqqqqq")
 
 # The formats of a head, of the parts of an item, and of an answer.
 _HEAD = "qqHH"
 _CHARGE = f"HBq{_COUNTED.size}s"
 _SETTLED = "qqq"
-_LEASE = "q"
 _VERDICT = "Bqqq"
+
+_HEAD_ONLY = Struct("<" + _HEAD)
 
 _MOST_COUNTED = 4096
 
-_counted: dict[bytes, bytes] = {}
-"""What the scripts must know of a count, by its bucket: a request has many that the one before had, too."""
+_counted: dict[tuple[bytes, int], bytes] = {}
+"""What the scripts must know of a count, by its bucket and ceiling: a request has many that the one before had, too."""
 
 
 def pack_charges(charges: Sequence[Charge], now_us: int, lease: int, *, dry: bool) -> bytes:
@@ -39,9 +41,15 @@ def pack_settlements(settlements: Sequence[Settlement], now_us: int) -> bytes:
     return _packed((now_us, 0), [each.charge for each in settlements], rests, _SETTLED)
 
 
-def pack_renewals(leases: Sequence[tuple[Charge, int]], now_us: int) -> bytes:
-    """What renew asks."""
-    return _packed((now_us, 0), [charge for charge, _ in leases], [(lease,) for _, lease in leases], _LEASE)
+def pack_renewals(held: Sequence[Held], now_us: int) -> bytes:
+    """What renew asks: of each count, how many leases, and which."""
+    counts = [charge for charge, _ in held]
+    places = _places(counts)
+    parts = [_HEAD_ONLY.pack(now_us, 0, len(places) or 1, len(counts))]
+    for charge, leases in held:
+        item = _item(places, charge, charge.dry)
+        parts.append(_layout("", f"{_CHARGE}I{len(leases)}q", 1).pack(*item, len(leases), *leases))
+    return b"".join(parts)
 
 
 def pack_bucket(bucket: bytes, now_us: int) -> bytes:
@@ -75,14 +83,23 @@ def _packed(
     dry: bool = False,
 ) -> bytes:
     """A head and the items: each charge and its rest, numbers of the format ``rest``."""
-    places = {subject: place for place, subject in enumerate(subjects_of(charges), start=1)}  # From 1, as Lua counts.
+    places = _places(charges)
     fields: list[int | bytes] = [*head, len(places) or 1, len(charges)]
     for i, charge in enumerate(charges):
-        counted = _counted.get(charge.bucket) or _count(charge)
-        fields += (places[charge.subject], dry or charge.dry, charge.cost, counted)
+        fields += _item(places, charge, dry or charge.dry)
         if rest:
             fields += rests[i]
     return _layout(_HEAD, _CHARGE + rest, len(charges)).pack(*fields)
+
+
+def _places(charges: Sequence[Charge]) -> dict[bytes, int]:
+    """The places of the subjects among the keys, from 1, as Lua counts."""
+    return {subject: place for place, subject in enumerate(subjects_of(charges), start=1)}
+
+
+def _item(places: dict[bytes, int], charge: Charge, dry: bool) -> tuple[int, bool, int, bytes]:
+    counted = _counted.get((charge.bucket, charge.quota.ceiling)) or _count(charge)
+    return places[charge.subject], dry, charge.cost, counted
 
 
 def _count(charge: Charge) -> bytes:
@@ -92,6 +109,7 @@ def _count(charge: Charge) -> bytes:
         NUMBERS[quota.algorithm],
         quota.limit,
         quota.burst,
+        quota.ceiling,
         quota.period,
         quota.tick_us,
         quota.cost_scale,
@@ -99,7 +117,7 @@ def _count(charge: Charge) -> bytes:
     )
     if len(_counted) >= _MOST_COUNTED:
         _counted.clear()
-    _counted[charge.bucket] = counted
+    _counted[charge.bucket, quota.ceiling] = counted
     return counted
 
 

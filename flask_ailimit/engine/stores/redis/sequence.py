@@ -11,7 +11,6 @@ from typing import Protocol
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Verdict
-from flask_ailimit.engine.errors import StoreError
 
 
 class Part(Protocol):
@@ -53,7 +52,7 @@ def decide_in_sequence(
             refused = refused or not decision.allowed
             if not refused:
                 taken.append(decision)
-    except StoreError:
+    except BaseException:  # Also what the app's own time-outs raise in the middle of it.
         _give_back(part, taken, lease)
         raise
     if refused and taken:

@@ -3,37 +3,16 @@
 Built on redis-py's connections, without its retries and its pool, which cost as much as a decision.
 """
 
-from collections.abc import Callable, Mapping
-from queue import Empty
-from threading import Lock
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from redis import Redis
-from redis.cluster import RedisCluster
-from redis.crc import key_slot
 from redis.exceptions import (
-    MaxConnectionsError,
-    RedisClusterException,
+    ConnectionError,  # noqa: A004  redis-py's, as the next
     ResponseError,
-    TimeoutError,  # noqa: A004  redis-py's
+    TimeoutError,  # noqa: A004
 )
 
-from flask_ailimit.engine.errors import StoreError
-
-from .stack import Stack
-
-_REDIRECTIONS = 4
-"""How often a cluster may send a command elsewhere. redis-py's 16 mean half a second of sleep while a slot migrates."""
-
-_PATIENCE = 10.0
-"""Seconds to wait for a free connection. Not long while the server is away: the breaker is looked at after the wait."""
-
-Check = Callable[[], None]
-"""Raises if something is no longer worth doing."""
-
-
-def nothing() -> None:
-    """Find no reason to raise."""
+from .pool import Check, Pool, nothing
 
 
 class Wire(Protocol):
@@ -51,11 +30,13 @@ class Wire(Protocol):
     def slot_of(self, key: bytes) -> int:
         """The slot of a key; one and the same if there are none."""
 
-    def send(self, command: str, *arguments: bytes, check: Check = nothing, fresh: bool = False) -> Any:
+    def key_at(self, place: str, prefix: bytes) -> bytes | None:
+        """A key with this prefix that the server at a place keeps, as others say now. None: it keeps none any more."""
+
+    def send(self, command: str, *arguments: bytes, check: Check = nothing) -> Any:
         """Answer what the server does; raise what redis-py raises.
 
-        ``check`` raises if it isn't worth sending any more, after a wait for a free connection. With ``fresh`` the
-        connection is made anew: after a restart all that were there are broken.
+        ``check`` raises if it isn't worth sending any more; it is asked again after a wait for a free connection.
         """
 
     def info(self) -> Mapping[str, str]:
@@ -72,19 +53,17 @@ class Wire(Protocol):
 
 
 class OneServer:
-    """One server, or the primary that sentinels name, over connections that are used again, the latest first.
+    """One server, or the primary that sentinels name.
 
     Args:
-        client: Whose pool makes the connections.
+        make: Makes one of redis-py's connections to it, which is not connected yet.
         most: The most connections of this process.
     """
 
     slotted = False
 
-    def __init__(self, client: Redis, most: int) -> None:
-        self._pool = client.connection_pool
-        self._most = most
-        self.forget()
+    def __init__(self, make: Callable[[], Any], most: int) -> None:
+        self.pool = Pool(make, most)
 
     def place_of(self, key: bytes) -> str:  # noqa: ARG002, D102  see Wire; there is one
         return ""
@@ -92,107 +71,55 @@ class OneServer:
     def slot_of(self, key: bytes) -> int:  # noqa: ARG002, D102  see Wire; there is one
         return 0
 
-    def send(self, command: str, *arguments: bytes, check: Check = nothing, fresh: bool = False) -> Any:  # noqa: D102  see Wire
-        free = self._free
+    def key_at(self, place: str, prefix: bytes) -> bytes:  # noqa: ARG002, D102  see Wire; there is one
+        return prefix + b":{}:probe"
+
+    def send(self, command: str, *arguments: bytes, check: Check = nothing, asking: bool = False) -> Any:
+        """See :class:`Wire`. With ``asking``, a cluster's node is to answer for a slot that is on its way to it."""
+        connection = self.pool.take(check)
         try:
-            connection = free.get(timeout=_PATIENCE)
-        except Empty:
-            raise MaxConnectionsError(f"all {self._most} connections were in use for {_PATIENCE} s") from None
-        try:
-            check()
-            connection = connection or self._pool.make_connection()
-            if fresh:
-                connection.disconnect()
-            connection.connect()  # Nothing if it is connected.
-            connection.send_packed_command((_packed(command.encode(), *arguments),), check_health=False)
-            return _answer(connection)
-        except (ResponseError, StoreError):
-            raise  # All that was sent was answered.
-        except BaseException:
-            if connection is not None:
-                connection.disconnect()  # Else whoever has it next would read this answer for its own.
+            if asking:
+                _exchange(connection, b"ASKING")
+            answer = _exchange(connection, command.encode(), *arguments)
+        except ResponseError:
+            self.pool.put(connection)  # All that was sent was answered.
             raise
-        finally:
-            free.put(connection)
+        except BaseException as error:
+            self.pool.drop(connection)
+            if isinstance(error, ConnectionError):
+                self.pool.clear()  # After a restart all that were there are broken.
+            raise
+        self.pool.put(connection)
+        return answer
 
     def info(self) -> Mapping[str, str]:  # noqa: D102  see Wire
         lines = self.send("INFO").decode("utf-8", "replace").splitlines()
         return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 
     def clear(self, pattern: bytes) -> None:  # noqa: D102  see Wire
+        for keys in self.find(pattern):
+            self.send("UNLINK", *keys)
+
+    def find(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """The keys of a glob pattern, some at a time."""
         cursor = b"0"
         while True:
             cursor, keys = self.send("SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000")
             if keys:
-                self.send("UNLINK", *keys)
+                yield keys
             if cursor == b"0":
                 return
 
     def forget(self) -> None:  # noqa: D102  see Wire
-        self._free = Stack()
-        for _ in range(self._most):
-            self._free.put(None)
+        self.pool.forget()
 
     def close(self) -> None:  # noqa: D102  see Wire
-        for connection in [*self._free.queue]:
-            if connection is not None:
-                connection.disconnect()
+        self.pool.clear()
 
 
-class Cluster:
-    """A cluster, by redis-py's client, which knows what node has which slot. It asks them when it is first used."""
-
-    slotted = True
-
-    def __init__(self, connect: Callable[[], RedisCluster]) -> None:
-        self._connect = connect
-        self._nodes: Any = None  # A RedisCluster; half of its methods have no types.
-        self._connecting = Lock()
-
-    def place_of(self, key: bytes) -> str:  # noqa: D102  see Wire
-        try:
-            return str(self._nodes.get_node_from_key(key).name) if self._nodes else ""
-        except RedisClusterException:  # No node has the key's slot.
-            return ""
-
-    def slot_of(self, key: bytes) -> int:  # noqa: D102  see Wire
-        return key_slot(key)
-
-    def send(  # noqa: D102  see Wire
-        self,
-        command: str,
-        *arguments: bytes,
-        check: Check = nothing,  # noqa: ARG002  redis-py has connections for everybody, and finds out itself
-        fresh: bool = False,  # noqa: ARG002
-    ) -> Any:
-        return self._connected().execute_command(command, *arguments)
-
-    def info(self) -> Mapping[str, str]:  # noqa: D102  see Wire
-        nodes = self._connected()
-        told = nodes.info(target_nodes=nodes.get_random_node())
-        return {name: str(value) for name, value in told.items()}
-
-    def clear(self, pattern: bytes) -> None:  # noqa: D102  see Wire
-        nodes = self._connected()
-        for key in nodes.scan_iter(match=pattern, count=1000):
-            nodes.unlink(key)
-
-    def forget(self) -> None:  # noqa: D102  see Wire
-        self._nodes = None
-        self._connecting = Lock()
-
-    def close(self) -> None:  # noqa: D102  see Wire
-        if self._nodes:
-            self._nodes.close()
-
-    def _connected(self) -> Any:
-        if self._nodes is None:
-            with self._connecting:
-                if self._nodes is None:
-                    nodes = self._connect()
-                    nodes.RedisClusterRequestTTL = _REDIRECTIONS
-                    self._nodes = nodes
-        return self._nodes
+def _exchange(connection: Any, *command: bytes) -> Any:
+    connection.send_packed_command((_packed(*command),), check_health=False)
+    return _answer(connection)
 
 
 def _answer(connection: Any) -> Any:

@@ -1,58 +1,67 @@
 """What can be seen of a server when the app starts: is it old, does it forget counts, may we do what we must."""
 
 import logging
-import ssl
+import re
 from collections.abc import Callable, Mapping
 
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError
+from redis.exceptions import (
+    ConnectionError,  # noqa: A004  redis-py's, as the next
+    NoPermissionError,
+    TimeoutError,  # noqa: A004
+)
 
 from flask_ailimit.engine.errors import ConfigurationError
 
+from .addresses import Address
 from .breaker import describe
+from .greeting import speaks_tls
 from .links import Link
+from .mistakes import mistake_by_tls, mistake_in, mistake_of
 from .scripts import load
 
 _log = logging.getLogger("flask_ailimit")
 
-_LOGIN = (AuthenticationError, AuthorizationError, NoPermissionError)
-_IN_SCRIPT = ("ACL failure in script", "executing the script can't run this command")
 _LEAST_VERSION = (6, 2)
-_COMMANDS = "+evalsha +eval +time +get +set +del +zadd +zrange +zremrangebyscore +expire +info"
+_MOST_GREETED = 3
 
 
-def examine(link: Link, key: bytes, prefix: str, enroll: Callable[[], None]) -> None:
-    """Try what will be needed, and warn of what will hurt. A server that is away is only logged: it may come back.
+def examine(link: Link, address: Address, prefix: str, enroll: Callable[[], None], *, by_tls: bool) -> bool:
+    """Try what will be needed, and warn of what will hurt; answer whether the server is there.
+
+    One that is away is only logged: it may come back.
 
     Args:
         link: The way there.
-        key: A key to try it with.
-        prefix: What the keys begin with, for the message.
+        address: Where that is.
+        prefix: What the keys begin with.
         enroll: Makes this machine known there.
+        by_tls: Whether the way is by TLS.
 
     Raises:
-        ConfigurationError: The server is too old, TLS fails, or the login or its rights are wrong.
+        ConfigurationError: What is answered, or not, is no matter of waiting.
     """
+    key = f"{prefix}:{{}}:probe".encode()
+    told: Mapping[str, str] = {}
     try:
         told = _told(link)
-        link.wire.send("EVAL", load("probe").text, b"1", key)
-        link.try_out(load("probe"), [key])  # Known by now, and so asked for by its name.
-        enroll()
+        wrong = mistake_in(told, address)
+        if not wrong:
+            link.wire.send("EVAL", load("probe").text, b"1", key)
+            link.try_out(load("probe"), [key])  # Known by now, and so asked for by its name.
+            enroll()
     except Exception as error:
-        if isinstance(error, _LOGIN) or any(text in str(error) for text in _IN_SCRIPT):
-            raise ConfigurationError(
-                f"storage_uri: {link.name} refuses the user: {describe(error)}. It needs the right password, and the "
-                f"rights ~{prefix}:* {_COMMANDS}."
-            ) from error
-        if _is_tls(error):
-            raise ConfigurationError(
-                f"storage_uri: {link.name} can't be trusted: {describe(error)}. Give the authority that signed its "
-                "certificate as storage_options={'ssl_ca_certs': '/path/ca.pem'}."
-            ) from error
+        wrong = mistake_of(error, address, prefix) or _mistake_by_tls(error, address, by_tls=by_tls)
+        if wrong:
+            raise ConfigurationError(f"storage_uri: {link.name} {wrong}") from error
         _log.error("%s is not to be reached, limits follow on_store_error: %s", link.name, describe(error))
-        return
-    version = told.get("redis_version")  # Valkey says so too: the version that it is compatible with.
-    if version and tuple(int(part) for part in version.split(".")[:2]) < _LEAST_VERSION:
-        raise ConfigurationError(f"storage_uri: {link.name} is version {version}; Redis 6.2 or Valkey is needed.")
+        return False
+    if wrong:
+        raise ConfigurationError(f"storage_uri: {link.name} {wrong}")
+    version = re.match(r"(\d+)\.(\d+)", told.get("redis_version", ""))  # Valkey's: the one that it is compatible with.
+    if version and (int(version[1]), int(version[2])) < _LEAST_VERSION:
+        raise ConfigurationError(
+            f"storage_uri: {link.name} is version {told['redis_version']}; Redis 6.2 or Valkey is needed."
+        )
     policy = told.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         _log.warning(
@@ -61,6 +70,7 @@ def examine(link: Link, key: bytes, prefix: str, enroll: Callable[[], None]) -> 
             link.name,
             policy,
         )
+    return True
 
 
 def _told(link: Link) -> Mapping[str, str]:
@@ -73,9 +83,12 @@ def _told(link: Link) -> Mapping[str, str]:
         return {}
 
 
-def _is_tls(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _mistake_by_tls(error: Exception, address: Address, *, by_tls: bool) -> str | None:
+    """What is wrong if the other side speaks TLS and this one doesn't, or the other way round: nobody says so then."""
+    if not isinstance(error, (ConnectionError, TimeoutError)):
+        return None
+    for host, port in address.hosts[:_MOST_GREETED]:
+        wrong = mistake_by_tls(speaks_tls(host, port), by_tls, address)
+        if wrong:
+            return wrong
+    return None

@@ -3,30 +3,39 @@
 A subject's counts are one key with a hash tag of its own, which ends with the last of them. One script answers all
 charges of a decision; on a cluster, all charges of one slot, see ``sequence.py``. A marker beside the key, which lives
 for ten seconds, makes a script that runs a second time change nothing.
+
+What is under a subject's key and can't be read is that subject's trouble: the scripts take it for no counts, write
+their own in its place, and say so.
 """
 
+import logging
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.clock import Clock
 from flask_ailimit.engine.decision import Decision
-from flask_ailimit.engine.errors import ConfigurationError, StoreError
+from flask_ailimit.engine.errors import AILimitError, ConfigurationError, StoreError, UnansweredError
 from flask_ailimit.engine.stores.base import Store
+from flask_ailimit.engine.stores.renewing import by_count, in_pieces
 
 from . import packing
 from .afterwards import Afterwards
-from .links import Link, UnansweredError
+from .agreement import Agreement
+from .links import Link
 from .machines import Machines
 from .scripts import load
 from .sequence import decide_in_sequence
 
-_RENEWED_AT_ONCE = 500
+_log = logging.getLogger("flask_ailimit")
+
+_RENEWED_AT_ONCE = 200
 _ASKS_ONLY = -1
 
 _Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 
 def _servers_own() -> int:
@@ -42,6 +51,8 @@ class RedisStore:
         machines: Those that share the store; while this one decides, it is one of them.
         nearby: Decides while the server is away.
         clock: For tests, in place of the server's own.
+        another: Opens this store once more, over connections of its own. None: it can't be.
+        agreement: That of all machines about their secret.
     """
 
     def __init__(
@@ -52,6 +63,8 @@ class RedisStore:
         machines: Machines | None = None,
         nearby: Store | None = None,
         clock: Clock = _servers_own,
+        another: "Callable[[], RedisStore] | None" = None,
+        agreement: Agreement | None = None,
     ) -> None:
         self.nearby = nearby
         self._link = link
@@ -59,6 +72,8 @@ class RedisStore:
         self._afterwards = Afterwards()
         self._prefix = prefix.encode()
         self._clock = clock
+        self._another = another
+        self._agreement = agreement
 
     def __repr__(self) -> str:
         return f"RedisStore({self._link.name!r})"
@@ -88,18 +103,21 @@ class RedisStore:
                 unknown += self._settle(some)
             except StoreError as error:
                 self._afterwards.add(partial(self._settle, some), error)
+            except BaseException as error:  # As above.
+                self._afterwards.add(partial(self._settle, some), error)
+                raise
         return unknown
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         failed: StoreError | None = None
-        for places in self._by_slot(leases, lambda lease: lease[0]):
-            for first in range(0, len(places), _RENEWED_AT_ONCE):
-                some = [leases[place] for place in places[first : first + _RENEWED_AT_ONCE]]
-                keys = self._keys([charge for charge, _ in some])
-                request = packing.pack_renewals(some, self._clock())
+        held = by_count(leases)
+        for places in self._by_slot(held, lambda each: each[0]):
+            for piece in in_pieces([held[place] for place in places], _RENEWED_AT_ONCE):
+                keys = self._keys([charge for charge, _ in piece])
+                request = packing.pack_renewals(piece, self._clock())
                 try:
-                    self._link.run(load("renew"), keys, request, even_when_full=True)
+                    self._ask("renew", keys, request, int, even_when_full=True)
                 except StoreError as error:
                     failed = error
         if failed:
@@ -112,11 +130,20 @@ class RedisStore:
         elif bucket is None:
             self._link.run(load("delete"), [self._key(subject)])
         else:
-            self._link.run(load("forget"), [self._key(subject)], packing.pack_bucket(bucket, self._clock()))
+            self._ask("forget", [self._key(subject)], packing.pack_bucket(bucket, self._clock()), int)
+
+    def apart(self) -> "RedisStore":
+        """This store for a thread that must not share connections: gevent's belong to the thread that made them."""
+        return self._another() if self._another else self
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         self._link.watch(listener)
+
+    def agree(self, fingerprint: bytes, advice: str) -> None:
+        """See :class:`~flask_ailimit.engine.stores.base.Agreeing`."""
+        if self._agreement:
+            self._agreement.require(fingerprint, advice)
 
     def secret(self) -> bytes:
         """None can be kept where the hashes are.
@@ -127,7 +154,8 @@ class RedisStore:
         raise ConfigurationError(
             "secret: every machine that shares a Redis must hash identities with the same key, and it doesn't belong "
             "into Redis. Make one with: python -c 'import secrets; print(secrets.token_hex(32))', and give "
-            "it as secret=, or as AILIMIT_SECRET in the app's config, on each machine."
+            "it as secret=, or as AILIMIT_SECRET in the app's config, on each machine. An app whose SECRET_KEY is the "
+            "same on all of them needs none."
         )
 
     def close(self) -> None:
@@ -145,15 +173,12 @@ class RedisStore:
         request = packing.pack_charges(charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
         try:
             markers = [] if dry else [_decided(keys[0], lease)]
-            decision = self._link.run(
-                load("reserve"),
-                keys,
-                request,
-                markers=markers,
-                read=lambda answer: packing.unpack_decision(answer, charges),
+            decision = self._ask(
+                "reserve", keys, request, lambda answer: packing.unpack_decision(answer, charges), markers=markers
             )
-        except UnansweredError as error:
-            if not dry:
+        except BaseException as error:
+            # A time-out of the app may be raised in the middle of it. Nobody knows then what came of it, either.
+            if not dry and (isinstance(error, UnansweredError) or not isinstance(error, AILimitError)):
                 self._afterwards.add(partial(self._undo, charges, lease), error, again=True)
             raise
         if self._machines:
@@ -162,9 +187,10 @@ class RedisStore:
 
     def _settle(self, settlements: Sequence[Settlement]) -> int:
         keys = self._keys([settlement.charge for settlement in settlements])
-        markers = [_settled(keys[0], settlements[0].lease)]
+        needs_none = all(settlement.is_repeatable for settlement in settlements)
+        markers = [] if needs_none else [_settled(keys[0], settlements[0].lease)]
         request = packing.pack_settlements(settlements, self._clock())
-        return self._link.run(load("settle"), keys, request, markers=markers, even_when_full=True, read=int)
+        return self._ask("settle", keys, request, int, markers=markers, even_when_full=True)
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
         first = self._keys(charges)[0]
@@ -174,7 +200,28 @@ class RedisStore:
         # Without its markers it would be wrong.
         keys = [*self._keys(taken), _settled(first, lease), _decided(first, lease)]
         settlements = [Settlement(charge, 0, 0, lease) for charge in taken]
-        self._link.run(load("settle"), keys, packing.pack_settlements(settlements, self._clock()), even_when_full=True)
+        self._ask("settle", keys, packing.pack_settlements(settlements, self._clock()), int, even_when_full=True)
+
+    def _ask(
+        self,
+        script: str,
+        keys: Sequence[bytes],
+        request: bytes,
+        read: Callable[[Any], _Answer],
+        *,
+        markers: Sequence[bytes] = (),
+        even_when_full: bool = False,
+    ) -> _Answer:
+        """What a script answers, as ``read`` understands it; a line in the log for what it had to replace."""
+
+        def heard(answer: Any) -> _Answer:
+            if not isinstance(answer, list):
+                return read(answer)
+            for key in answer[1:]:
+                _log.error("%s: no counts could be read under %s. They start afresh.", self._link.name, key.decode())
+            return read(answer[0])
+
+        return self._link.run(load(script), keys, request, markers=markers, even_when_full=even_when_full, read=heard)
 
     def _by_slot(self, items: Sequence[_Item], charge_of: Callable[[_Item], Charge]) -> list[list[int]]:
         """The places of the items whose charges one script can answer."""

@@ -7,25 +7,43 @@ local NUMBER_BYTES = 8
 local FEW = 12
 local NUMBERS_AT_ONCE = 100
 local LATEST_SECOND = 4294967295
+local MOST_BYTES = 4194304
+
+-- The keys of records that could not be read, wholly or in part, and were replaced: they come behind the answer, if there
+-- are any.
+local replaced = false
 
 -- A record: what is stored, and how many counts it has. Of each count: its bucket; where its numbers begin in what is
--- stored, how many they are, and the second it ends; what to write in its place, in the same layout ('' to forget it); and
--- what was asked of it. And the second at which the last of those to write ends, false if there is none.
+-- stored, how many they are, and the second it ends (0 if it isn't stored); what to write in its place, in the same layout
+-- ('' to forget it); what was asked of it; and whether it needs a place in the record. The second at which the last of those
+-- to write ends, false if there is none; and how long to wait for a place, 0 if there is one.
+-- What is no record, or not a whole one, is taken for an empty one, and is replaced whatever is decided: it is none of ours,
+-- so it may have no end. An empty record is never written.
 local function read(key)
-  local raw = redis.call('GET', key)
-  if not raw or raw:byte() ~= VERSION then raw = '\1' end
+  local raw, strange = redis.pcall('GET', key), false
+  if type(raw) == 'table' then
+    if not raw.err:find('WRONGTYPE', 1, true) then redis.call('GET', key) end
+    raw, strange = '', true
+  end
+  if not raw then
+    raw = '\1'
+  elseif raw:byte() ~= VERSION or #raw == 1 or #raw > MOST_BYTES then
+    raw, strange = '\1', true
+  end
   local buckets, starts = {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}
   local lengths, ends = {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}
   local size, at, last, length = 0, 2, #raw, 0
-  while at <= last do
+  while at <= last - HEAD_BYTES + 1 do
     size = size + 1
     buckets[size], ends[size], length, at = struct.unpack('<c8I4I2', raw, at)
     lengths[size], starts[size] = length, at
     at = at + length * NUMBER_BYTES
   end
+  if at ~= last + 1 then raw, size, strange = '\1', 0, true end
   return {
-    raw = raw, size = size, buckets = buckets, starts = starts, lengths = lengths, ends = ends, latest = false,
+    raw = raw, strange = strange, size = size, buckets = buckets, starts = starts, lengths = lengths, ends = ends, latest = false,
     changes = {false, false, false, false, false, false, false, false}, asked = {0, 0, 0, 0, 0, 0, 0, 0},
+    needed = {false, false, false, false, false, false, false, false}, wait_us = 0,
   }
 end
 
@@ -37,29 +55,39 @@ local function number_of(record, bucket)
   end
   size = size + 1
   record.size = size
-  buckets[size], record.lengths[size], record.ends[size], record.asked[size] = bucket, 0, 0, 0
+  buckets[size], record.lengths[size], record.ends[size] = bucket, 0, 0
   return size
 end
 
--- The state of a count as it is stored or, if that is wanted, as this script has changed it.
-local function state_of(record, number, changed)
+-- The state of a count as it is stored or, if that is wanted, as this script has changed it. Numbers that its algorithm
+-- can't have written are none: that count starts afresh.
+local function state_of(record, number, algorithm, changed)
   local from, at, length = record.raw, record.starts[number], record.lengths[number]
   changed = changed and record.changes[number]
   if changed then from, at, length = changed, HEAD_BYTES + 1, (#changed - HEAD_BYTES) / NUMBER_BYTES end
   if length <= 0 then return {} end
-  if length == 2 then
-    local first, second = decode('<i8i8', from, at)
-    return {first, second}
-  end
+  local sound = length >= algorithm.least and length <= algorithm.most and (length - algorithm.least) % algorithm.step == 0
   local state = {}
-  if length <= NUMBERS_AT_ONCE then
+  if sound and length == 2 then
+    local first, second = decode('<i8i8', from, at)
+    state = {first, second}
+    sound = first >= 0 and second >= 0 and first <= MAX_EXACT and second <= MAX_EXACT
+  elseif sound and length <= NUMBERS_AT_ONCE then
     local format = length <= FEW and ('<i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 1 + 2 * length) or '<' .. ('i8'):rep(length)
     state = {decode(format, from, at)}
     state[length + 1] = nil -- Where the next number would begin.
-  else
-    for i = 1, length do state[i], at = decode('<i8', from, at) end
+    sound = math.min(unpack(state)) >= 0 and math.max(unpack(state)) <= MAX_EXACT
+  elseif sound then
+    for i = 1, length do
+      local number
+      number, at = decode('<i8', from, at)
+      if number < 0 or number > MAX_EXACT then sound = false end
+      state[i] = number
+    end
   end
-  return state
+  if sound then return state end
+  record.lengths[number], record.ends[number], record.strange = 0, 0, true
+  return {}
 end
 
 -- Has a state, which ends at a time in microseconds, written in the place of a count.
@@ -102,9 +130,14 @@ local function write(key, record, now_us)
       parts[count] = part
     end
   end
+  if record.strange then
+    replaced = replaced or {}
+    replaced[#replaced + 1] = key
+  end
   local left_us = latest * MICROSECONDS - now_us
-  if left_us > 0 then
-    redis.call('SET', key, table.concat(parts, '', 1, count), 'PX', math.ceil(left_us / 1000))
+  local text = table.concat(parts, '', 1, count)
+  if left_us > 0 and #text > 1 then
+    redis.call('SET', key, text, 'PX', math.ceil(left_us / 1000))
   else
     redis.call('DEL', key)
   end

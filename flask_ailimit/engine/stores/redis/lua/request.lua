@@ -1,6 +1,6 @@
 -- What Python asks, in the layout of packing.py: a head, then so many items, each with the charge it is about.
 
-local CHARGE = '<I2Bi8c8Bi8i8i8i8i8i8'
+local CHARGE = '<I2Bi8c8Bi8i8i8i8i8i8i8'
 local REMEMBERED_MS = '10000'
 
 local request = ARGV[1]
@@ -15,15 +15,15 @@ local records = {}
 for place = 1, subjects do records[place] = read(KEYS[place]) end
 
 -- The quota of the charge that was read last: one table for all of them.
-local quota = {limit = 0, burst = 0, period = 0, tick_us = 0, cost_scale = 0, leak = 0}
+local quota = {limit = 0, burst = 0, ceiling = 0, period = 0, tick_us = 0, cost_scale = 0, leak = 0}
 local algorithms = {}
 
 -- The charge that begins at a place: its record, its count's number there, its algorithm, its cost, whether it is dry, and
 -- where the rest of the item begins.
 local function charge_at(at)
   local place, dry, cost, bucket, name
-  place, dry, cost, bucket, name, quota.limit, quota.burst, quota.period, quota.tick_us, quota.cost_scale, quota.leak, at =
-    decode(CHARGE, request, at)
+  place, dry, cost, bucket, name, quota.limit, quota.burst, quota.ceiling, quota.period, quota.tick_us, quota.cost_scale,
+    quota.leak, at = decode(CHARGE, request, at)
   if not (cost >= 0 and cost <= MAX_EXACT) then error('a cost is no whole number from 0 to 2^53 - 1') end
   local record, algorithm = records[place], algorithms[name]
   if not algorithm then

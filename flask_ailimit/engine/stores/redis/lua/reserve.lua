@@ -3,6 +3,29 @@
 
 local ASKS_ONLY = -1
 local MANY = 8
+local MOST_COUNTS = 512
+
+-- How long until a record has room for all counts that are needed: 0 if it has, or if none of them is new, NEVER if it never
+-- will.
+local function wait_for_room(record, now_us)
+  local ends, size, needed, is_any_new = {}, 0, 0, false
+  for number = 1, record.size do
+    local lives = record.ends[number] * MICROSECONDS > now_us
+    if record.needed[number] then
+      needed = needed + 1
+      is_any_new = is_any_new or not lives
+    elseif lives then
+      size = size + 1
+      ends[size] = record.ends[number]
+    end
+  end
+  local lacking = size + needed - MOST_COUNTS
+  if lacking <= 0 or not is_any_new then return 0 end
+  if lacking > size then return NEVER end
+  if lacking == 1 then return math.min(unpack(ends)) * MICROSECONDS - now_us end
+  table.sort(ends)
+  return ends[lacking] * MICROSECONDS - now_us
+end
 
 -- For each charge four numbers: whether it fits, what is left, and the waits until all is and until it fits.
 -- It is made with room for six charges, because growing it costs more.
@@ -15,8 +38,9 @@ repeat
     local record, number, algorithm, cost, dry
     record, number, algorithm, cost, dry, at = charge_at(at)
     if not is_new then cost = 0 end
-    local state, before = state_of(record, number), record.asked[number]
+    local state, before = state_of(record, number, algorithm), record.asked[number] or 0
     local allowed, after, left, reset_us, retry_us = algorithm.admit(state, now_us, quota, before + cost, lease)
+    if after ~= state or not allowed then record.needed[number] = true end
     if dry then
       local _
       _, _, left, reset_us = algorithm.admit(state, now_us, quota, before, lease)
@@ -24,9 +48,17 @@ repeat
       record.asked[number] = before + cost
       if after ~= state then replace(record, number, after, now_us + reset_us) end
     end
-    if cost == 0 then allowed = true end
+    -- What was taken before is answered as it was then.
+    if not is_new then allowed, retry_us = true, 0 end
     if not allowed then all_allowed = false end
     answers[i], answers[i + 1], answers[i + 2], answers[i + 3] = allowed and 1 or 0, left, reset_us, retry_us
+  end
+  for place = 1, subjects do
+    local record = records[place]
+    if record.size > MOST_COUNTS then
+      record.wait_us = wait_for_room(record, now_us)
+      if record.wait_us ~= 0 then all_allowed = false end
+    end
   end
   if marker and is_new then
     if all_allowed then
@@ -39,7 +71,6 @@ repeat
     for place = 1, subjects do
       local record = records[place]
       record.latest, record.changes, record.asked = false, {}, {}
-      for number = 1, record.size do record.asked[number] = 0 end
     end
   end
 until is_new or not round_is_new
@@ -51,9 +82,12 @@ elseif not all_allowed then
   for i = 1, 4 * count, 4 do
     local record, number, algorithm, _
     record, number, algorithm, _, _, at = charge_at(at)
-    local state = state_of(record, number)
+    local state = state_of(record, number, algorithm)
     _, _, answers[i + 1], answers[i + 2] = algorithm.admit(state, now_us, quota, 0, lease)
     if answers[i] == 1 then answers[i + 3] = 0 end
+    if answers[i] == 1 and record.wait_us ~= 0 and record.needed[number] and record.ends[number] * MICROSECONDS <= now_us then
+      answers[i], answers[i + 1], answers[i + 2], answers[i + 3] = 0, 0, math.max(record.wait_us, 0), record.wait_us
+    end
     local present = algorithm.settle(state, now_us, quota, now_us, 0, 0, -1)
     local ends_us = present[1] and algorithm.expires(present, quota)
     if ends_us and ends_us < algorithm.expires(state, quota) then replace(record, number, present, ends_us) end
@@ -62,9 +96,10 @@ end
 
 for place = 1, subjects do
   local record = records[place]
-  if lease ~= ASKS_ONLY and record.latest then write(KEYS[place], record, now_us) end
+  if lease ~= ASKS_ONLY and (record.latest or record.strange) then write(KEYS[place], record, now_us) end
 end
 
 local format = count <= MANY and ('<i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8'):sub(1, 3 + 7 * count)
   or '<i8' .. ('Bi8i8i8'):rep(count)
-return encode(format, taken_at_us, unpack(answers, 1, 4 * count))
+local answer = encode(format, taken_at_us, unpack(answers, 1, 4 * count))
+return replaced and {answer, unpack(replaced)} or answer

@@ -22,7 +22,7 @@ for _ = 1, count do
   local taken_at_us, actual, held
   taken_at_us, actual, held, at = decode('<i8i8i8', request, rest)
   if not (actual >= 0 and actual <= MAX_EXACT) then error('a cost is no whole number from 0 to 2^53 - 1') end
-  local state = state_of(record, number, true)
+  local state = state_of(record, number, algorithm, true)
   if not state[1] or algorithm.expires(state, quota) <= now_us then unknown = unknown + 1 end
   state = algorithm.settle(state, now_us, quota, decided_at_us or taken_at_us, cost, actual, held)
   if state[1] then
@@ -33,4 +33,4 @@ for _ = 1, count do
 end
 if marker and not redis.call('SET', marker, '1', 'PX', REMEMBERED_MS, 'NX') then return ALREADY end
 for place = 1, subjects do write(KEYS[place], records[place], now_us) end
-return unknown
+return replaced and {unknown, unpack(replaced)} or unknown
