@@ -12,7 +12,7 @@ from .counter import COUNTERS, TokenCounter, open_counter
 from .output import read_output_text
 from .report import read_usage
 from .request import Estimate, estimate_request
-from .stream import StreamMeter
+from .stream import Measure, StreamMeter
 from .usage import MAX_TOKENS, Usage
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "MAX_TOKENS",
     "Estimate",
     "InvalidBody",
+    "Measure",
     "StreamMeter",
     "TokenCounter",
     "Usage",

@@ -49,7 +49,7 @@ def decode_body(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     if not raw.strip():
         raise InvalidBody("invalid_json", "The body is empty. Send a JSON object.")
     # Fewer brackets than levels can't nest too deep; most bodies need no closer look.
-    if _more_brackets(raw, max_depth) and _nests_deeper(raw, max_depth):
+    if more_brackets(raw, max_depth) and nests_deeper(raw, max_depth):
         raise InvalidBody("json_too_deep", f"The body is nested too deep. At most {max_depth} levels are taken.")
     # Raised outside the except blocks: the errors of Python's decoders carry the whole body.
     try:
@@ -78,13 +78,14 @@ def _refusal(error: Exception, raw: bytes) -> InvalidBody:
     return InvalidBody("invalid_json", "The body has a number with too many digits.")
 
 
-def _more_brackets(raw: bytes, most: int) -> bool:
+def more_brackets(raw: bytes, most: int) -> bool:
+    """Whether there are more brackets than so many: fewer can't nest deeper."""
     # Leaving out up to one more of each than allowed is several times faster than counting them all.
     opened = 2 * len(raw) - len(raw.replace(b"[", b"", most + 1)) - len(raw.replace(b"{", b"", most + 1))
     return opened > most
 
 
-def _nests_deeper(raw: bytes, most: int) -> bool:
+def nests_deeper(raw: bytes, most: int) -> bool:
     """Whether brackets outside strings nest deeper, at least as far as the body is JSON."""
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = b"".join(unescaped.split(b'"')[::2]).translate(None, _NOT_BRACKETS)

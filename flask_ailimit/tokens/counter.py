@@ -10,6 +10,10 @@ from flask_ailimit.engine.errors import ConfigurationError
 from .estimator import Estimator
 from .toktok_counter import ToktokCounter
 
+CERTAIN_SHARE: Final = 4
+"""A quarter of an estimated count is certain: no text was found whose estimate is four times its tokens, save for
+characters repeated on and on."""
+
 
 class TokenCounter(Protocol):
     """Counts the tokens of a text. Must take any ``str``, lone surrogates included, and answer an integer from 0."""
@@ -22,6 +26,11 @@ class TokenCounter(Protocol):
     def __call__(self, text: str, /) -> int:
         """Tokens of the text."""
         ...
+
+
+def octets_of(text: str) -> int:
+    """Bytes of the text as UTF-8, where a lone surrogate has three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 COUNTERS: Final[Mapping[str, Callable[[], TokenCounter]]] = {

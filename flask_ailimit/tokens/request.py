@@ -1,58 +1,53 @@
-"""From a decoded JSON request body to the tokens it will use, before it is served.
+"""From a decoded request to the tokens it will use, before it is served.
 
-Bodies of OpenAI's chat completions, completions, embeddings and Responses and of Anthropic's Messages are understood,
-and whatever else uses their field names.
+The bodies of the APIs in :mod:`flask_ailimit.tokens.shapes` are understood, all at once, and what is in none of them is
+taken for text.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .counter import TokenCounter
-from .output import json_text
-from .usage import MAX_TOKENS, Usage
-
-MESSAGE_TOKENS: Final = 3
-"""What each message adds to its text, and what priming the reply adds once; a name adds 1 more. From the OpenAI
-cookbook, "How to count tokens with tiktoken" (gpt-4o, gpt-4, gpt-3.5-turbo)."""
-
-IMAGE_TOKENS: Final = 1600
-"""For an image, a file or a sound, whose size is not looked at. Our choice: the most that an image costs with Claude
-(Anthropic's "Vision" page: width x height / 750, scaled down to some 1600), and more than the 1105 of gpt-4o's largest
-(OpenAI's "Images and vision" page: 85 + 170 for each of six tiles)."""
-
-LOW_DETAIL_IMAGE_TOKENS: Final = 85
-"""For an image with ``detail: low`` (OpenAI's "Images and vision" page, gpt-4o)."""
-
-_MAX_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-_CHOICES = ("best_of", "n")
-_PROMPT = ("input", "instructions", "messages", "prompt", "suffix", "system")
-_SCHEMAS = ("functions", "response_format", "tools")
-# The last first, because a stack is read from its end.
-_INSIDE = (
-    "tool_calls",
-    "title",
-    "thinking",
-    "text",
-    "summary",
-    "role",
-    "refusal",
-    "reasoning_content",
-    "output",
-    "name",
-    "function_call",
-    "function",
-    "context",
-    "content",
-    "arguments",
+from .counter import CERTAIN_SHARE, TokenCounter, octets_of
+from .numbers import count_in
+from .prompt import Prompt
+from .shapes import (
+    BATCH,
+    CHOICES,
+    FOLDED_PART_ROLES,
+    FOLDED_REQUEST_ROLES,
+    JSON,
+    MAXIMUM,
+    MEDIA,
+    MESSAGES,
+    MODEL,
+    NESTED,
+    PROMPTS,
+    REQUEST_ROLES,
+    SETTING,
+    TEXT,
+    fold,
 )
-_IMAGES = ("image", "image_url", "input_image")
-_ATTACHMENTS = ("audio", "document", "file", "input_audio", "input_file", "input_video", "video", "video_url")
+from .usage import MAX_TOKENS, Usage
+from .usual_request import MESSAGE_TOKENS, read_usual_request
 
-_INTEGERS = frozenset({int})
+_log = logging.getLogger("flask_ailimit")
 
-# A certain share of an estimated count: no text was found whose estimate is four times its tokens, save for
-# characters repeated on and on.
-_CERTAIN_SHARE = 4
+COUNTED_BYTES: Final = 1 << 20
+"""Text beyond so much is charged by its length, at one token for two bytes: more than a tokenizer finds in any but the
+rarest text, and nobody waits for it to be counted."""
+
+EXACTLY_COUNTED_BYTES: Final = 1 << 18
+"""The same where the counter is exact, because it takes far longer for some texts: 0.15 s for so many dashes."""
+
+LONGEST_SETTING: Final = 1024
+"""Characters of a text under a setting's name that can still be one: an address that is signed has as many."""
+
+LONGEST_SETTINGS: Final = 16 * 1024
+"""The same for a setting that is an object or a list. OpenAI's ``metadata`` may have 9 KB."""
+
+BYTES_A_TOKEN: Final = 2
+"""What text costs that is charged by its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,113 +57,300 @@ class Estimate:
     Attributes:
         usage: What to reserve.
         least: What it asks for even if every guess was too high. If this doesn't fit a limit, it never will.
+        names_maximum: Whether it says how much output it wants. If not, the default output is reserved.
     """
 
     usage: Usage
     least: Usage
+    names_maximum: bool = True
+
+    def largest(self, other: "Estimate") -> "Estimate":
+        """What to reserve for a request that one reader takes for this and another for that."""
+        return Estimate(
+            _largest(self.usage, other.usage),
+            _smallest(self.least, other.least),
+            self.names_maximum and other.names_maximum,
+        )
 
 
-def estimate_request(body: object, *, counter: TokenCounter, default_output_tokens: int) -> Estimate:
+EVERYTHING: Final = Estimate(Usage(MAX_TOKENS // 2, MAX_TOKENS // 2), Usage())
+"""For a request that can't be read in reasonable time: as much as a limit has."""
+
+
+def estimate_request(
+    body: object,
+    *,
+    counter: TokenCounter,
+    default_output_tokens: int,
+    beside: dict[str, Any] | None = None,
+    flat_tokens: int = 0,
+) -> Estimate:
     """Estimate what a request with this body will use. Never raises, whatever JSON the body is.
 
-    The output is the largest valid of ``max_tokens``, ``max_completion_tokens`` and ``max_output_tokens``, for each of
-    ``n`` (or ``best_of``) choices and for each prompt in a list of them. Values that are no whole number from 1 to
-    2**53 - 1 are passed over: it is the app that refuses them.
+    The output is the largest maximum that the body names, for each of ``n`` (or ``best_of``) choices and for each
+    prompt in a list of them. A list of requests, as in a batch, uses what all of them use. Of a value that some readers
+    take and others pass over, such as ``"100"`` or ``100.0``, or ``Max_Tokens``, the larger of it and the default
+    counts. A maximum beyond 2**53 - 1 is that.
 
     Args:
-        body: The decoded body; anything but a dict has no text and no options.
+        body: The decoded body.
         counter: Counts the text. An inexact counter gets all texts in one, joined by line breaks.
         default_output_tokens: Output of a choice if the body names no maximum. An embedding generates nothing, and its
             body can't be told from others for sure, so pass 0 on its route.
+        beside: Fields that some readers look at too, such as those of the query string.
+        flat_tokens: The price of what came with it and is not looked at, such as files.
 
     Returns:
         In ``least`` are exact counts, token ids and the client's own maximum; of an estimated count a quarter, and
         of defaults and flat prices nothing.
     """
-    fields = body if isinstance(body, dict) else {}
-    prompt = _Prompt()
-    for name in _PROMPT:
-        if name in fields:
-            prompt.add(fields[name])
-    prompt.texts += [json_text(fields[name]) for name in _SCHEMAS if fields.get(name)]
-    overhead = _overhead(fields.get("messages")) + _overhead(fields.get("input"))
+    return estimate_with_models(body, counter, default_output_tokens, beside, flat_tokens)[0]
 
-    counted = sum(map(counter, prompt.texts)) if counter.exact else counter("\n".join(prompt.texts))
-    certain = counted if counter.exact else counted // _CERTAIN_SHARE
-    choices = max(_valid(fields, _CHOICES), 1) * _prompts(fields.get("prompt"))
-    maximum = _valid(fields, _MAX_OUTPUT)
-    return Estimate(
-        usage=Usage.clamped(
-            counted + prompt.token_ids + prompt.flat + overhead, (maximum or default_output_tokens) * choices
-        ),
-        least=Usage.clamped(certain + prompt.token_ids, maximum * choices),
+
+def estimate_with_models(
+    body: object,
+    counter: TokenCounter,
+    default_output_tokens: int,
+    beside: dict[str, Any] | None = None,
+    flat_tokens: int = 0,
+) -> tuple[Estimate, list[object]]:
+    """The same, and every model that the request names, in any case; of a list of requests none."""
+    usual = read_usual_request(body) if type(body) is dict and not beside and not flat_tokens else None
+    if usual is not None:
+        counted, certain, guessed = _count(usual.texts, counter)
+        estimate = Estimate(
+            Usage.clamped(counted + guessed + usual.overhead, usual.maximum or default_output_tokens),
+            Usage.clamped(certain, usual.maximum),
+            usual.maximum > 0,
+        )
+        return estimate, usual.models
+    prompt = Prompt()
+    asked = _Asked(prompt)
+    if isinstance(body, dict):
+        asked.read(body)
+    elif isinstance(body, list):
+        asked.read_batch(body)
+    else:
+        prompt.add(body)
+    if beside:
+        others = _Asked(prompt)
+        others.read(beside)
+        asked.weigh(others)
+    counted, certain, guessed = _count(prompt.texts, counter)
+    flat = prompt.flat + flat_tokens + asked.overhead
+    estimate = Estimate(
+        Usage.clamped(counted + guessed + prompt.token_ids + flat, asked.output(default_output_tokens)),
+        Usage.clamped(certain + prompt.token_ids, asked.certain_output()),
+        asked.names_maximum(),
+    )
+    return estimate, asked.models
+
+
+class _Asked:
+    """The output that a request asks for, gathered while its members are read."""
+
+    __slots__ = (
+        "batch",
+        "certain",
+        "certain_choices",
+        "choices",
+        "is_request",
+        "largest",
+        "models",
+        "overhead",
+        "prompt",
+        "prompts",
+    )
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.models: list[object] = []
+        self.batch: list[_Asked] = []
+        self.overhead = self.largest = self.certain = 0
+        self.choices = self.certain_choices = self.prompts = 1
+        self.is_request = False
+
+    def read(self, fields: dict[Any, Any]) -> None:
+        """Read the members of a request; of some in one object there may be several of a name."""
+        nested: list[Any] = []
+        self._read(fields, nested)
+        named = len(self.models)
+        while nested:
+            self._read(nested.pop(), nested)
+        del self.models[named:]  # A model inside an object is not the request's.
+
+    def read_batch(self, requests: list[Any], *, known: bool = True) -> None:
+        """Read a list of requests, or of messages or texts that are one request.
+
+        In a list that no API has, an object is a request only if it has a member that a request has.
+        """
+        if not any(map(_is_request, requests)):
+            self._add_messages(requests)
+            return
+        for each in requests:
+            if isinstance(each, dict):
+                asked = _Asked(self.prompt)
+                asked.read(each)
+                if known or asked.is_request or asked.batch:
+                    self.batch.append(asked)
+                self.overhead += asked.overhead
+            else:
+                self.prompt.add(each)
+
+    def weigh(self, others: "_Asked") -> None:
+        """Consider fields that some readers look at and others don't."""
+        self.largest = max(self.largest, others.largest, others.certain)
+        self.models += others.models
+        self.choices = max(self.choices, others.choices)
+        self.prompts = max(self.prompts, others.prompts)
+        self.batch += others.batch
+
+    def names_maximum(self) -> bool:
+        """Whether a maximum was found, in each request of a batch."""
+        if self.certain or self.largest:
+            return True
+        return bool(self.batch) and all(asked.names_maximum() for asked in self.batch)
+
+    def output(self, default: int) -> int:
+        """The most output that a reader finds. Beyond 2**53 - 1 it may be anything."""
+        each = max(self.largest, self.certain or default)
+        own = each * self.choices * self.prompts
+        return max(own, sum(asked.output(each) for asked in self.batch)) if self.batch else own
+
+    def certain_output(self) -> int:
+        """The output that is asked for without any doubt."""
+        own = self.certain * self.certain_choices * self.prompts
+        return max(own, sum(asked.certain_output() for asked in self.batch)) if self.batch else own
+
+    def _read(self, fields: dict[Any, Any], nested: list[Any]) -> None:
+        certain = 0
+        # Of two of a name one reader takes the first and another the last, and so one of them may find no maximum.
+        one_of_a_name, doubtful = type(fields) is dict, False
+        for name, value in fields.items():
+            role = REQUEST_ROLES.get(name)
+            if role is None:
+                role = FOLDED_REQUEST_ROLES.get(fold(str(name)))
+                doubtful = doubtful or role is MAXIMUM
+            self.is_request = self.is_request or role in _OF_REQUESTS
+            if role is SETTING:
+                self._read_setting(value)
+                continue
+            if role is MAXIMUM:
+                count, is_certain = count_in(value)
+                if is_certain:
+                    certain = max(certain, count)
+                else:
+                    self.largest = max(self.largest, count)
+                    doubtful = doubtful or count > 0 or not one_of_a_name
+            elif role is MODEL:
+                self.models.append(value)
+            elif role is MESSAGES and type(value) is list:
+                self._add_messages(value)
+            else:
+                if role is None and isinstance(value, str) and FOLDED_PART_ROLES.get(fold(str(name))) is TEXT:
+                    role = TEXT
+                self._read_member(role, value, nested)
+        if doubtful:
+            self.largest = max(self.largest, certain)
+        else:
+            self.certain = max(self.certain, certain)
+
+    def _read_setting(self, value: Any) -> None:
+        """An app of its own may have its text under such a name: then it is long, or is messages."""
+        if type(value) is str:
+            if len(value) > LONGEST_SETTING:
+                self.prompt.add_own(value)
+        elif type(value) is list and any(type(each) is dict and "content" in each for each in value):
+            self._add_messages(value)
+        elif value and isinstance(value, dict | list):
+            self.prompt.add_own_json(value, LONGEST_SETTINGS)
+
+    def _add_messages(self, messages: list[Any]) -> None:
+        each = [MESSAGE_TOKENS + ("name" in message) for message in messages if isinstance(message, dict)]
+        self.overhead += sum(each) + MESSAGE_TOKENS if each else 0
+        self.prompt.add(messages)
+
+    def _read_member(self, role: str | None, value: Any, stack: list[Any]) -> None:
+        if role is CHOICES:
+            count, is_certain = count_in(value)
+            self.choices = max(self.choices, count)
+            if is_certain:
+                self.certain_choices = max(self.certain_choices, count)
+        elif not value or isinstance(value, int | float):
+            return
+        elif role is JSON:
+            self.prompt.add_json(value)
+        elif role is MEDIA:
+            self.prompt.add_media(value)
+        elif isinstance(value, dict) and role is not TEXT:
+            stack.append(value)
+        elif isinstance(value, list):
+            self._read_list(role, value)
+        elif role is None:
+            self.prompt.add_own(value)
+        else:
+            self.prompt.add(value)
+
+    def _read_list(self, role: str | None, value: list[Any]) -> None:
+        if role is BATCH or ((role is None or role is NESTED) and any(map(_is_request, value))):
+            self.read_batch(value, known=role is BATCH)
+            return
+        if role is PROMPTS:
+            self.prompts = max(self.prompts, sum(isinstance(each, str | list) for each in value))
+        if role is None:
+            self.prompt.add_own(value)
+        else:
+            self.prompt.add(value)
+
+
+def _is_request(value: object) -> bool:
+    """Whether an element of a list is a request of its own, not a message or a text."""
+    if not isinstance(value, dict):
+        return False
+    return "role" not in value or any(
+        FOLDED_REQUEST_ROLES.get(fold(name)) in _OF_REQUESTS for name in value if isinstance(name, str)
     )
 
 
-class _Prompt:
-    """The texts of a prompt, and what is in it besides text."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.token_ids = 0
-        self.flat = 0
-
-    def add(self, value: object) -> None:
-        # A stack and not recursion, because JSON may be nested deeper than Python's stack.
-        stack = [value]
-        while stack:
-            node: Any = stack.pop()
-            if isinstance(node, str):
-                self.texts.append(node)
-            elif not node:
-                continue
-            elif isinstance(node, dict):
-                stack.extend(self._part(node))
-            elif isinstance(node, list):
-                if type(node[0]) is int and set(map(type, node)) == _INTEGERS:
-                    self.token_ids += len(node)
-                else:
-                    stack.extend(reversed(node))
-
-    def _part(self, part: dict[str, Any]) -> list[Any]:
-        """Count what a message, an item or a part of one is besides text. Answers where its texts are."""
-        kind = part.get("type")
-        if kind is None:
-            pass
-        elif kind in _IMAGES:
-            self.flat += LOW_DETAIL_IMAGE_TOKENS if _detail(part) == "low" else IMAGE_TOKENS
-        elif kind in _ATTACHMENTS:
-            source = part.get("source")
-            if isinstance(source, dict) and source.get("type") in ("content", "text"):
-                return [part.get("title"), part.get("context"), source.get("content"), source.get("data")]
-            self.flat += IMAGE_TOKENS
-        elif kind == "tool_use":
-            self.texts.append(json_text(part.get("input")))
-        return [part[name] for name in _INSIDE if name in part]
+_OF_REQUESTS = (MAXIMUM, MESSAGES, NESTED, PROMPTS)
 
 
-def _detail(image: dict[str, Any]) -> object:
-    nested = image.get("image_url")
-    return nested.get("detail") if isinstance(nested, dict) else image.get("detail")
+def _count(texts: list[str], counter: TokenCounter) -> tuple[int, int, int]:
+    """Tokens counted, those of them that are certain, and those of the text beyond what is counted."""
+    most = EXACTLY_COUNTED_BYTES if counter.exact else COUNTED_BYTES
+    beyond = 0
+    if sum(map(len, texts)) > most // 4:  # A character is four bytes at most.
+        texts, beyond = _cut(texts, most)
+    try:
+        counted = sum(map(counter, texts)) if counter.exact else counter("\n".join(texts))
+    except Exception as error:  # noqa: BLE001  an app's own counter, such as tiktoken's, raises on some texts
+        # Not the error's text, which may hold the prompt.
+        _log.warning("A request's text could not be counted (%s), so its length counts.", type(error).__name__)
+        return 0, 0, beyond + _cut(texts, 0)[1]
+    return counted, counted if counter.exact else counted // CERTAIN_SHARE, beyond
 
 
-def _overhead(messages: object) -> int:
-    if not isinstance(messages, list):
-        return 0
-    each = [MESSAGE_TOKENS + ("name" in message) for message in messages if isinstance(message, dict)]
-    return sum(each) + MESSAGE_TOKENS if each else 0
+def _cut(texts: list[str], most: int) -> tuple[list[str], int]:
+    """The texts up to so many bytes, and what those beyond cost."""
+    kept, beyond = [], 0
+    for text in texts:
+        length = octets_of(text)
+        if length <= most:
+            kept.append(text)
+        else:
+            end = most * len(text) // length
+            kept.append(text[:end])
+            beyond += length - end
+        most = max(most - length, 0)
+    return [text for text in kept if text], -(-beyond // BYTES_A_TOKEN)
 
 
-def _prompts(prompt: object) -> int:
-    """How many prompts a completion is asked for: a list of texts, or of lists of token ids, is so many."""
-    return max(1, sum(isinstance(each, str | list) for each in prompt)) if isinstance(prompt, list) else 1
+def _largest(one: Usage, other: Usage) -> Usage:
+    return Usage.clamped(
+        max(one.input_tokens, other.input_tokens),
+        max(one.output_tokens, other.output_tokens),
+    )
 
 
-def _valid(fields: dict[Any, Any], names: tuple[str, ...]) -> int:
-    """The largest of the fields that is a whole number from 1 to 2**53 - 1; 0 if none is."""
-    largest = 0
-    for name in names:
-        value = fields.get(name)
-        if type(value) is int and largest < value <= MAX_TOKENS:
-            largest = value
-    return largest
+def _smallest(one: Usage, other: Usage) -> Usage:
+    return Usage(min(one.input_tokens, other.input_tokens), min(one.output_tokens, other.output_tokens))

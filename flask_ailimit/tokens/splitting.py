@@ -1,23 +1,15 @@
-"""Cutting a stream of bytes, however it is chunked, into payloads: the data of its events, its lines, or blocks."""
+"""Cutting a stream of bytes, however it is chunked, into payloads: the data of its events, or its lines."""
 
-from typing import Final, Protocol
+import re
+from typing import Final
 
 LONGEST: Final = 8 * 1024 * 1024
 """Bytes. A longer line or event is handed on in pieces, so that memory stays bounded."""
 
 _BOM = b"\xef\xbb\xbf"
 
-
-class Splitter(Protocol):
-    """Cuts bytes into payloads."""
-
-    def split(self, chunk: bytes) -> list[bytes]:
-        """The payloads that this chunk completes."""
-        ...
-
-    def peek(self, longest: int = LONGEST) -> bytes:
-        """The payload begun, which may lack nothing but its end mark; empty if there is none, or if it is longer."""
-        ...
+_LINE_COST = 64
+"""Bytes that a line costs besides its own: an event of empty lines must not grow without a bound."""
 
 
 class Lines:
@@ -33,7 +25,11 @@ class Lines:
         self._after_cr = False
 
     def split(self, chunk: bytes) -> list[bytes]:
-        """The lines that this chunk completes."""
+        """The lines that this chunk completes, without blank ones."""
+        return [line for line in self.completed(chunk).splitlines() if line]
+
+    def completed(self, chunk: bytes) -> bytes:
+        """All that this chunk completes, with its line breaks."""
         if self._after_cr and chunk:
             # This LF belongs to the CR that the chunk before ended with.
             chunk = chunk.removeprefix(b"\n")
@@ -43,13 +39,13 @@ class Lines:
             return self._keep(chunk)
         self._after_cr = chunk.endswith(b"\r")
         if not self._rest and end == len(chunk):
-            return chunk.splitlines()
-        lines = (bytes(self._rest) + chunk[:end]).splitlines()
+            return chunk
+        lines = bytes(self._rest) + chunk[:end]
         self._rest = bytearray(chunk[end:])
         return lines
 
     @property
-    def between_lines(self) -> bool:
+    def between_payloads(self) -> bool:
         """Whether the next chunk begins a line."""
         return not self._rest and not self._after_cr
 
@@ -57,87 +53,98 @@ class Lines:
         """The line begun."""
         return bytes(self._rest) if len(self._rest) <= longest else b""
 
-    def _keep(self, chunk: bytes) -> list[bytes]:
+    def _keep(self, chunk: bytes) -> bytes:
         self._rest += chunk
         if len(self._rest) <= LONGEST:
-            return []
+            return b""
         piece, self._rest = bytes(self._rest), bytearray(self._continued)
-        return [piece]
+        return piece
 
 
 class EventStream:
-    """The data of each event of a ``text/event-stream`` (WHATWG HTML, "Server-sent events")."""
+    """The data of each event of a ``text/event-stream`` (WHATWG HTML, "Server-sent events"), without empty ones."""
 
     def __init__(self) -> None:
         self._lines = Lines(continued=b"data: ")
         self._data: list[bytes] = []
         self._size = 0
 
+    @property
+    def between_payloads(self) -> bool:
+        """Whether the next chunk begins an event."""
+        return not self._data and self._lines.between_payloads
+
     def split(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes."""
-        if self._lines.between_lines and not self._data and (whole := _whole_event(chunk)) is not None:
-            return [whole]
+        if b"\r" in chunk:
+            return self._split(chunk)
         events = []
-        for line in self._lines.split(chunk):
-            data = _data_of(line)
-            if data is not None:
+        if not self.between_payloads:
+            begun = chunk.find(b"\n\n") + 2
+            events = self._split(chunk[:begun] if begun > 1 else chunk)
+            chunk = chunk[begun:] if begun > 1 else b""
+        end = chunk.rfind(b"\n\n") + 2
+        if end > 1:
+            events += _events(chunk[:end])
+            chunk = chunk[end:]
+        return events + self._split(chunk) if chunk else events
+
+    def _split(self, chunk: bytes) -> list[bytes]:
+        completed = self._lines.completed(chunk)
+        if not self._data and b"data" not in completed:
+            return []
+        events = []
+        for line in completed.splitlines():
+            if line:
+                data = _data_of(line)
+                if data is None:
+                    continue
                 self._data.append(data)
-                self._size += len(data)
-            if self._data and (not line or self._size > LONGEST):
+                self._size += len(data) + _LINE_COST
+                if self._size <= LONGEST:
+                    continue
+            if self._data:
                 events.append(b"\n".join(self._data))
                 self._data, self._size = [], 0
-        return events
+        return [event for event in events if event]
 
     def peek(self, longest: int = LONGEST) -> bytes:
         """The data so far of the event begun."""
+        if self._size > longest:
+            return b""
         data = _data_of(self._lines.peek(longest))
-        so_far = self._data if data is None else [*self._data, data]
-        return b"\n".join(so_far) if self._size <= longest else b""
+        return b"\n".join(self._data if data is None else [*self._data, data])
 
 
-class Blocks:
-    """Payloads of ``size`` bytes each, whatever is in them."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rest = bytearray()
-
-    def split(self, chunk: bytes) -> list[bytes]:
-        """The blocks that this chunk completes."""
-        self._rest += chunk
-        blocks = []
-        while len(self._rest) >= self._size:
-            blocks.append(bytes(self._rest[: self._size]))
-            del self._rest[: self._size]
-        return blocks
-
-    def peek(self, longest: int = LONGEST) -> bytes:
-        """The block begun."""
-        return bytes(self._rest[:longest])
+_EMPTY = frozenset({b"", b"data:", b"data: "})
+# An event with one line of data, as most events of most servers are.
+_SHORT_EVENT = re.compile(rb"data: ([^\n]++)\n\n")
 
 
-class Nothing:
-    """No payloads at all."""
-
-    def split(self, _: bytes) -> list[bytes]:
-        """Never any."""
+def _events(chunk: bytes) -> list[bytes]:
+    """The data of whole events, whose lines end with LF."""
+    if b"data" not in chunk:
         return []
-
-    def peek(self, longest: int = LONGEST) -> bytes:  # noqa: ARG002  there is nothing
-        """Empty."""
-        return b""
-
-
-def _whole_event(chunk: bytes) -> bytes | None:
-    """The data, if the chunk is one event with one line of it, as most chunks of most servers are."""
-    lines = chunk.partition(b"\n")[2] if chunk.startswith(b"event: ") else chunk
-    ends_once = lines.endswith(b"\n\n") and lines.count(b"\n") == 2  # noqa: PLR2004  the two at the end
-    return lines[6:-2] if ends_once and lines.startswith(b"data: ") and b"\r" not in chunk else None
+    short = _SHORT_EVENT.findall(chunk)
+    if len(short) == chunk.count(b"\n\n") == chunk.count(b"\ndata") + chunk.startswith(b"data"):
+        return short
+    events = []
+    for block in chunk.split(b"\n\n"):
+        if block in _EMPTY:
+            continue
+        if block.startswith(b"data: ") and b"\n" not in block:
+            event = block[6:]
+        else:
+            event = b"\n".join([data for line in block.split(b"\n") if (data := _data_of(line)) is not None])
+        if event:
+            events.append(event)
+    return events
 
 
 def _data_of(line: bytes) -> bytes | None:
     """What follows ``data:``; None on a blank line, a comment, or another field."""
-    line = line.removeprefix(_BOM)
+    if not line.startswith(b"data"):
+        line = line.removeprefix(_BOM)
     if line.startswith(b"data: "):
         return line[6:]
     if line.startswith(b"data:"):
