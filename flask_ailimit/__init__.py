@@ -4,24 +4,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .engine import AILimitError, ConfigurationError, Decision, StoreError, Verdict
+    from .engine import AILimitError, ConfigurationError, Decision, HandOverError, StoreError, Verdict
     from .errors import LimiterUnavailable, QuotaExceeded
     from .extension import AILimiter
-    from .keys import api_key, remote_address
+    from .keys import api_key, api_key_in, remote_address
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
+    from .unlimited import UNLIMITED
 
 __all__ = [
+    "UNLIMITED",
     "AILimitError",
     "AILimiter",
     "ConfigurationError",
     "Decision",
+    "HandOverError",
     "LimiterUnavailable",
     "QuotaExceeded",
     "StoreError",
     "Usage",
     "Verdict",
     "api_key",
+    "api_key_in",
     "remote_address",
     "request_refused",
     "store_changed",
@@ -35,8 +39,10 @@ if not TYPE_CHECKING:
         "AILimiter": "extension",
         "LimiterUnavailable": "errors",
         "QuotaExceeded": "errors",
+        "UNLIMITED": "unlimited",
         "Usage": "tokens",
         "api_key": "keys",
+        "api_key_in": "keys",
         "remote_address": "keys",
         "request_refused": "signals",
         "store_changed": "signals",

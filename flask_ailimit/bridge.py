@@ -65,9 +65,11 @@ class EngineRateLimiter(RateLimiter):
         algorithm: str,
         engine_now: Callable[[], Engine],
         decision_now: Callable[[], Decision | None],
+        debt_periods: int = 4,
     ) -> None:
         super().__init__(storage)
         self._algorithm = algorithm
+        self._debt_periods = debt_periods
         self._engine_now = engine_now
         self._decision_now = decision_now
 
@@ -83,6 +85,8 @@ class EngineRateLimiter(RateLimiter):
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """Epoch seconds of the reset, and what remains: from this request's decision if it has the limit."""
+        if not item.amount:
+            return WindowStats(0, 0)
         engine = self._engine_now()
         charge = self.charge(engine, item, identifiers, 0)
         decision = self._decision_now() or Decision((), 0)
@@ -103,4 +107,4 @@ class EngineRateLimiter(RateLimiter):
     def charge(self, engine: Engine, item: RateLimitItem, identifiers: tuple[str, ...], cost: int) -> Charge:
         """Flask-Limiter's identifiers (key prefix, key, scope) as a charge."""
         *identity, scope = identifiers
-        return Charge(engine.subject(*identity), quota_of(item, self._algorithm), cost, scope)
+        return Charge(engine.subject(*identity), quota_of(item, self._algorithm, self._debt_periods), cost, scope)

@@ -3,22 +3,25 @@
 It logs a limit that it can't read and lets everybody pass, and it never sees a decorator above ``@app.route``.
 """
 
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
+from types import FunctionType
 from typing import Any
+from weakref import WeakSet
 
 from flask import Flask
 from flask_limiter import Limit
-from flask_limiter.util import get_qualified_name
-from limits import parse_many
 
+from .config import require_policy
 from .engine import ConfigurationError
 from .engine.charge import require_cost
-from .token_limit import quota_of
-from .wrapping import WRAPPER
+from .resolving import request_items
+from .unlimited import UNLIMITED
 
 _CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LISTS = ("application_limits", "default_limits", "in_memory_fallback", "meta_limits")
 
 
@@ -49,6 +52,7 @@ def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> N
         ConfigurationError: The message says what to write.
     """
     require_request_limit(name, limit)
+    require_methods(options.get("methods"))
     require_callables(**{name: options.get(name) for name in _CALLED})
     cost = options.get("cost", 1)
     if not callable(cost):
@@ -56,6 +60,7 @@ def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> N
             require_cost(cost)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
+    require_policy_if_given(options.get("on_store_error"))
 
 
 def require_request_limit(setting: str, limit: object) -> None:
@@ -64,17 +69,39 @@ def require_request_limit(setting: str, limit: object) -> None:
     Raises:
         ConfigurationError: The message gives an example.
     """
-    value = limit.limit_provider if isinstance(limit, Limit) else limit
-    if callable(value):
+    value = limit
+    if isinstance(limit, Limit):
+        value = limit.limit_provider
+        require_methods(limit.methods)
+    if callable(value) or value is UNLIMITED:
         return
     try:
-        for item in parse_many(value):  # type: ignore[arg-type]  # it checks
-            quota_of(item, "fixed-window")
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{setting}: {str(value)[:80]!r} can't be used. Write a count from 1 and a period, such as "
-            "'10 per minute', '100/second' or '5000 per 2 hours'; separate several with ';'."
-        ) from error
+        request_items(value if isinstance(value, str) else repr(value)[:80], "fixed-window")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{setting}: {error}.") from error
+
+
+def require_methods(methods: object) -> None:
+    """Refuse what is no list of HTTP methods. A text would be taken for its letters, and limit nothing.
+
+    Raises:
+        ConfigurationError: The message gives an example.
+    """
+    if methods is None:
+        return
+    names = methods if isinstance(methods, list | tuple | set | frozenset) else ()
+    if not names or not all(isinstance(each, str) and _METHOD.fullmatch(each) for each in names):
+        raise ConfigurationError(f"methods: a list of HTTP methods is needed, such as ['POST']. Got {methods!r:.80}.")
+
+
+def require_policy_if_given(policy: object) -> None:
+    """Refuse what is no failure policy. None is one that was not given.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if policy is not None:
+        require_policy(policy)
 
 
 def require_callables(**options: object) -> None:
@@ -92,24 +119,27 @@ class Marked(set[str]):
     """The names of decorated functions, in the place where Flask-Limiter keeps them.
 
     A decorator above ``@app.route`` comes too late: the app has got the function below it and calls that, without the
-    limit, and without the default limits too, since its name is among these.
+    limit.
     """
 
     def __init__(self, apps: Iterable[Flask]) -> None:
         super().__init__()
         self._apps = apps
+        self._bare: WeakSet[Callable[..., Any]] = WeakSet()
 
-    def add(self, name: str) -> None:
-        """Note a decorated function, and warn if an app has it as it was before."""
-        super().add(name)
+    def mark(self, name: str, bare: Callable[..., Any]) -> None:
+        """Note a decorated function by its new name, and warn if an app has it as it was before."""
+        self.add(name)
+        if isinstance(bare, FunctionType):  # A bound method is another object each time.
+            self._bare.add(bare)
         for app in self._apps:
-            self.look_for_bypassed(app, {name}, stacklevel=4)
+            self.look_for_bypassed(app, (bare,), stacklevel=5)
 
-    def look_for_bypassed(self, app: Flask, names: Iterable[str] = (), *, stacklevel: int = 3) -> None:
-        """Warn of the app's views that were decorated too late: of those of some names, or of all."""
-        wanted = names or self
+    def look_for_bypassed(self, app: Flask, bare: Collection[Callable[..., Any]] = (), *, stacklevel: int = 3) -> None:
+        """Warn of the app's views that were decorated too late: of some functions, or of all."""
+        wanted = bare or self._bare
         for view in app.view_functions.values():
-            if not hasattr(view, WRAPPER) and get_qualified_name(view) in wanted:
+            if isinstance(view, FunctionType) and view in wanted:
                 warnings.warn(
                     f"{view.__qualname__} is called without its limit: the app had it before it was limited. "
                     "Put the limiter's decorators below @app.route.",

@@ -1,4 +1,4 @@
-"""``flask ailimit``: what is configured, which limits there are, what a subject has left, and forgetting it."""
+"""``flask ailimit``: settings, limits, stores, what a subject has left, forgetting it, and forgiving what it owes."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -8,8 +8,16 @@ import flask
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
-from .engine import Decision, StoreError, Verdict
+from .engine import Decision, StoreError, Verdict, system_clock
+from .engine.clock import MICROSECONDS
+from .engine.stores.directory import default_homes
+from .engine.stores.housekeeping import standing
+from .errors import NotAllowed
 from .extension import AILimiter
+from .planning import is_static
+
+NOTHING_ALLOWED = Decision((), 0)
+"""What is left where a limit is 0."""
 
 cli = AppGroup("ailimit", help="Look at limits and usage.")
 
@@ -50,6 +58,38 @@ def reset(subject: str) -> None:
     click.echo("Every count of this subject is forgotten.")
 
 
+@cli.command()
+@click.argument("subject")
+def forgive(subject: str) -> None:
+    """Lift the debts of SUBJECT, as the key function names it: what it used beyond its limits is owed no more."""
+    limiter = _limiter()
+    owed = 0
+    for rule, decision in _decisions(limiter, subject):
+        if decision is None:
+            click.echo(f"{rule.endpoint}  {rule.rule}\n    depends on the request, and was not looked at")
+            continue
+        try:
+            lifted = [each.quota.name for each in decision.verdicts if limiter.engine.forgive([each.charge])]
+        except StoreError as error:
+            raise click.ClickException(str(error)) from error
+        if lifted:
+            click.echo("\n".join([f"{rule.endpoint}  {rule.rule}", *(f"    {name}: debt lifted" for name in lifted)]))
+        owed += len(lifted)
+    if not owed:
+        click.echo("Nothing is owed, as far as could be looked at.")
+
+
+@cli.command(with_appcontext=False)
+def stores() -> None:
+    """Print the local stores of this user in the default places: size, age, and whether a process has them open."""
+    now_s = system_clock() / MICROSECONDS
+    for home in default_homes():
+        for store in standing(home):
+            size = f"{store.size_bytes / 1024:.0f} KiB"
+            age = f"last written {max(0, now_s - store.written_ns / 1e9) / 3600:.1f} h ago"
+            click.echo(f"{store.path}  {size}, {age}, {'open' if store.is_open else 'open in no process'}")
+
+
 def _limiter() -> AILimiter:
     for limiter in flask.current_app.extensions.get("limiter", ()):
         if isinstance(limiter, AILimiter):
@@ -59,16 +99,22 @@ def _limiter() -> AILimiter:
 
 def _verdicts(limiter: AILimiter, subject: str) -> Iterator[Verdict]:
     """Every limit of every route, after a line that names the route."""
-    for rule in sorted(flask.current_app.url_map.iter_rules(), key=str):
-        if rule.endpoint.rpartition(".")[2] == "static":
-            continue  # Flask-Limiter limits no static files.
-        decision = _peek(limiter, rule, subject)
-        if decision is None or decision.verdicts:
+    for rule, decision in _decisions(limiter, subject):
+        if decision is None or decision is NOTHING_ALLOWED or decision.verdicts:
             click.echo(f"{rule.endpoint}  {rule.rule}")
         if decision is None:
             click.echo("    depends on the request")
+        elif decision is NOTHING_ALLOWED:
+            click.echo("    nothing is allowed")
         else:
             yield from decision.verdicts
+
+
+def _decisions(limiter: AILimiter, subject: str) -> Iterator[tuple[Rule, Decision | None]]:
+    """What is left on every route; None where only a request can tell."""
+    for rule in sorted(flask.current_app.url_map.iter_rules(), key=str):
+        if not is_static(rule.endpoint):
+            yield rule, _peek(limiter, rule, subject)
 
 
 def _peek(limiter: AILimiter, rule: Rule, subject: str) -> Decision | None:
@@ -79,5 +125,7 @@ def _peek(limiter: AILimiter, rule: Rule, subject: str) -> Decision | None:
             return limiter.peek(rule.endpoint, subject)
         except StoreError as error:
             raise click.ClickException(str(error)) from error
+        except NotAllowed:
+            return NOTHING_ALLOWED
         except Exception:  # noqa: BLE001  any: it is the app's function
             return None

@@ -1,6 +1,7 @@
 """Our settings: read once in ``init_app``, from the constructor first and ``app.config`` second, and checked there."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,12 +12,19 @@ from .engine.charge import LOCAL, STORE_ERROR_POLICIES
 from .headers import DEFAULT_DIALECTS, require_dialects
 from .responses import ERROR_FORMATS
 from .tokens import TokenCounter, open_counter
+from .unlimited import Unlimited
 
 PREFIX = "AILIMIT_"
 TOO_LARGE_STATUSES = (400, 413, 429)
+UNREADABLE_BODY_POLICIES = ("refuse", "reserve")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MOST_BYTES = 1 << 30
+WORK, CLIENT = "work", "client"
+SLOT_ENDS = (WORK, CLIENT)
 _LONGEST_TIMEOUT = 3600
+_LONGEST_ABANDONED = 86_400
 _MOST_TOKENS = 2**31
+_MOST_DEBT_PERIODS = 1000
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class Settings:
 
     Attributes:
         default_token_limits: Token limits of every route that has none of its own, such as ``["100000 per minute"]``.
+        address_limits: Limits on the requests of an address, decided before anything of the app runs.
         token_counter: How text is counted when nobody reports usage: a name in
             :data:`flask_ailimit.tokens.COUNTERS` or a callable from text to tokens.
         default_output_tokens: Output tokens to reserve for a request that names no maximum.
@@ -36,11 +45,20 @@ class Settings:
             (where nothing can decide in the store's place, as ``deny``), ``deny`` answers 503, ``allow`` lets requests
             through uncounted. A limit's own ``on_store_error`` goes before it.
         max_body_bytes: The largest body that is read to estimate tokens; a larger one is refused with 413.
+        unreadable_body: What to do with a body that was sent as JSON and that nobody could read: ``refuse`` answers
+            400, ``reserve`` reserves tokens by its length and leaves it to the view.
+        max_debt_periods: How much of what was used beyond a limit is owed at most, in periods of it: 0 to 1,000.
         write_timeout: Seconds that a stream waits for a client that doesn't read, before it is cut; None: for ever.
+        slot_ends: When a stream that its client has left gives its slot back and settles its tokens: ``work``, when the
+            view lets go, or ``client``, as soon as the client is gone, though the view may work on.
+        longest_abandoned: Seconds after which that happens though the view has not let go; None: never.
+        name: The app's name in the default place of ``local://``, 1 to 64 of ``A-Za-z0-9_.-``. Apps of one name share
+            their counts. None: made of the app's import name and folder.
         secret: Text that keys the hash of identities; shared by all machines. None: made by the store.
     """
 
-    default_token_limits: Sequence[str | Callable[[], str]] = ()
+    default_token_limits: Sequence[str | Unlimited | Callable[[], str | Unlimited]] = ()
+    address_limits: Sequence[str | Unlimited | Callable[[], str | Unlimited]] = ()
     token_counter: str | Callable[[str], int] = "estimate"  # noqa: S105  a name, no password
     default_output_tokens: int = 1024
     count_cached_tokens: bool = True
@@ -48,32 +66,35 @@ class Settings:
     error_format: str = "hybrid"
     too_large_status: int = 413
     on_store_error: str = LOCAL
-    max_body_bytes: int = 1 << 20
+    max_body_bytes: int = 20 << 20
+    unreadable_body: str = "refuse"
+    max_debt_periods: int = 4
     write_timeout: float | None = 30
+    slot_ends: str = WORK
+    longest_abandoned: float | None = 600
+    name: str | None = None
     secret: str | bytes | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.default_token_limits, str) or not isinstance(self.default_token_limits, Sequence):
-            raise ConfigurationError(
-                "default_token_limits: a list is needed, such as ['100000 per minute']. "
-                f"Got {str(self.default_token_limits)[:80]!r}."
-            )
+        _limits("default_token_limits", self.default_token_limits, "100000 per minute")
+        _limits("address_limits", self.address_limits, "600 per minute")
         require_dialects(self.headers)
         _one_of("error_format", self.error_format, tuple(ERROR_FORMATS))
         _one_of("too_large_status", self.too_large_status, TOO_LARGE_STATUSES)
         require_policy(self.on_store_error)
         _whole("default_output_tokens", self.default_output_tokens, 0, _MOST_TOKENS)
         _whole("max_body_bytes", self.max_body_bytes, 1, _MOST_BYTES)
+        _whole("max_debt_periods", self.max_debt_periods, 0, _MOST_DEBT_PERIODS)
+        _one_of("unreadable_body", self.unreadable_body, UNREADABLE_BODY_POLICIES)
         if type(self.count_cached_tokens) is not bool:
             raise ConfigurationError(f"count_cached_tokens: True or False. Got {self.count_cached_tokens!r}.")
-        if self.write_timeout is not None and (
-            isinstance(self.write_timeout, bool)
-            or not isinstance(self.write_timeout, int | float)
-            or not 0 < self.write_timeout <= _LONGEST_TIMEOUT
-        ):
+        _seconds("write_timeout", self.write_timeout, _LONGEST_TIMEOUT)
+        _one_of("slot_ends", self.slot_ends, SLOT_ENDS)
+        _seconds("longest_abandoned", self.longest_abandoned, _LONGEST_ABANDONED)
+        if self.name is not None and not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
             raise ConfigurationError(
-                f"write_timeout: seconds, more than 0 and at most {_LONGEST_TIMEOUT}, or None. "
-                f"Got {self.write_timeout!r}."
+                "name: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'shop'. "
+                f"Got {self.name if isinstance(self.name, int) else str(self.name)[:80]!r}."
             )
         if self.secret is not None and not isinstance(self.secret, str | bytes):
             raise ConfigurationError("secret: a text is needed.")  # Its value is never shown.
@@ -121,6 +142,11 @@ def require_policy(value: object) -> None:
     _one_of("on_store_error", value, STORE_ERROR_POLICIES)
 
 
+def _limits(name: str, value: object, example: str) -> None:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigurationError(f"{name}: a list is needed, such as [{example!r}]. Got {str(value)[:80]!r}.")
+
+
 def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
     if value not in known or isinstance(value, bool):
         raise ConfigurationError(f"{name}: use one of {', '.join(map(repr, known))}. Got {str(value)[:40]!r}.")
@@ -129,3 +155,10 @@ def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
 def _whole(name: str, value: object, least: int, most: int) -> None:
     if type(value) is not int or not least <= value <= most:
         raise ConfigurationError(f"{name}: a whole number from {least} to {most} is needed. Got {str(value)[:40]!r}.")
+
+
+def _seconds(name: str, value: object, most: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+        raise ConfigurationError(f"{name}: seconds, more than 0 and at most {most}, or None. Got {str(value)[:40]!r}.")

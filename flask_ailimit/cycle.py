@@ -1,29 +1,34 @@
 """A request's way through the limiter: its tab is opened, and each phase is decided as it was planned before."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flask import Flask, Request
+from flask.typing import ResponseReturnValue
 from flask_limiter.constants import ConfigVars
 
 from .current import current_app, current_request
 from .evaluation import evaluate
-from .planning import Phase, view_name, way
+from .planning import Phase, way
 from .tab import Tab
 
 if TYPE_CHECKING:
     from .extension import AILimiter
 
 
+_DECIDED = "flask_ailimit.decided"
+
+
 def tab_of(limiter: "AILimiter", request: Request) -> Tab | None:
     """What a request owes; None if its app isn't limited."""
-    tab: Tab | None = request.environ.get(limiter._tab_name)
+    tab: Tab | None = request.__dict__.get(limiter._tab_name)
     if tab is None:
         app = current_app()
         state = limiter._states.get(app)
         if state is not None and limiter.initialized:
             start = limiter.limit_manager.start if limiter.decides_alone else None
-            tab = Tab(app, state, start, request.environ.get("HTTP_X_REQUEST_ID"))
-            request.environ[limiter._tab_name] = tab
+            tab = Tab(app, state, start, request)
+            request.__dict__[limiter._tab_name] = tab
     return tab
 
 
@@ -40,7 +45,10 @@ def decide_as_planned(limiter: "AILimiter", caller: str | None, in_middleware: b
     tab = tab_of(limiter, request)
     if tab is None or not limiter._switched_on or not is_switched_on(tab.app):
         return False
-    if _is_automatic_options(request):
+    if is_automatic_options(request):
+        return True
+    if caller in tab.decided:
+        tab.decided = tab.decided - {caller}
         return True
     tab.caller, tab.in_middleware = caller, in_middleware
     if tab.phase is not None:
@@ -51,8 +59,29 @@ def decide_as_planned(limiter: "AILimiter", caller: str | None, in_middleware: b
             evaluate(limiter, tab, endpoint, phase)
             return True
         limiter.context.seen_limits.update(tab.phase.seen)
-    _hint_at(limiter, caller, request)
     return False
+
+
+def decide_before_dispatch(app: Flask, decide: Callable[[], None]) -> None:
+    """Have the limits decided after all ``before_request`` functions, whenever they were registered.
+
+    Whatever knows who calls has run by then, and whoever was turned away there is charged for nothing. Flask calls
+    ``dispatch_request`` right after those of the app and of its blueprints, and as part of what its handlers cover.
+    Several limiters of an app decide in their order.
+    """
+    decided: list[Callable[[], None]] | None = app.extensions.get(_DECIDED)
+    if decided is not None:
+        decided.append(decide)
+        return
+    decided = app.extensions[_DECIDED] = [decide]
+    dispatch = app.dispatch_request
+
+    def dispatch_request() -> ResponseReturnValue:
+        for each in decided:
+            each()
+        return dispatch()
+
+    app.dispatch_request = dispatch_request  # type: ignore[method-assign]
 
 
 def is_switched_on(app: Flask) -> bool:
@@ -68,13 +97,6 @@ def _known_phase(limiter: "AILimiter", tab: Tab, request: Request, endpoint: str
     return tab.phase.later.get(way(tab, request, endpoint))
 
 
-def _hint_at(limiter: "AILimiter", caller: str | None, request: Request) -> None:
-    """Tell Flask-Limiter of a function that is limited and called inside a view: default limits depend on it."""
-    view = view_name()
-    if caller and view and view != caller:
-        limiter.limit_manager.add_endpoint_hint(limiter.identify(request), caller)
-
-
-def _is_automatic_options(request: Request) -> bool:
+def is_automatic_options(request: Request) -> bool:
     """Whether Flask answers the request itself. So browsers ask beforehand (CORS): not to be charged or refused."""
     return request.method == "OPTIONS" and bool(getattr(request.url_rule, "provide_automatic_options", False))

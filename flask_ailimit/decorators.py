@@ -1,26 +1,29 @@
 """The decorators: Flask-Limiter's for requests, checked when they are written, and ours for tokens and calls."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import flask
 import flask_limiter
-from flask import Response
-from flask_limiter import Limiter
+from flask import Blueprint, Response
+from flask_limiter import ExemptionScope, Limiter
 
-from .checking import require_callables, require_decorator
-from .config import require_policy
+from .checking import require_callables, require_decorator, require_methods, require_policy_if_given
 from .engine import ConfigurationError
 from .engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS
 from .estimating import token_cost
-from .state import MisconfiguredError, require_algorithm
+from .misconfigured import misconfigured
+from .state import require_algorithm
 from .token_limit import RequestCost, UnitLimit
 from .tokens import Usage
+from .unlimited import Unlimited
 from .wrapping import ViewLimit
 
 if TYPE_CHECKING:
     from .extension import AILimiter
 
+_EXEMPTIONS = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
 _LEAST_LEASE = 5
 _LONGEST_LEASE = 3600
 
@@ -50,26 +53,39 @@ class ScopedOptions(RequestOptions, total=False):
 class Decorators(Limiter):
     """What a view or blueprint is limited by."""
 
-    def limit(self, limit_value: str | Callable[[], str], **options: Unpack[ScopedOptions]) -> flask_limiter.RouteLimit:
+    @misconfigured()
+    def limit(
+        self, limit_value: str | Unlimited | Callable[[], str | Unlimited], **options: Unpack[ScopedOptions]
+    ) -> flask_limiter.RouteLimit:
         """Limit the requests of a view or blueprint. As Flask-Limiter's, but a wrong limit is refused at once."""
         require_decorator("limit", limit_value, options)
-        _require_policy(options.get("on_store_error"))
         return self._limit_requests(limit_value, shared=False, **options)
 
+    @misconfigured()
     def shared_limit(
         self,
-        limit_value: str | Callable[[], str],
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
         scope: str | Callable[[str], str],
         **options: Unpack[RequestOptions],
     ) -> flask_limiter.RouteLimit:
         """Limit the requests of several views together. Likewise."""
         require_decorator("shared_limit", limit_value, options)
-        _require_policy(options.get("on_store_error"))
         return self._limit_requests(limit_value, shared=True, scope=scope, **options)
+
+    if not TYPE_CHECKING:  # Its overloads are Flask-Limiter's.
+
+        def exempt(self, obj: Any = None, *, flags: ExemptionScope = _EXEMPTIONS) -> Any:
+            """Exempt a view or blueprint from default, application and meta limits. As Flask-Limiter's."""
+            if obj is None:
+                return partial(self.exempt, flags=flags)
+            if isinstance(obj, Blueprint):
+                return super().exempt(obj, flags=flags)
+            self.limit_manager.add_route_exemption(self.limit_manager.names.written_on(obj), flags)
+            return obj
 
     def _limit_requests(
         self,
-        limit_value: str | Callable[[], str],
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
         *,
         key_func: Callable[[], str] | None = None,
         override_defaults: bool = True,
@@ -78,7 +94,7 @@ class Decorators(Limiter):
         **options: Any,
     ) -> ViewLimit:
         return ViewLimit(
-            limit_provider=limit_value,
+            limit_provider=cast("Any", limit_value),
             limiter=self,
             key_function=key_func or self._key_func,
             override_defaults=override_defaults,
@@ -86,9 +102,10 @@ class Decorators(Limiter):
             **options,
         )
 
+    @misconfigured()
     def limit_tokens(
         self,
-        limit_value: str | Callable[[], str],
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
         *,
         unit: str = TOKENS,
         estimate: Callable[[flask.Request], int | Usage] | None = None,
@@ -111,6 +128,7 @@ class Decorators(Limiter):
 
         Args:
             limit_value: Such as ``"10000 per minute"``, or a callable that answers one for the current request.
+                ``UNLIMITED`` is no limit, and ``"0 per minute"`` allows nothing.
             unit: ``tokens`` (input and output), ``input_tokens`` or ``output_tokens``.
             estimate: From the request to the tokens to reserve. Default: the input counted from the JSON body, and
                 the most output that the body asks for. An estimate never makes a request impossible.
@@ -131,16 +149,17 @@ class Decorators(Limiter):
             ConfigurationError: The limit can't be read, or an option is wrong.
         """
         if unit not in TOKEN_UNITS:
-            raise MisconfiguredError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
+            raise ConfigurationError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
         require_algorithm("algorithm", algorithm)
+        require_methods(methods)
         require_callables(key_func=key_func, exempt_when=exempt_when, on_breach=on_breach)
-        _require_policy(on_store_error)
+        require_policy_if_given(on_store_error)
         if estimate is not None and not callable(estimate):
-            raise MisconfiguredError(
+            raise ConfigurationError(
                 f"estimate: a callable from the request to tokens is needed. Got {str(estimate)[:80]!r}."
             )
         return UnitLimit(
-            limit_provider=limit_value,
+            limit_provider=cast("Any", limit_value),
             limiter=self,
             key_function=key_func,
             scope=scope,
@@ -159,9 +178,10 @@ class Decorators(Limiter):
             on_store_error=on_store_error,
         )
 
+    @misconfigured()
     def limit_concurrency(
         self,
-        limit_value: int | Callable[[], int],
+        limit_value: int | Unlimited | Callable[[], int | Unlimited],
         *,
         lease: int = 60,
         key_func: Callable[[], str] | None = None,
@@ -177,7 +197,8 @@ class Decorators(Limiter):
         """Limit the calls in flight of a view or blueprint. A stream is in flight until it ends.
 
         Args:
-            limit_value: Calls, 1 to 10,000, or a callable that answers a number for the current request.
+            limit_value: Calls, 1 to 10,000, or a callable that answers a number for the current request. ``UNLIMITED``
+                is no limit, and 0 allows nothing.
             lease: Seconds, 5 to 3,600, after which the slot of a killed process comes back. A living one renews it.
             key_func: Whose calls; default: the limiter's.
             scope: As in :meth:`limit_tokens`, and so the others.
@@ -193,12 +214,13 @@ class Decorators(Limiter):
             ConfigurationError: An option is wrong.
         """
         if type(lease) is not int or not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
-            raise MisconfiguredError(
+            raise ConfigurationError(
                 f"lease: a whole number of seconds from {_LEAST_LEASE} to {_LONGEST_LEASE} is needed. "
                 f"Got {str(lease)[:40]!r}."
             )
+        require_methods(methods)
         require_callables(key_func=key_func, exempt_when=exempt_when, on_breach=on_breach)
-        _require_policy(on_store_error)
+        require_policy_if_given(on_store_error)
         return UnitLimit(
             limit_provider=cast("Any", limit_value),
             limiter=self,
@@ -216,11 +238,3 @@ class Decorators(Limiter):
             estimate=lambda _: 1,
             on_store_error=on_store_error,
         )
-
-
-def _require_policy(value: object) -> None:
-    try:
-        if value is not None:
-            require_policy(value)
-    except ConfigurationError as error:
-        raise MisconfiguredError(str(error)) from error

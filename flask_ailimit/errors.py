@@ -5,28 +5,73 @@ from typing import Any
 
 from flask import Response
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, RequestEntityTooLarge, ServiceUnavailable
 
 from .engine import Decision
 from .responses import (
     content_type,
+    never_taken_body,
+    never_taken_headers,
     refusal_body,
     refusal_headers,
     refusal_status,
     unavailable_body,
     unavailable_headers,
 )
+from .tokens import Estimate
 
 
-class QuotaExceeded(RateLimitExceeded):
-    """A refusal. ``errorhandler(429)`` and ``errorhandler(RateLimitExceeded)`` catch it as they do Flask-Limiter's.
+class Told(HTTPException):
+    """An answer of ours. Its headers stay on whatever a handler makes of it.
+
+    Attributes:
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    request_id: str
+    error_format: str
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """Its headers, but for the content type."""
+        raise NotImplementedError
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its JSON body, under the name by which Flask-RESTful and Flask-RESTX ask for it."""
+        raise NotImplementedError
+
+    def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:  # noqa: ARG002
+        """Content type, and what else is told in headers."""
+        return [("Content-Type", content_type(self.error_format)), *self.told]
+
+    def get_body(self, environ: Any = None, scope: Any = None) -> str:  # noqa: ARG002
+        """The JSON body."""
+        return json.dumps(self.data)
+
+
+def reached_flask(error: HTTPException) -> bool:
+    """Whether nobody caught the error in the view: then it has come to where Flask looks for a handler."""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_frame.f_code.co_name == "full_dispatch_request"
+
+
+class QuotaExceeded(Told, RateLimitExceeded):
+    """A refusal; ``errorhandler(QuotaExceeded)`` catches each.
+
+    One with 429 is caught by ``errorhandler(429)`` and ``errorhandler(RateLimitExceeded)``, as Flask-Limiter's is, and
+    one with 413 by ``errorhandler(413)``: Flask goes by the class's ``code``, and so there is a class for each.
 
     Attributes:
         decision: The whole decision, with a verdict for each limit.
         limit: The limit that Flask-Limiter would have named.
         request_id: The id that the answer carries.
         tries: How often the client says it was refused before; None if it doesn't.
+        estimate: What it was estimated to use; None if nobody asked.
     """
+
+    code: Any = None  # Flask keeps handlers by the code of their class, and this one's are for each code.
 
     def __init__(
         self,
@@ -35,25 +80,29 @@ class QuotaExceeded(RateLimitExceeded):
         *,
         request_id: str,
         error_format: str,
-        too_large_status: int,
         tries: int | None = None,
         response: Response | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         super().__init__(limit, response)
+        self.estimate = estimate
         self.decision = decision
         self.request_id = request_id
         self.tries = tries
-        self.code = refusal_status(decision, too_large_status)
         self.error_format = error_format
 
-    def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:  # noqa: ARG002
-        """Content type, wait and request id."""
-        headers = refusal_headers(self.decision, self.request_id, self.tries)
-        return [("Content-Type", content_type(self.error_format)), *headers]
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """Wait and request id."""
+        return refusal_headers(self.decision, self.request_id, self.tries)
 
-    def get_body(self, environ: Any = None, scope: Any = None) -> str:  # noqa: ARG002
+    @property
+    def data(self) -> dict[str, Any]:
         """The JSON body; a limit's own ``error_message`` takes the place of our sentence."""
-        body: dict[str, Any] = refusal_body(self.decision, self.code or 429, self.request_id, self.error_format)
+        unnamed = 0 if self.estimate is None or self.estimate.names_maximum else self.estimate.usage.output_tokens
+        body: dict[str, Any] = refusal_body(
+            self.decision, self.code or 429, self.request_id, self.error_format, unnamed_output=unnamed
+        )
         error = body.get("error", {})
         if "limit" in error:
             error["limit"]["text"] = str(self.limit.limit)
@@ -61,7 +110,27 @@ class QuotaExceeded(RateLimitExceeded):
             for place, name in ((body, "detail"), (error, "message")):
                 if name in place:
                     place[name] = self.description
-        return json.dumps(body)
+        return body
+
+
+class _TooOften(QuotaExceeded):
+    code = 429
+
+
+class _TooLarge(QuotaExceeded, RequestEntityTooLarge):
+    code = 413
+
+
+class _TooLargeForAny(QuotaExceeded, BadRequest):
+    code = 400
+
+
+_BY_STATUS: dict[int, type[QuotaExceeded]] = {each.code: each for each in (_TooOften, _TooLarge, _TooLargeForAny)}
+
+
+def quota_exceeded(limit: Any, decision: Decision, *, too_large_status: int, **told: Any) -> QuotaExceeded:
+    """A refusal with the status that it is to be sent with; ``told`` is what the class takes."""
+    return _BY_STATUS[refusal_status(decision, too_large_status)](limit, decision, **told)
 
 
 class Carried(BaseException):
@@ -75,7 +144,7 @@ class Carried(BaseException):
         self.answer = answer
 
 
-class LimiterUnavailable(ServiceUnavailable):
+class LimiterUnavailable(Told, ServiceUnavailable):
     """Limits can't be checked: 503, to be tried again soon.
 
     The store is away and ``on_store_error`` is ``deny``, or a callable answered a limit that can't be read.
@@ -86,10 +155,70 @@ class LimiterUnavailable(ServiceUnavailable):
         self.request_id = request_id
         self.error_format = error_format
 
-    def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:  # noqa: ARG002
-        """Content type, wait and request id."""
-        return [("Content-Type", content_type(self.error_format)), *unavailable_headers(self.request_id)]
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """Wait and request id."""
+        return unavailable_headers(self.request_id)
 
-    def get_body(self, environ: Any = None, scope: Any = None) -> str:  # noqa: ARG002
+    @property
+    def data(self) -> dict[str, Any]:
         """The JSON body."""
-        return json.dumps(unavailable_body(self.request_id, self.error_format))
+        return unavailable_body(self.request_id, self.error_format)
+
+
+class NeverTaken(Told):
+    """The request can't be taken as it is, however long its client waits: ``x-should-retry: false``.
+
+    Attributes:
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+        problem_code: Our word for what is wrong.
+    """
+
+    def __init__(self, problem_code: str, detail: str, *, request_id: str, error_format: str) -> None:
+        super().__init__(detail)
+        self.problem_code = problem_code
+        self.request_id = request_id
+        self.error_format = error_format
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """That trying again is in vain, and the request id."""
+        return never_taken_headers(self.request_id)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON body. It repeats nothing of what was sent."""
+        status, detail = self.code or BadRequest.code, self.description or ""
+        return never_taken_body(status, self.problem_code, detail, self.request_id, self.error_format)
+
+
+class UnreadableBody(NeverTaken, BadRequest):
+    """400: readers would find no JSON in what was sent as JSON, or different models.
+
+    The codes are ``invalid_body`` and ``ambiguous_model``.
+    """
+
+
+class BodyTooLarge(NeverTaken, RequestEntityTooLarge):
+    """413: the body has more bytes than the app takes, announced or not, as it is or decoded."""
+
+    def __init__(self, most: int, *, request_id: str, error_format: str) -> None:
+        detail = f"The body is too large: at most {most} bytes are taken. Send less at once."
+        super().__init__("body_too_large", detail, request_id=request_id, error_format=error_format)
+
+
+class AmbiguousKey(NeverTaken, BadRequest):
+    """400: the request names several keys, and the app may authenticate by another one than is counted."""
+
+    def __init__(self, request_id: str, error_format: str = "hybrid") -> None:
+        detail = "The request carries several different API keys. Send one."
+        super().__init__("ambiguous_api_key", detail, request_id=request_id, error_format=error_format)
+
+
+class NotAllowed(NeverTaken, Forbidden):
+    """403: a limit is 0, so the client may not send such requests at all."""
+
+    def __init__(self, *, request_id: str, error_format: str) -> None:
+        detail = "This request is not allowed: a limit of it is 0. Waiting does not help."
+        super().__init__("not_allowed", detail, request_id=request_id, error_format=error_format)

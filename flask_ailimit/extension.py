@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import flask
@@ -17,21 +17,30 @@ from .answering import finish
 from .applying import prefixed
 from .bridge import SCHEME, EngineRateLimiter
 from .checking import Marked, require_options
+from .client import ClientGone
 from .config import NAMES
 from .current import current_app, current_request
-from .cycle import decide_as_planned, is_switched_on, tab_of
+from .cycle import decide_as_planned, decide_before_dispatch, is_automatic_options, is_switched_on, tab_of
 from .decorators import Decorators
-from .engine import Decision, Engine, system_clock
+from .draining import drain_when_answered
+from .engine import ConfigurationError, Decision, Engine, system_clock
 from .engine.clock import Clock
+from .engine.few_lines import few_lines
 from .engine.stores.memory import MemoryStore
-from .errors import Carried, LimiterUnavailable, QuotaExceeded
+from .errors import Carried, LimiterUnavailable, QuotaExceeded, Told
 from .evaluation import applicable, evaluate, request_limit, request_limits
-from .planning import plan
-from .settling import settle_failure
-from .state import DEFAULT_URI, MisconfiguredError, State, open_state
+from .misconfigured import misconfigured
+from .outliving import OutlivingWork, note_of
+from .planning import ADDRESS, is_static, plan, plan_address, view_name
+from .resolving import Resolved
+from .settling import Metering, set_metering, settle_failure
+from .state import DEFAULT_URI, State, open_state
 from .tab import Tab
 from .tokens import Usage
+from .watch import client_gone, left, release, watch_until_closed
 from .watched_limits import WatchedLimits
+
+_View = TypeVar("_View", bound=Callable[..., Any])
 
 _SEAM = "_Limiter__evaluate_limits"
 _EXEMPT = "_Limiter__check_all_limits_exempt"
@@ -75,9 +84,13 @@ class AILimiter(Decorators):
         clock: Clock = system_clock,
         **options: Any,
     ) -> None:
-        if not callable(key_func):
-            raise MisconfiguredError(f"key_func: a callable is needed, such as api_key. Got {str(key_func)[:80]!r}.")
-        require_options(options, {*NAMES, *inspect.signature(AILimiter).parameters, *_FLASK_LIMITER_S} - {"options"})
+        known = {*NAMES, *inspect.signature(AILimiter).parameters, *_FLASK_LIMITER_S} - {"options"}
+        with misconfigured():
+            if not callable(key_func):
+                raise ConfigurationError(
+                    f"key_func: a callable is needed, such as api_key. Got {str(key_func)[:80]!r}."
+                )
+            require_options(options, known)
         self._given = {name: options.pop(name) for name in NAMES if name in options}
         self._clock = clock
         self._states: WeakKeyDictionary[Flask, State] = WeakKeyDictionary()
@@ -88,7 +101,8 @@ class AILimiter(Decorators):
         self._identifies: Callable[[], str] | None = None
         self._tab_name = f"flask_ailimit.tab.{id(self)}"
         super().__init__(key_func, app=None, **options)
-        self.limit_manager: WatchedLimits = WatchedLimits(self.limit_manager)
+        self.logger.addFilter(few_lines)
+        self.limit_manager: WatchedLimits = WatchedLimits(self.limit_manager, clock)
         self._marked = self._marked_for_limiting = Marked(self._states)
         if app is not None:
             self.init_app(app)
@@ -101,7 +115,9 @@ class AILimiter(Decorators):
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
             self._states[app] = self._latest = open_state(self, app, self._given, self._asked_storage, self._clock)
             self._init_flask_limiter(app)
-            app.before_request(self._check_request_limit)
+            if self._states[app].address_limits:
+                app.before_request_funcs.setdefault(None, []).insert(0, self._check_address)
+            decide_before_dispatch(app, self._check_request_limit)
             app.after_request(self._after_request)
             app.teardown_request(self._teardown_request)
             self._marked.look_for_bypassed(app)
@@ -121,15 +137,65 @@ class AILimiter(Decorators):
     def record_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cached_input_tokens: int = 0) -> None:
         """Say what the current request really used; it goes before what can be read from the answer.
 
-        Several calls add up. In a stream, call it before the last event, inside
-        :func:`flask.stream_with_context`.
+        Several calls add up. In a stream, call it inside :func:`flask.stream_with_context`, at best before the last
+        event: what comes after it is charged by itself, until the answer is closed. After that it is not charged, and
+        logged.
 
         Raises:
             ValueError: A number is not an integer from 0 to 2**53 - 1, or more is cached than was put in.
         """
         usage = Usage.checked(input_tokens, output_tokens, cached_input_tokens)
-        if self._active:
-            self.tab.record(usage)
+        if self._active and not self.tab.record(usage):
+            self.logger.warning(
+                "record_usage came after the answer was closed or its work handed over, and was not charged."
+            )
+
+    def hand_over(self) -> str:
+        """Let work that outlives its answer end this request's reservations: answers a token for :meth:`take_over`.
+
+        The view gives the token to its queue and answers, with 202 for example. Until somebody takes it over, nobody
+        renews its leases: a slot comes back when its lease ends, and is taken again when the work begins. A conditional
+        limit (``deduct_when``) stays charged.
+
+        Returns:
+            Printable ASCII. It holds no key, works for a day, and can't be made up without the limiter's secret.
+
+        Raises:
+            StoreError: Nothing was reserved, and the store can't tell the time.
+        """
+        tab = self.tab
+        token = self.engine.hand_over(tab.take(), note_of(tab))
+        tab.closed = True
+        return token
+
+    def take_over(self, token: str) -> OutlivingWork:
+        """Go on with what :meth:`hand_over` handed over, in any process with the same store and secret.
+
+        Needs an app context. Slots are held from now on.
+
+        Raises:
+            HandOverError: The token was changed, is another app's, or is more than a day old.
+            StoreError: The store can't answer.
+        """
+        state = self.state
+        return OutlivingWork(current_app(), state, self.engine_of(state).take_over(token))
+
+    def metering(self, *, ends_with_body: bool = False, recorded_only: bool = False) -> Callable[[_View], _View]:
+        """Say how the answers of a view are to be read, as a decorator below ``@app.route``.
+
+        Args:
+            ends_with_body: Only the end of the body ends an answer. Otherwise the last event of a message does
+                (``[DONE]``, ``message_stop``, ``response.completed``), and an agent whose answer goes on after it takes
+                its slot anew.
+            recorded_only: What an answer reports is not believed: it may be text that a model wrote. Usage comes from
+                :meth:`record_usage`; without it the text is counted.
+        """
+
+        def mark(view: _View) -> _View:
+            set_metering(view, Metering(ends_with_body, recorded_only))
+            return view
+
+        return mark
 
     def peek(self, endpoint: str | None = None, subject: str | None = None) -> Decision:
         """What is left of every limit of an endpoint, for the current request's caller; takes nothing.
@@ -146,6 +212,23 @@ class AILimiter(Decorators):
     def subject(self, key: str) -> bytes:
         """The hash that stands for a key in the store."""
         return self.engine.subject(*prefixed(self, [key]))
+
+    @property
+    def request_id(self) -> str:
+        """Our id of the current request: on its answer as ``x-request-id``, and in every event about it.
+
+        It is never the client's. Empty where requests are not limited.
+        """
+        return self.tab.request_id if self._active else ""
+
+    @property
+    def client_gone(self) -> ClientGone:
+        """Tells the current request's view, and whatever it starts, that the client is gone. See docs/streams.md.
+
+        The client is watched from the first time that somebody asks; a stream's client is in any case. Ask inside the
+        request, in a generator inside :func:`flask.stream_with_context`; the answer may be kept.
+        """
+        return client_gone(current_request())
 
     @property
     def decision(self) -> Decision | None:
@@ -209,6 +292,12 @@ class AILimiter(Decorators):
         """Whether Flask-Limiter's own headers were asked for (``headers_enabled``)."""
         return bool(self._headers_enabled)
 
+    def note_decided(self, name: str) -> None:
+        """The limits of a function were decided with those of one around it: its call that follows is not asked for."""
+        tab = tab_of(self, current_request())
+        if tab is not None:
+            tab.decided |= {name}
+
     def unavailable(self) -> LimiterUnavailable:
         """The 503 for the current request."""
         return LimiterUnavailable(request_id=self.tab.request_id, error_format=self.state.settings.error_format)
@@ -218,13 +307,25 @@ class AILimiter(Decorators):
         """Whether requests to the current app are limited."""
         return self.initialized and self.enabled
 
-    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if decide_as_planned(self, callable_name, in_middleware):
+    def _check_address(self) -> None:
+        """Decide the limits by address, before anything of the app runs."""
+        request = current_request()
+        tab = tab_of(self, request)
+        if tab is None or not self._active or is_automatic_options(request) or is_static(request.endpoint):
             return
+        tab.caller, tab.in_middleware = ADDRESS, True
         try:
-            super()._check_request_limit(callable_name, in_middleware)
-        except Carried as carried:
-            raise carried.answer from carried.__cause__
+            phase = plan_address(self, tab)
+            evaluate(self, tab, self.identify(request), phase)
+        except (Told, Carried) as error:
+            _turn_away(tab, error)
+
+    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        try:
+            if not decide_as_planned(self, callable_name, in_middleware):
+                super()._check_request_limit(callable_name or view_name(self) or None, in_middleware)
+        except (Told, Carried) as error:
+            _turn_away(self.tab, error)
 
     # Naughty, but the narrowest cut: Flask-Limiter resolves which limits apply, and we decide. The name is that of its
     # private method as Python mangles it; the guard above and its own test suite, run on this class, watch over it.
@@ -239,19 +340,24 @@ class AILimiter(Decorators):
                 raise Carried(answer) from answer.__cause__
 
     def _after_request(self, response: Response) -> Response:
-        environ = current_request().environ
-        tab: Tab | None = environ.get(self._tab_name)
+        request = current_request()
+        watch_until_closed(request, response)
+        tab: Tab | None = request.__dict__.get(self._tab_name)
         if tab is None:
             return response
         tab.waive(response)
         if self.writes_headers:
             response = getattr(self, _HEADERS)(response)
-        return finish(self, tab, environ, response)
+        return finish(self, tab, request, response)
 
     def _teardown_request(self, error: BaseException | None) -> None:
-        tab: Tab | None = current_request().environ.get(self._tab_name)
-        if tab is not None and tab.reservations and not tab.streaming:
-            settle_failure(tab, error)
+        request = current_request()
+        tab: Tab | None = request.__dict__.get(self._tab_name)
+        if tab is not None and not tab.streaming:
+            if tab.reservations:
+                settle_failure(tab, error, gone=left(request))
+            tab.closed = True
+        release(request)
 
     def _init_flask_limiter(self, app: Flask) -> None:
         """Let the base class read its options, with our storage in place of its own."""
@@ -264,9 +370,21 @@ class AILimiter(Decorators):
         self._identifies = self._request_identifier or app.config.get(ConfigVars.REQUEST_IDENTIFIER)
         super().init_app(app)
         self._strategy, self._storage_uri, self._storage_options = strategy, uri or DEFAULT_URI, {}
-        algorithm = self._states[app].algorithm
-        self._limiter = EngineRateLimiter(self.storage, algorithm, lambda: self.engine, lambda: self.decision)
+        algorithm, debt_periods = self._states[app].algorithm, self._states[app].settings.max_debt_periods
+        self._limiter = EngineRateLimiter(
+            self.storage, algorithm, lambda: self.engine, lambda: self.decision, debt_periods
+        )
         if self._in_memory_fallback_enabled:
             self._fallback = Engine(MemoryStore(self._clock))
             self._fallback_limiter = self._limiter
+        self._in_memory_fallback = Resolved(limit.bind(self) for limit in list.copy(self._in_memory_fallback))
         self.limit_manager.changed()
+
+
+def _turn_away(tab: Tab, error: Told | Carried) -> NoReturn:
+    """Send what was raised while limits were decided on to Flask; an answer of ours is remembered."""
+    answer = error.answer if isinstance(error, Carried) else error
+    drain_when_answered(current_request(), tab.state.settings.max_body_bytes)
+    if isinstance(answer, Told):
+        tab.turned_away = answer
+    raise answer from error.__cause__

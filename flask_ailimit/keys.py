@@ -1,29 +1,112 @@
 """Key functions: who sent the request. Their answers are hashed before anything is kept of them."""
 
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from flask import request
-
 from .current import current_request
+from .errors import AmbiguousKey
+from .misconfigured import MisconfiguredError
+from .responses import clean_request_id
+
+AUTHORIZATION = "authorization"
+KEY_HEADERS = (AUTHORIZATION, "x-api-key", "api-key")
+"""Where SDKs send a key: OpenAI's, Anthropic's, Azure's."""
 
 _IPV6_SUBSCRIBER = 64
-_NO_KEY = {""}
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_HOLD_NO_KEY = ("content-length", "content-type", "cookie", "host")
+_PARTS_KEYS = re.compile(r"[\s,]")
+_PARAMETER = re.compile(r"""[\w-]+\s*=\s*("[^"]*"|[^\s,"=]+)""")
 
 
 def api_key() -> str:
-    """The request's API key: ``Authorization: Bearer``, ``x-api-key`` or ``api-key``, as the SDKs send it.
+    """The request's API key: ``Authorization``, ``x-api-key`` or ``api-key``, as the SDKs send it; "" without one.
 
-    Answers "" without a key, and also for two different ones: a client must not choose, by sending a second key,
-    which count it pays into. "" falls into one count per address, never past the limit.
+    "" falls into one count per address, never past the limit. ``Proxy-Authorization``, cookies and the query are not
+    read, nor are the user name and password of ``Basic``. Where a gateway adds headers of its own, and where the app
+    authenticates by another header, take :func:`api_key_in`.
+
+    Raises:
+        AmbiguousKey: There are two different keys, which is answered with 400: a client must not choose, by sending a
+            second key, which count it pays into.
     """
+    return _one_key(KEY_HEADERS)
+
+
+def api_key_in(header: str) -> Callable[[], str]:
+    """A key function that reads one header only: that by which the app authenticates. Case doesn't matter.
+
+    Of ``authorization`` it answers the Bearer token. The header may hold the same key twice, but no two.
+
+    Raises:
+        ConfigurationError: It is no header that can hold a key.
+    """
+    name = header.lower() if isinstance(header, str) else ""
+    if not _HEADER_NAME.fullmatch(name) or name in _HOLD_NO_KEY:
+        raise MisconfiguredError(
+            "api_key_in: the name of a header that holds a key is needed, such as 'x-api-key'; servers drop names with "
+            f"an underscore. Got {str(header)[:40]!r}."
+        )
+    return _reader(name)
+
+
+@lru_cache(maxsize=64)
+def _reader(name: str) -> Callable[[], str]:
+    # Limits with the same key function are asked together, so one header has one function.
+    def read() -> str:
+        return _one_key((name,))
+
+    read.__name__ = read.__qualname__ = f"api_key_in({name!r})"
+    return read
+
+
+@lru_cache(maxsize=64)
+def _variable(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
+def _one_key(headers: Iterable[str]) -> str:
     environ = current_request().environ
-    scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    keys = {
-        bearer.strip() if scheme.lower() == "bearer" else "",
-        environ.get("HTTP_X_API_KEY", ""),
-        environ.get("HTTP_API_KEY", ""),
-    } - _NO_KEY
-    return keys.pop() if len(keys) == 1 else ""
+    keys: set[str] = set()
+    for header in headers:
+        value = environ.get(_variable(header))
+        if value:
+            keys.update(_credentials(value) if header == AUTHORIZATION else map(str.strip, value.split(",")))
+    keys.discard("")
+    if len(keys) > 1:
+        raise AmbiguousKey(clean_request_id(environ.get("HTTP_X_REQUEST_ID")))
+    return keys.pop() if keys else ""
+
+
+def _credentials(value: str) -> list[str]:
+    """What an app may take for the key in an ``Authorization`` header, whose lines the server has joined by commas.
+
+    A Bearer token holds no white space and no comma (RFC 6750, section 2.1), and of several words apps take the first,
+    the last or all. Many take whatever stands after the first blank, or the header without the word Bearer, so such a
+    key counts under any scheme and without one.
+    """
+    scheme, _, token = value.partition(" ")
+    if scheme == "Bearer" and token.isascii() and not _PARTS_KEYS.search(token):  # Most requests.
+        return [token]
+    words = value.replace(",", " ").split()
+    tokens = [word for word in words if word.lower() != "bearer"]
+    if len(tokens) < len(words) or len(words) == 1:
+        return tokens
+    if [word.lower() for word in words[:-1]] == ["basic"] and _is_basic(words[1]):
+        return []
+    return _PARAMETER.sub(" ", value).replace(",", " ").split()[1:]
+
+
+def _is_basic(credentials: str) -> bool:
+    """Whether it is a user name and a password (RFC 7617)."""
+    try:
+        return ":" in b64decode(credentials).decode()
+    except (Base64Error, ValueError):
+        return False
 
 
 def remote_address() -> str:
@@ -32,6 +115,7 @@ def remote_address() -> str:
     Behind a proxy, wrap the app in :class:`werkzeug.middleware.proxy_fix.ProxyFix`; forwarded headers are not read
     here, since a client can write anything into them. What it forwards and is no address counts for the proxy.
     """
+    request = current_request()
     forwarded = request.environ.get("werkzeug.proxy_fix.orig")
     peer = forwarded.get("REMOTE_ADDR") if forwarded else request.remote_addr
     return _subscriber(request.remote_addr or "") or _subscriber(peer or "") or peer or ""

@@ -1,24 +1,28 @@
 """What follows a refusal: callbacks, meta limits, and the exception that becomes the answer."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import flask
+from flask_limiter._limits import RuntimeLimit
 
-from .applying import apply, told_of
+from .applying import apply, at_cost, told_of
+from .current import current_request
 from .engine import AILimitError, Decision
-from .errors import QuotaExceeded
-from .planning import Applied, planned, view_name
+from .errors import NotAllowed, quota_exceeded
+from .methods import meets
+from .planning import ADDRESS, Applied, counted, planned, view_name
+from .resolving import all_resolved
 from .responses import count_tries
-from .signals import request_refused
+from .signals import request_refused, tell
 from .tab import Tab
 
 if TYPE_CHECKING:
     from .extension import AILimiter
 
 REFUSAL = "flask_ailimit.refusal"
-"""Where the WSGI environment keeps what was raised, so that all limiters of an app know of it."""
+"""Where a request's object keeps what was raised, so that all limiters of an app know of it."""
 
 
 def refuse(
@@ -41,7 +45,7 @@ def refuse(
     if limiter._fail_on_first_breach:
         refused = refused[:1]
     tab.applied, tab.refused = refused_metas[:1] or applied, refused_metas[:1] or refused
-    if not _inside_view(tab):
+    if not _inside_view(limiter, tab):
         tab.cancel()
     if refused_metas:
         response = _call_back(limiter, tab, refused_metas[:1], limiter._on_meta_breach, first_wins=True)
@@ -51,9 +55,27 @@ def refuse(
     _raise(limiter, tab, refused[0], response)
 
 
-def _inside_view(tab: Tab) -> bool:
+def forbid(limiter: "AILimiter", tab: Tab, limits: Iterable[RuntimeLimit]) -> None:
+    """Turn a request away that one of these limits of 0 is for.
+
+    Raises:
+        NotAllowed: It is not exempt from one of them.
+    """
+    for limit in limits:
+        if limit.exempt_when is None or not limit.is_exempt:
+            if not _inside_view(limiter, tab):
+                tab.cancel()
+            raise not_allowed(limiter)
+
+
+def not_allowed(limiter: "AILimiter") -> NotAllowed:
+    """The 403 for the current request."""
+    return NotAllowed(request_id=limiter.tab.request_id, error_format=limiter.state.settings.error_format)
+
+
+def _inside_view(limiter: "AILimiter", tab: Tab) -> bool:
     """Whether the view has begun: then what it took before stands until the request is answered."""
-    return not tab.in_middleware and tab.caller != view_name()
+    return not tab.in_middleware and tab.caller != view_name(limiter)
 
 
 def _call_back(
@@ -80,13 +102,15 @@ def _call_back(
 
 def _hit_metas(limiter: "AILimiter", tab: Tab, endpoint: str, refused: Sequence[Applied]) -> None:
     """A refusal counts against the meta limits."""
-    metas = itertools.chain(*limiter._meta_limits, *(each.limit.meta_limits or () for each in refused))
-    hit = [planned(limiter, meta, endpoint) for meta in metas if not meta.method_exempt]
+    if tab.caller == ADDRESS:
+        return  # Nobody knows yet who calls.
+    metas = [*all_resolved(limiter._meta_limits), *itertools.chain(*(each.limit.meta_limits or () for each in refused))]
+    hit = [planned(limiter, meta, endpoint) for meta in counted(metas) if meets(meta.methods, flask.request)]
     if not hit:
         return
     engine = limiter.engine_of(tab.state)
     try:
-        engine.reserve([each.charge for each in apply(limiter, tab, engine, endpoint, hit)])
+        engine.reserve([each.charge for each in at_cost(limiter, apply(limiter, tab, engine, endpoint, hit))])
     except AILimitError as error:
         limiter.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
 
@@ -97,7 +121,7 @@ def _raise(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Res
     limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", quota.text, subject, refused.charge.scope)
     assert tab.decision  # noqa: S101  a refusal has one
     settings = tab.state.settings
-    tab.refusal = flask.request.environ[REFUSAL] = QuotaExceeded(
+    tab.refusal = current_request().__dict__[REFUSAL] = quota_exceeded(
         refused.limit,
         tab.decision,
         request_id=tab.request_id,
@@ -105,6 +129,7 @@ def _raise(limiter: "AILimiter", tab: Tab, refused: Applied, response: flask.Res
         too_large_status=settings.too_large_status,
         tries=count_tries(flask.request.headers.get("x-stainless-retry-count")),
         response=response,
+        estimate=tab.estimate,
     )
-    request_refused.send(tab.app, decision=tab.decision, request_id=tab.request_id)
+    tell(request_refused, tab.app, **tab.facts)
     raise tab.refusal

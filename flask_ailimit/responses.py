@@ -3,8 +3,10 @@
 What clients do with each part was tried with their real SDKs; ``docs/headers.md`` tells the whole contract.
 """
 
+import os
 import re
-from secrets import token_hex
+from http import HTTPStatus
+from random import Random
 
 from .engine.clock import MICROSECONDS
 from .engine.decision import Decision, Verdict
@@ -20,6 +22,10 @@ __all__ = [
     "content_type",
     "count_tries",
     "fair_wait_us",
+    "id_headers",
+    "is_request_id",
+    "never_taken_body",
+    "never_taken_headers",
     "new_request_id",
     "refusal_body",
     "refusal_headers",
@@ -54,13 +60,29 @@ _ADVICE = {
 
 
 def new_request_id() -> str:
-    """A fresh id for one request: ``req_`` and 24 hexadecimal digits, 96 random bits."""
-    return f"req_{token_hex(12)}"
+    """A fresh id for one request: ``req_`` and 24 hexadecimal digits, 96 random bits. It is no secret."""
+    return f"req_{_numbers.getrandbits(96):024x}"
+
+
+# Asking the system for each id takes ten times as long. A generator of its own, because an application that seeds
+# Python's makes all its workers draw alike; and each child process draws anew.
+_numbers = Random()  # noqa: S311  see above
+os.register_at_fork(after_in_child=_numbers.seed)
 
 
 def clean_request_id(value: str | None) -> str:
     """Answer a client's X-Request-Id if it is 1 to 128 of ``A-Za-z0-9_.-``, else a fresh id."""
-    return value if value is not None and _REQUEST_ID.fullmatch(value) else new_request_id()
+    return value if value is not None and is_request_id(value) else new_request_id()
+
+
+def is_request_id(value: str) -> bool:
+    """Whether it is 1 to 128 of ``A-Za-z0-9_.-``, and so fit for a header."""
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def id_headers(request_id: str) -> list[tuple[str, str]]:
+    """The names under which OpenAI's and Anthropic's SDKs look for the id of an answer."""
+    return [("x-request-id", request_id), ("request-id", request_id)]
 
 
 def refusal_status(decision: Decision, too_large_status: int = 413) -> int:
@@ -112,29 +134,38 @@ def fair_wait_us(verdict: Verdict, tries: int | None) -> int | None:
     return min(wait_us + _SPREAD_US // (tries + 1), _LONGEST_FAIR_US)
 
 
-def refusal_message(decision: Decision) -> str:
+def refusal_message(decision: Decision, unnamed_output: int = 0) -> str:
     """For a person: which limit it was, how much was used and asked for, and what to do.
 
     The wait is a number of seconds right after "Try again in", rounded up to a tenth: many clients fish it out
     with a regular expression, and misread minutes.
+
+    Args:
+        decision: The decision that refused.
+        unnamed_output: Output tokens that were reserved because the request names no maximum.
     """
     verdict = _require_refused(decision)
     quota, cost = verdict.quota, verdict.charge.cost
+    default = min(unnamed_output, cost) if quota.unit in (TOKENS, OUTPUT_TOKENS) else 0
+    why = f" Of these, {default} output tokens were reserved because the request names no maximum: send max_tokens."
+    why = why if default else ""
     if verdict.retry_after_us is None:
         units = "slots" if quota.unit == CONCURRENCY else quota.unit.replace("_", " ")
         return (
             f"This request needs {cost} {units}, but a limit of {quota.text} allows {quota.burst} at most. "
-            f"Waiting does not help: {_ADVICE.get(quota.unit, 'make a smaller request')}."
+            f"Waiting does not help: {_ADVICE.get(quota.unit, 'make a smaller request')}.{why}"
         )
     wait = f"Try again in {_spoken(verdict.retry_after_us)}."
     if quota.unit == CONCURRENCY:
         return f"Concurrency limit reached: {verdict.used} of {quota.limit} in flight. {wait}"
     noun = _NOUNS.get(quota.unit, "Limit")
     burst = "" if quota.burst == quota.limit else f" with a burst of {quota.burst}"
-    return f"{noun} reached: limit {quota.text}{burst}, used {verdict.used}, requested {cost}. {wait}"
+    return f"{noun} reached: limit {quota.text}{burst}, used {verdict.used}, requested {cost}.{why} {wait}"
 
 
-def refusal_body(decision: Decision, status: int, request_id: str, error_format: str = "hybrid") -> dict[str, object]:
+def refusal_body(
+    decision: Decision, status: int, request_id: str, error_format: str = "hybrid", *, unnamed_output: int = 0
+) -> dict[str, object]:
     """The JSON body of a refusal. It is made of numbers and names: no subject, key, scope or prompt.
 
     Args:
@@ -142,6 +173,7 @@ def refusal_body(decision: Decision, status: int, request_id: str, error_format:
         status: The status it is sent with, from :func:`refusal_status`.
         request_id: The id in the headers.
         error_format: A key of :data:`ERROR_FORMATS`.
+        unnamed_output: As in :func:`refusal_message`.
 
     Raises:
         ValueError: The decision refuses nothing.
@@ -153,7 +185,7 @@ def refusal_body(decision: Decision, status: int, request_id: str, error_format:
         uri=f"{_PROBLEM_TYPES}quota-exceeded",
         title="Quota exceeded",
         status=status,
-        detail=refusal_message(decision),
+        detail=refusal_message(decision, unnamed_output),
         code=code,
         openai_type="tokens" if unit in TOKEN_UNITS else unit,
         openai_code=code if verdict.retry_after_us is None else "rate_limit_exceeded",
@@ -182,6 +214,36 @@ def unavailable_body(request_id: str, error_format: str = "hybrid") -> dict[str,
         code="limiter_unavailable",
         openai_type="server_error",
         openai_code="limiter_unavailable",
+        request_id=request_id,
+    )
+    return ERROR_FORMATS[error_format](problem)
+
+
+def never_taken_headers(request_id: str) -> list[tuple[str, str]]:
+    """The headers of a refusal that no waiting helps against."""
+    return _wait_headers(None) + _common_headers(request_id)
+
+
+def never_taken_body(
+    status: int, code: str, detail: str, request_id: str, error_format: str = "hybrid"
+) -> dict[str, object]:
+    """The JSON body of a refusal that no waiting helps against.
+
+    Args:
+        status: 400, 403 or 413.
+        code: Our word for it, such as ``invalid_body`` or ``not_allowed``.
+        detail: A sentence that repeats nothing of what was sent.
+        request_id: The id in the headers.
+        error_format: A key of :data:`ERROR_FORMATS`.
+    """
+    problem = Problem(
+        uri="about:blank",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        openai_type="invalid_request_error",
+        openai_code=code,
         request_id=request_id,
     )
     return ERROR_FORMATS[error_format](problem)
@@ -227,9 +289,9 @@ def _wait_headers(wait_us: int | None) -> list[tuple[str, str]]:
 
 
 def _common_headers(request_id: str) -> list[tuple[str, str]]:
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not is_request_id(request_id):
         raise ValueError("request_id: it is not fit for a header. Take it from clean_request_id().")
-    return [("x-request-id", request_id), ("request-id", request_id), ("Cache-Control", "no-store")]
+    return [*id_headers(request_id), ("Cache-Control", "no-store")]
 
 
 def _spoken(wait_us: int) -> str:

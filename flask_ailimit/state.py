@@ -1,22 +1,28 @@
 """What belongs to one app of an extension that may serve several: settings, counter, default limits, engine."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from flask_limiter import ApplicationLimit, Limit
 from flask_limiter.constants import ConfigVars
-from limits.errors import ConfigurationError as LimitsConfigurationError
 
 from .checking import require_request_limit
 from .config import PREFIX, Settings, read_settings
 from .engine import ALGORITHMS, ConfigurationError, Engine, Store, open_store
 from .engine.clock import Clock
+from .engine.mutex import Mutex, mutex
 from .engine.quota import CONCURRENCY
-from .signals import store_changed
+from .engine.stores.base import Shared
+from .keys import remote_address
+from .misconfigured import misconfigured
+from .secret import require_agreement, secret_of
+from .signals import store_changed, tell
 from .token_limit import UnitLimit
 from .tokens import TokenCounter
 
@@ -24,16 +30,14 @@ if TYPE_CHECKING:
     from .extension import AILimiter
 
 DEFAULT_URI = "local://"
+TESTS_URI = "memory://"
+_NOT_OF_LIMITS = (ConfigVars.STORAGE_URI, ConfigVars.STORAGE_OPTIONS, ConfigVars.ENABLED)
 _LIMITS = (
     ConfigVars.APPLICATION_LIMITS,
     ConfigVars.DEFAULT_LIMITS,
     ConfigVars.IN_MEMORY_FALLBACK,
     ConfigVars.META_LIMITS,
 )
-
-
-class MisconfiguredError(ConfigurationError, LimitsConfigurationError):
-    """Caught by who waits for our ConfigurationError, and by who waits for Flask-Limiter's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +49,34 @@ class State:
         counter: Counts the tokens of a text.
         algorithm: How limits on requests count: Flask-Limiter's ``strategy``.
         default_token_limits: Of every route that has none of its own.
-        engine: Decides, over the app's store.
+        address_limits: Of everybody's address, before anything else.
+        opened: Decides, over the store that was opened with the app.
+        in_tests: Opens an engine of this process alone, if the app is one that tests use and that named no store.
     """
 
     settings: Settings
     counter: TokenCounter
     algorithm: str
     default_token_limits: list[UnitLimit]
-    engine: Engine
+    address_limits: list[Limit]
+    opened: Engine
+    in_tests: Callable[[], Engine | None] = field(repr=False)
+    first_use: Mutex = field(default_factory=mutex, repr=False)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Decides, over the app's store.
+
+        Many tests say ``TESTING`` only when the app is made, so this is asked again when the engine is first used:
+        what a test counts and resets must not be a live server's.
+        """
+        return self.first_use.run(self._chosen)
+
+    def _chosen(self) -> Engine:
+        if "engine" not in self.__dict__:
+            self.__dict__["engine"] = self.in_tests() or self.opened
+        engine: Engine = self.__dict__["engine"]
+        return engine
 
 
 def open_state(
@@ -68,7 +92,7 @@ def open_state(
         ConfigurationError: Something is wrong; the message says the fix.
         StoreError: The store can't be used.
     """
-    try:
+    with misconfigured():
         settings = read_settings(given, app.config)
         algorithm = limiter._strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
         require_algorithm("strategy", algorithm)
@@ -78,20 +102,76 @@ def open_state(
         defaults = [limiter.limit_tokens(limit) for limit in settings.default_token_limits]
         if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
             _require_room(settings.default_output_tokens, defaults)
+        addresses: list[Limit] = []
+        for each in settings.address_limits:
+            require_request_limit("address_limits", each)
+            limit = ApplicationLimit(each, key_function=remote_address, scope="address")  # type: ignore[arg-type]  # checked
+            addresses.append(limit.bind(limiter))
         counter = settings.open_counter()
-        engine = Engine(_open_store(app, storage, clock), secret=settings.secret_bytes)
-        engine.peek(())  # A store that can't be used is found out now.
+        name = settings.name or place_of(app)
+        store = _open_store(app, storage, name, clock)
+        secret = secret_of(app, settings, store)
+        engine = Engine(store, secret=secret)
+        try:
+            engine.peek(())  # A store that can't be used is found out now.
+            require_agreement(store, settings, secret)
+        except BaseException:
+            engine.close()  # It has threads by now.
+            raise
         engine.store.watch(partial(_tell, app))
-        return State(settings, counter, algorithm, defaults, engine)
-    except ConfigurationError as error:
-        raise MisconfiguredError(str(error)) from error
+        if isinstance(engine.store, Shared):
+            engine.store.introduce(_fingerprint(limiter, app, given, algorithm), app.name)
+        late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
+        return State(settings, counter, algorithm, defaults, addresses, engine, late)
 
 
 def _tell(app: Flask, available: bool) -> None:
-    store_changed.send(app, available=available)
+    tell(store_changed, app, available=available)
 
 
-def _open_store(app: Flask, storage: tuple[str | None, Any], clock: Clock) -> Store:
+def _in_tests(app: weakref.ref[Flask], named: bool, opened: Engine, clock: Clock, settings: Settings) -> Engine | None:
+    """Another engine in place of the default store, which is closed, for an app that is TESTING by now."""
+    found = app()
+    if named or found is None or not isinstance(opened.store, Shared) or not _is_of_tests(found):
+        return None
+    opened.close()
+    opened.store.discard()
+    return Engine(open_store(TESTS_URI, name="", clock=clock, options={}), secret=settings.secret_bytes)
+
+
+def _is_of_tests(app: Flask) -> bool:
+    return app.config.get(ConfigVars.STORAGE_URI) is None and app.testing
+
+
+def _fingerprint(limiter: "AILimiter", app: Flask, given: Mapping[str, Any], algorithm: str) -> str:
+    """What tells an app and what its limits are configured with from others, the same in all of its workers."""
+    limits = limiter.limit_manager
+    config = {
+        key: value
+        for key, value in app.config.items()
+        if str(key).startswith((PREFIX, "RATELIMIT_")) and not str(key).startswith((*_NOT_OF_LIMITS, f"{PREFIX}SECRET"))
+    }
+    parts = [
+        *(app.import_name, app.name, app.config.get("SERVER_NAME"), algorithm, config),
+        {key: value for key, value in given.items() if key != "secret"},
+        [limit.limit_provider for limit in (*limits._application_limits, *limits._default_limits)],
+        limiter._key_prefix,
+    ]
+    return blake2b(_in_words(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _in_words(value: object) -> str:
+    """A value as text that doesn't differ between processes: no addresses."""
+    if isinstance(value, Mapping):
+        return repr(sorted((str(key), _in_words(part)) for key, part in value.items()))
+    if isinstance(value, (list, tuple)):
+        return repr([_in_words(part) for part in value])
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return repr(value)
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _open_store(app: Flask, storage: tuple[str | None, Any], name: str, clock: Clock) -> Store:
     uri, options = storage
     if uri is None:
         uri = app.config.get(ConfigVars.STORAGE_URI)
@@ -100,7 +180,9 @@ def _open_store(app: Flask, storage: tuple[str | None, Any], clock: Clock) -> St
         if each is not None and not isinstance(each, Mapping):
             raise ConfigurationError(f"storage_options: a dictionary is needed. Got {type(each).__name__}.")
     merged = {name: value for each in given for name, value in (each or {}).items()}
-    return open_store(DEFAULT_URI if uri is None else uri, name=place_of(app), clock=clock, options=merged)
+    if uri is None and _is_of_tests(app):
+        return open_store(TESTS_URI, name=name, clock=clock, options={})
+    return open_store(DEFAULT_URI if uri is None else uri, name=name, clock=clock, options=merged)
 
 
 def _require_room(output_tokens: int, limits: Iterable[UnitLimit]) -> None:
@@ -121,10 +203,10 @@ def require_algorithm(setting: str, value: object) -> None:
     """
     known = sorted(set(ALGORITHMS) - {CONCURRENCY})
     if value not in known:
-        raise MisconfiguredError(f"{setting}: use one of {', '.join(known)}. Got {str(value)[:40]!r}.")
+        raise ConfigurationError(f"{setting}: use one of {', '.join(known)}. Got {str(value)[:40]!r}.")
 
 
 def place_of(app: Flask) -> str:
-    """A directory name for the app, which other apps of this machine don't have."""
+    """A directory name for an app that was given none: apps of other names or folders have another one."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", app.import_name)[:40]
     return f"{name}-{blake2b(app.root_path.encode(), digest_size=4).hexdigest()}"

@@ -1,4 +1,4 @@
-"""For tests: a clock that moves when told, and the examination that every store passes.
+"""For tests: a clock that moves when told, also as a fixture, and the examination that every store passes.
 
 Needs pytest. For readable failures, write ``pytest.register_assert_rewrite("flask_ailimit.testing")`` in your
 ``conftest.py``.
@@ -8,11 +8,14 @@ Needs pytest. For readable failures, write ``pytest.register_assert_rewrite("fla
 from collections.abc import Callable, Sequence
 from itertools import count
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
-from .engine import ALGORITHMS, Charge, Decision, Quota, Settlement, Store
+from .engine import ALGORITHMS, Charge, Decision, Engine, HandOverError, Quota, Settlement, Store
+from .engine import clock as engine_clock
 from .engine.clock import MICROSECONDS
+from .engine.decide import MOST_COUNTS
 from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
 
 START_US = 20_000 * 86400 * MICROSECONDS
@@ -53,9 +56,36 @@ class ManualClock:
         self.now_us = now_us
 
 
+@pytest.fixture
+def limits_clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """A pytest fixture: the time of every limiter of this process stands still until the test moves it.
+
+    It begins at :data:`START_US`. A store with a clock of its own (Redis) keeps its own time. Import it into
+    ``conftest.py``, or into the test's file.
+
+    Example::
+
+        from flask_ailimit.testing import limits_clock
+
+
+        def test_next_minute_is_a_new_one(client, limits_clock):
+            while client.get("/").status_code == 200:
+                pass
+            limits_clock.advance(60)
+            assert client.get("/").status_code == 200
+    """
+    stopped = ManualClock()
+    machine_s = vars(engine_clock)["time"]
+    monkeypatch.setattr(
+        engine_clock, "time", SimpleNamespace(**vars(machine_s) | {"time_ns": lambda: stopped() * 1000})
+    )
+    return stopped
+
+
 ALICE = b"alice".ljust(16, b"\0")
 BOB = b"bob".ljust(16, b"\0")
 MINUTE = 60 * MICROSECONDS
+SECRET = b"of all engines here"
 
 _leases = count(1)
 
@@ -212,7 +242,7 @@ class StoreContract:
         assert reserve(store, one).allowed
 
     @every_algorithm
-    def test_cost_of_nothing_is_never_refused(self, store: Store, algorithm: str) -> None:
+    def test_cost_of_nothing_fits_also_when_nothing_is_left(self, store: Store, algorithm: str) -> None:
         reserve(store, charge(10, algorithm=algorithm))
         assert reserve(store, charge(0, algorithm=algorithm)).allowed
 
@@ -257,6 +287,48 @@ class StoreContract:
         assert (refused.allowed, refused.retry_after) == (False, 96)
         advance(96 * MICROSECONDS)
         assert reserve(store, charge(1)).allowed
+
+    @pytest.mark.parametrize(
+        ("algorithm", "wait"),
+        [("fixed-window", 180), ("moving-window", 180), ("sliding-window-counter", 210), ("token-bucket", 150)],
+    )
+    def test_count_in_debt_refuses_at_any_cost_until_it_is_paid(
+        self, store: Store, advance: Advance, algorithm: str, wait: int
+    ) -> None:
+        advance(0)
+        settle(store, reserve(store, charge(10, algorithm=algorithm)), 35)
+        nothing = charge(0, algorithm=algorithm)
+        for refused in (store.peek([nothing]), reserve(store, nothing)):
+            assert (refused.allowed, refused.retry_after, refused.verdicts[0].remaining) == (False, wait, 0)
+        advance(wait * MICROSECONDS - 1)
+        assert not reserve(store, nothing).allowed
+        advance(1)
+        assert reserve(store, nothing).allowed
+
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("periods", [0, 1, 4])
+    def test_no_more_is_owed_than_the_quotas_periods(
+        self, store: Store, advance: Advance, algorithm: str, periods: int
+    ) -> None:
+        advance(0)
+        taken = charge(10, algorithm=algorithm)
+        taken = taken._replace(quota=taken.quota.owing(periods))
+        settle(store, reserve(store, taken), MAX_EXACT)
+        fades = 1 if algorithm == "sliding-window-counter" else 0
+        assert store.peek([taken]).verdicts[0].reset_after == 60 * (1 + periods + fades)
+
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    def test_forgiven_count_owes_nothing_and_others_stand(self, store: Store, algorithm: str) -> None:
+        engine = Engine(store, secret=SECRET)
+        owing, other, slot = (
+            charge(10, algorithm=algorithm),
+            charge(4, subject=BOB),
+            charge(10, algorithm="concurrency"),
+        )
+        settle(store, reserve(store, owing, other, slot), 35, 4, 1)
+        assert engine.forgive([owing, other, slot, owing]) == 1
+        assert remaining(store, owing, other) == [10, 6]
+        assert engine.forgive([owing]) == 0
 
     def test_settling_a_count_that_is_gone_is_told_and_gives_no_credit(self, store: Store) -> None:
         taken = reserve(store, charge(4), charge(4, subject=BOB))
@@ -314,6 +386,73 @@ class StoreContract:
         store.renew([(slot, 1), (charge(1), 1), (charge(1, subject=BOB), 1)])
         assert remaining(store, slot, charge(1), charge(1, subject=BOB)) == [1, 10, 10]
 
+    def test_reopened_work_holds_its_slot_beyond_the_limit_until_it_ends(self, store: Store) -> None:
+        engine = Engine(store, secret=SECRET)
+        slot, tokens = charge(1, limit=1, algorithm="concurrency"), charge(4)
+        first = engine.reserve([slot, tokens])
+        first.settle({TOKENS: 3})
+        second = engine.reserve([slot])
+        again = first.reopen()
+        second.settle({})
+        assert not engine.reserve([slot]).allowed
+        assert again.settle({TOKENS: 5})
+        assert not again.cancel()
+        assert engine.reserve([slot]).allowed
+        assert remaining(store, tokens) == [2]
+        engine.leases.close()
+
+    def test_slot_that_is_taken_again_is_taken_once_and_for_a_whole_period(
+        self, store: Store, advance: Advance
+    ) -> None:
+        slot = charge(1, limit=2, algorithm="concurrency")
+        store.reserve([slot], 5)
+        for _ in range(3):
+            advance(MINUTE // 2)
+            store.settle([Settlement(slot.costing(0), 0, 1, 5)])
+            assert remaining(store, slot) == [1]
+        store.settle([Settlement(slot.costing(0), 0, 0, 5)])
+        assert remaining(store, slot) == [2]
+
+    # Handing over
+
+    def test_work_is_handed_over_and_ended_once(self, store: Store) -> None:
+        giver, taker, twin = (Engine(store, secret=SECRET) for _ in range(3))
+        slot, tokens = charge(1, limit=1, algorithm="concurrency"), charge(6)
+        token = giver.hand_over([giver.reserve([slot, tokens])], {"job": 7})
+        taken, delivered_twice = taker.take_over(token), twin.take_over(token)
+        assert taken.note == {"job": 7}
+        assert not giver.reserve([slot]).allowed
+        assert taken.settle({TOKENS: 2})
+        assert not delivered_twice.cancel()
+        assert not taker.take_over(token).settle({TOKENS: 9})
+        assert remaining(store, tokens) == [8]
+        assert giver.reserve([slot]).allowed
+        for engine in (giver, taker, twin):
+            engine.leases.close()
+
+    def test_slot_whose_lease_ran_out_in_the_queue_is_taken_again(self, store: Store, advance: Advance) -> None:
+        engine = Engine(store, secret=SECRET)
+        slot = charge(1, limit=1, algorithm="concurrency")
+        token = engine.hand_over([engine.reserve([slot])], {})
+        advance(2 * MINUTE)
+        assert store.peek([slot]).allowed
+        taken = engine.take_over(token)
+        assert not engine.reserve([slot]).allowed
+        assert taken.cancel()
+        assert engine.reserve([slot]).allowed
+        engine.leases.close()
+
+    def test_token_is_too_old_after_a_day(self, store: Store, advance: Advance) -> None:
+        engine = Engine(store, secret=SECRET)
+        token = engine.hand_over([engine.reserve([charge(6)])], {})
+        advance(86400 * MICROSECONDS - 1)
+        late = engine.take_over(token)
+        advance(1)
+        with pytest.raises(HandOverError, match="more than a day old"):
+            engine.take_over(token)
+        assert not late.settle({TOKENS: 10})
+        assert remaining(store, charge()) == [10]
+
     # Looking and forgetting
 
     @every_algorithm
@@ -363,6 +502,55 @@ class StoreContract:
         for number in range(first, first + 250):
             reserve(store, charge(subject=number.to_bytes(16, "big")))
             reserve(store, charge(subject=BOB, limit=10**6))
+
+    # What a client can make up
+
+    def test_subject_has_so_many_counts_at_once_and_another_one_waits_until_one_ends(
+        self, store: Store, advance: Advance
+    ) -> None:
+        assert reserve(store, self._scoped("first", 10)).allowed
+        advance(MINUTE // 2)
+        self._fill(store, MOST_COUNTS - 1, 10)
+        taken = remaining(store, charge(subject=BOB))
+        decision = reserve(store, charge(subject=BOB), self._scoped("one more"))
+        assert [(v.allowed, v.remaining, v.retry_after_us) for v in decision.verdicts] == [
+            (True, 10, 0),
+            (False, 0, MINUTE // 2),
+        ]
+        assert store.peek([self._scoped("one more")]).retry_after_us == MINUTE // 2
+        assert remaining(store, charge(subject=BOB)) == taken
+        advance(MINUTE // 2 - 1)
+        assert not reserve(store, self._scoped("one more")).allowed
+        advance(1)
+        assert reserve(store, self._scoped("one more")).allowed
+
+    def test_subject_with_all_its_counts_goes_on_with_those(self, store: Store) -> None:
+        self._fill(store, MOST_COUNTS)
+        assert [v.remaining for v in reserve(store, self._scoped("0", 3), self._scoped("7", 9)).verdicts] == [6, 0]
+        assert not reserve(store, self._scoped("7")).allowed
+        assert reserve(store, charge(subject=BOB)).allowed
+
+    def test_request_over_more_counts_than_a_subject_may_have_never_fits(self, store: Store) -> None:
+        charges = [self._scoped(str(number)) for number in range(MOST_COUNTS + 1)]
+        decision = reserve(store, *charges)
+        assert not decision.allowed
+        assert decision.retry_after_us is None
+        assert reserve(store, *charges[1:]).allowed
+
+    def test_refused_counts_take_no_place(self, store: Store) -> None:
+        self._fill(store, MOST_COUNTS - 1)
+        for number in range(MOST_COUNTS, MOST_COUNTS + 20):
+            assert not reserve(store, self._scoped(str(number), 11)).allowed
+        assert reserve(store, self._scoped("last")).allowed
+
+    def _scoped(self, scope: str, cost: int = 1) -> Charge:
+        return charge(cost)._replace(scope=scope)
+
+    def _fill(self, store: Store, counts: int, cost: int = 1) -> None:
+        """Have Alice use so many counts."""
+        for first in range(0, counts, 64):
+            scopes = range(first, min(first + 64, counts))
+            assert reserve(store, *[self._scoped(str(number), cost) for number in scopes]).allowed
 
     def test_secret_is_the_same_each_time_it_is_asked_for(self, store: Store) -> None:
         assert store.secret() == store.secret()

@@ -4,22 +4,25 @@ Flask-Limiter turns each decorated or default limit into ``RuntimeLimit``s and f
 Ours ride along: the quota travels on the rate limit item, and the estimate as the limit's cost.
 """
 
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from flask_limiter._limits import RuntimeLimit
 from limits import RateLimitItem
-from limits.limits import GRANULARITIES
+from limits.limits import GRANULARITIES, RateLimitItemPerSecond
 
 from .engine import ConfigurationError, Quota, parse_quotas
 from .engine.quota import CONCURRENCY, PERIODS, REQUESTS
-from .errors import Carried
+from .unlimited import UNLIMITED
 from .wrapping import ViewLimit
 
 _LARGEST_BURST = 100
+_SEPARATOR = re.compile(r"[;,|]")
+_ZERO = re.compile(r"(\A|[;,|])\s*0+(?=\s*/|\s+per\s)", re.IGNORECASE)
+_NOTHING = RateLimitItemPerSecond(0)
 
 
 @lru_cache(maxsize=1024)
@@ -31,10 +34,19 @@ def item_of(quota: Quota) -> RateLimitItem:
     return item
 
 
-def quota_of(item: RateLimitItem, algorithm: str) -> Quota:
-    """The quota that an item carries; one of Flask-Limiter's own counts requests by ``algorithm``."""
+def quota_of(item: RateLimitItem, algorithm: str, debt_periods: int = 4) -> Quota:
+    """The quota that an item carries; one of Flask-Limiter's own counts requests by ``algorithm``.
+
+    It owes at most ``debt_periods`` periods.
+    """
     carried: Quota | None = getattr(item, "quota", None)
-    return carried or _request_quota(item.amount, item.get_expiry(), algorithm)
+    quota = carried or _request_quota(item.amount, item.get_expiry(), algorithm)
+    return quota if quota.debt_periods == debt_periods else _owing(quota, debt_periods)
+
+
+@lru_cache(maxsize=1024)
+def _owing(quota: Quota, debt_periods: int) -> Quota:
+    return quota.owing(debt_periods)
 
 
 @lru_cache(maxsize=1024)
@@ -54,19 +66,21 @@ class Cost:
 
     Attributes:
         estimate: Answers the cost of the current request under a quota, in the quota's unit.
-        quota: The quota.
+        unit: What is counted.
+        quota: The quota; None if there is nothing to count, of UNLIMITED and of 0.
         overrides: The limit takes the place of the default limits of its unit.
         on_store_error: The limit's own failure policy.
     """
 
     estimate: Callable[[Quota], int]
-    quota: Quota
+    unit: str
+    quota: Quota | None
     overrides: bool
     on_store_error: str | None = None
 
     def __call__(self) -> int:
         """The current request's cost."""
-        return self.estimate(self.quota)
+        return 0 if self.quota is None else self.estimate(self.quota)
 
 
 @dataclass(frozen=True)
@@ -122,48 +136,44 @@ class UnitLimit(ViewLimit):
                     stacklevel=4,
                 )
 
-    def quotas(self, value: str | int) -> tuple[Quota, ...]:
-        """What ``value`` allows.
+    def items(self, value: object) -> tuple[RateLimitItem, ...]:
+        """What ``value`` allows, as Flask-Limiter carries it.
 
         Raises:
             ConfigurationError: It can't be read.
         """
         if not isinstance(value, int | str):
             value = repr(value)[:80]  # It may be a list, which no cache takes.
-        return _quotas(value, self.unit, self.algorithm, self.burst, self.lease)
+        return _items(value, self.unit, self.algorithm, self.burst, self.lease)
 
-    def __iter__(self) -> Iterator[RuntimeLimit]:
-        for quota in self._current_quotas():
-            yield RuntimeLimit(
-                item_of(quota),
-                self.limit_by,
-                scope=self.scope,
-                per_method=self.per_method,
-                methods=self.methods,
-                error_message=self.error_message,
-                exempt_when=self.exempt_when,
-                override_defaults=False,
-                on_breach=self.on_breach,
-                cost=Cost(self.estimate, quota, self.overrides, self.on_store_error),
-                shared=self.shared,
-            )
+    def quotas(self, value: object) -> tuple[Quota, ...]:
+        """The quotas among them: none of UNLIMITED and of 0, which count nothing.
 
-    def _current_quotas(self) -> tuple[Quota, ...]:
-        value = self.limit_provider() if callable(self.limit_provider) else self.limit_provider
-        try:
-            return self.quotas(value)
-        except ConfigurationError as error:
-            # Flask-Limiter would log it and let everybody pass.
-            self.limiter.logger.error("%r answered no limit: %s", self.limit_provider, error)  # noqa: TRY400  that says it
-            raise Carried(self.limiter.unavailable()) from error
+        Raises:
+            ConfigurationError: It can't be read.
+        """
+        items = () if value is UNLIMITED else self.items(value)
+        return tuple(item.quota for item in items if item.amount)  # type: ignore[attr-defined]  # see item_of
+
+    def cost_of(self, item: RateLimitItem) -> "Cost":
+        """What a request costs of one of the items."""
+        return Cost(self.estimate, self.unit, getattr(item, "quota", None), self.overrides, self.on_store_error)
 
 
 @lru_cache(maxsize=1024, typed=True)  # True is not 1.
-def _quotas(value: str | int, unit: str, algorithm: str, burst: int | None, lease: int) -> tuple[Quota, ...]:
+def _items(value: str | int, unit: str, algorithm: str, burst: int | None, lease: int) -> tuple[RateLimitItem, ...]:
     if unit != CONCURRENCY:
-        return parse_quotas(value, unit=unit, algorithm=algorithm, burst=burst)  # type: ignore[arg-type]  # it checks
+        return _token_items(value, unit, algorithm, burst)
     if type(value) is not int:
         raise ConfigurationError(
             f"limit_concurrency: a whole number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
         )
-    return (Quota(value, lease, unit, algorithm),)
+    return (_NOTHING if value == 0 else item_of(Quota(value, lease, unit, algorithm)),)
+
+
+def _token_items(text: object, unit: str, algorithm: str, burst: int | None) -> tuple[RateLimitItem, ...]:
+    """The engine has no quota of 0, so a count of 0 is read as 1 and answered as nothing."""
+    counted = _ZERO.sub(r"\1 1", text) if isinstance(text, str) else text
+    quotas = parse_quotas(counted, unit=unit, algorithm=algorithm, burst=burst)  # type: ignore[arg-type]  # it checks
+    zeros = [_ZERO.match(part) for part in _SEPARATOR.split(text)] if isinstance(text, str) else []
+    return tuple(_NOTHING if zero else item_of(quota) for quota, zero in zip(quotas, zeros, strict=True))

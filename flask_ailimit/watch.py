@@ -1,30 +1,95 @@
-"""Finds out that a stream's client is gone, which a server notices only at its next write.
+"""Finds out that a client is gone, which a server notices only at its next write.
 
-A stream that waits for a silent model would hold its slot until the model speaks. One thread per process looks at the
-sockets of open streams four times a second. A client that closed its half of the connection counts as gone: it could
-otherwise go on reading while its slot is free. And a client that stays but doesn't read is cut off by a write time-out.
+While there are any, one thread per process looks four times a second at the sockets of open streams, and of requests
+whose view wants to know. A client that closed its half of the connection counts as gone: it could otherwise go on
+reading while nobody knows. And a client that stays but doesn't read is cut off by a write time-out.
 
-Only servers that put their socket into the WSGI environment can be watched: gunicorn, with every worker class, and
-Werkzeug's development server. Elsewhere a stream ends as its server finds out.
+A stream whose client is gone reads no further chunk. Its slot and its tokens belong to the view, which may still wait
+for a model: they end when the view lets go.
 """
 
 import logging
-import os
-import select
 import socket
-import sys
-from collections.abc import Mapping
-from threading import Event, Lock, Thread
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, ref
 
-from .streaming import MeteredStream
+from flask import Request, Response
+
+from .client import WatchedClient
+from .config import CLIENT, Settings
+from .engine.background import Background
+from .engine.clock import seconds_running
+from .engine.forking import forget_in_children
+from .streaming import Ending, MeteredStream
 
 _log = logging.getLogger("flask_ailimit")
 
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+_CLIENT = "flask_ailimit.client_gone"
 _LOOK_EVERY = 0.25
-_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class Watch:
+    """Looks at clients. Needs no lock: each step on its dictionary is one that no thread comes between.
+
+    Args:
+        clock: Answers seconds that never jump.
+    """
+
+    def __init__(self, clock: Callable[[], float] = seconds_running) -> None:
+        self._clock = clock
+        self.forget()
+        forget_in_children(self)
+
+    def add(self, client: WatchedClient) -> None:
+        """Look at this client from now on, until it is removed or nobody needs it."""
+        self._watched[ref(client, self._drop)] = None
+        self._thread.ensure()
+
+    def remove(self, client: WatchedClient) -> None:
+        """Look at it no more."""
+        self._drop(ref(client))
+
+    def look(self) -> None:
+        """Tell who wants to know which clients are gone now."""
+        now = self._clock()
+        let_go = 0
+        for reference in self._watched.copy():
+            client = reference()
+            if client is not None and client.is_set():
+                client.tell()
+                let_go += client.overdue(now)
+        if let_go:
+            _log.warning(
+                "%d streams gave their slots back though their views work on: their clients left longest_abandoned "
+                "seconds ago. Let such a view hear of it by limiter.client_gone.",
+                let_go,
+            )
+
+    def __len__(self) -> int:
+        """How many clients are looked at."""
+        return len(self._watched)
+
+    def forget(self) -> None:
+        """Start anew: a child process has none of its parent's requests, nor its thread."""
+        self._watched: dict[ReferenceType[WatchedClient], None] = {}
+        self._thread = Background(self._run, "streams")
+
+    def _drop(self, reference: ReferenceType[WatchedClient]) -> None:
+        self._watched.pop(reference, None)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while self._watched:
+            pause.wait(_LOOK_EVERY)
+            self.look()
+        self._thread.retire_unless(lambda: self._watched)
+
+
+watching = Watch()
+"""The one of this process."""
 
 
 def socket_of(environ: Mapping[str, Any]) -> socket.socket | None:
@@ -32,76 +97,71 @@ def socket_of(environ: Mapping[str, Any]) -> socket.socket | None:
     return next((environ[key] for key in _SOCKET_KEYS if key in environ), None)
 
 
-def watch(stream: MeteredStream, client: socket.socket, write_timeout: float | None) -> None:
-    """Stop the stream when its client is gone, and let a write fail after ``write_timeout`` seconds."""
-    before = client.gettimeout()
-    if write_timeout is not None:
-        client.settimeout(write_timeout)
-
-    def released(closed: MeteredStream) -> None:
-        with _lock:
-            _watched.pop(closed, None)
-        if write_timeout is not None and client.fileno() >= 0:
-            client.settimeout(before)
-
-    stream.on_close(released)
-    with _lock:
-        _watched[stream] = client.fileno()
-    _start()
+def client_gone(request: Request) -> WatchedClient:
+    """What tells whether the request's client is gone; watched from the first call on."""
+    client: WatchedClient | None = request.__dict__.get(_CLIENT)
+    if client is None:
+        connection = socket_of(request.environ)
+        client = request.__dict__[_CLIENT] = WatchedClient(connection)
+        if connection is not None:
+            watching.add(client)
+    return client
 
 
-def look() -> None:
-    """Stop the streams whose clients are gone now."""
-    with _lock:
-        streams = list(_watched.items())
-    for stream, descriptor in streams:
-        poll = _real_poll()
-        poll.register(descriptor, _GONE)
-        if poll.poll(0) and stream in _watched:
-            try:
-                stream.stop()
-            except Exception:  # noqa: BLE001  whatever it was, the other streams are to be ended
-                _log.exception("A stream was not ended, though its client is gone.")
+def left(request: Request) -> bool:
+    """Whether the request's client was watched, and is gone."""
+    client: WatchedClient | None = request.__dict__.get(_CLIENT)
+    return client is not None and client.is_set()
 
 
-def _real_poll() -> Any:
-    """A poll of the operating system. The one that gevent puts in its place knows nothing of a closed half."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey.get_original("select", "poll")() if monkey else select.poll()
+def watch_until_closed(request: Request, response: Response) -> None:
+    """If the request's client is watched and its answer is a stream, watch it until that is closed."""
+    client: WatchedClient | None = request.__dict__.get(_CLIENT)
+    if client is not None and response.is_streamed:
+        client.streams = True
+        response.call_on_close(lambda: _release(client))
 
 
-_watched: WeakKeyDictionary[MeteredStream, int] = WeakKeyDictionary()
-_lock = Lock()
-_wake = Event()
-_thread: Thread | None = None
+def release(request: Request) -> None:
+    """Stop watching the request's client, unless its answer is a stream that isn't closed yet."""
+    client: WatchedClient | None = request.__dict__.get(_CLIENT)
+    if client is not None and not client.streams:
+        _release(client)
 
 
-def _start() -> None:
-    global _thread  # noqa: PLW0603  one for the process
-    with _lock:
-        thread = None if _thread else Thread(target=_run, name="flask_ailimit streams", daemon=True)
-        _thread = _thread or thread
-    if thread is not None:
-        # Not under the lock: gevent lets others run until the thread has started, and they would want the lock.
-        thread.start()
-    _wake.set()
+def end_with_client(stream: MeteredStream, request: Request, settings: Settings) -> None:
+    """Have the stream read no further when its client is gone, and let a write fail after ``write_timeout`` seconds."""
+    connection = socket_of(request.environ)
+    if connection is None:
+        return
+    client = client_gone(request)
+    client.streams = True
+    before = connection.gettimeout()
+    if settings.write_timeout is not None:
+        connection.settimeout(settings.write_timeout)
+
+    def closed() -> None:
+        _release(client)
+        if settings.write_timeout is not None and connection.fileno() >= 0:
+            connection.settimeout(before)
+
+    stream.on_close(closed)
+    known = ref(stream)  # Weak, so that a stream which the app throws away ends at once.
+
+    def abandon() -> None:
+        abandoned = known()
+        if abandoned is not None:
+            abandoned.abandon(at_once=settings.slot_ends == CLIENT)
+
+    def overdue() -> bool:
+        abandoned = known()
+        return abandoned is not None and abandoned.end(Ending.ABANDONED)
+
+    client.call_first(abandon)
+    if settings.longest_abandoned is not None:
+        client.call_after(settings.longest_abandoned, overdue)
 
 
-def _run() -> None:
-    pause = Event()
-    while True:
-        _wake.wait()
-        _wake.clear()
-        while _watched:
-            pause.wait(_LOOK_EVERY)
-            look()
-
-
-def _forget() -> None:
-    """A child process has none of its parent's streams, nor its thread."""
-    global _thread, _lock, _wake
-    _thread, _lock, _wake = None, Lock(), Event()
-    _watched.clear()
-
-
-os.register_at_fork(after_in_child=_forget)
+def _release(client: WatchedClient) -> None:
+    client.release()
+    watching.remove(client)

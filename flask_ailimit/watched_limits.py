@@ -1,13 +1,26 @@
 """Flask-Limiter's list of limits and exemptions, which says when it has changed: then what was planned is void."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from functools import reduce
+from operator import or_
 from typing import Any
 
+import flask
+from flask import Flask
 from flask_limiter import ExemptionScope, Limit
+from flask_limiter._limits import RuntimeLimit
 from flask_limiter._manager import LimitManager
 
-from .planning import Phase
+from .engine import Clock
+from .methods import meets
+from .naming import Names
+from .planning import BlueprintLimit, Phase
+from .refused_lately import RefusedLately
+from .resolving import all_resolved
+
+_MOST_PHASES = 4096
+_MOST_BLOCKS = 4096
 
 
 class WatchedLimits(LimitManager):
@@ -15,9 +28,11 @@ class WatchedLimits(LimitManager):
 
     Attributes:
         start: Where every request begins; another one after a change.
+        names: What functions are called.
+        refused_lately: Which counts refused a moment ago.
     """
 
-    def __init__(self, limits: LimitManager) -> None:
+    def __init__(self, limits: LimitManager, clock: Clock) -> None:
         super().__init__(
             limits._application_limits,
             limits._default_limits,
@@ -26,12 +41,29 @@ class WatchedLimits(LimitManager):
             limits._route_exemptions,
             limits._blueprint_exemptions,
         )
-        self._temporary: set[str] = set()
+        self.names = Names()
+        self._inner: dict[str, str] = {}
+        self._blocks: dict[tuple[str, Limit], str] = {}
+        self._block_numbers = itertools.count(1)
+        self.refused_lately = RefusedLately(clock)
         self.changed()
 
     def changed(self) -> None:
         """Resolve everything again."""
         self.start = Phase()
+        self._remembered = 0
+
+    def remember(self, before: Phase, way: Hashable, phase: Phase) -> None:
+        """Find this phase again behind the one before.
+
+        A client may choose the ways through an app: how often a helper is called, or what an endpoint is called. So
+        when there are too many, all of them are forgotten.
+        """
+        if self._remembered >= _MOST_PHASES:
+            self.changed()
+        else:
+            self._remembered += 1
+            before.later[way] = phase
 
     def set_application_limits(self, limits: Any) -> None:  # noqa: D102  the base's, as those below
         super().set_application_limits(limits)
@@ -42,13 +74,10 @@ class WatchedLimits(LimitManager):
         self.changed()
 
     def add_decorated_limit(self, route: str, limit: Limit | None, override: bool = False) -> None:  # noqa: D102
-        before = self._decorated_limits.get(route)
+        before = [*self._decorated_limits.get(route, ())]
         super().add_decorated_limit(route, limit, override)
-        if override and before is not None:  # A context manager's, added again in each request.
-            if route in self._temporary or before == self._decorated_limits[route]:
-                return
-            self._temporary.add(route)
-        self.changed()
+        if before != [*self._decorated_limits.get(route, ())]:
+            self.changed()
 
     def add_blueprint_limit(self, blueprint: str, limit: Limit | None) -> None:  # noqa: D102
         super().add_blueprint_limit(blueprint, limit)
@@ -62,23 +91,139 @@ class WatchedLimits(LimitManager):
         super().add_blueprint_exemption(blueprint, scope)
         self.changed()
 
-    def add_endpoint_hint(self, endpoint: str, callable: str) -> None:  # noqa: A002, D102
-        known = callable in self._endpoint_hints.get(endpoint, ())
-        super().add_endpoint_hint(endpoint, callable)
-        if not known:
+    def has_hints(self, endpoint: str) -> bool:  # noqa: ARG002, D102
+        return False  # What a view calls lifts none of its limits: the next request may not call it.
+
+    def inherit(self, name: str, before: str, *, limits: bool) -> None:
+        """Have what was written on a function hold for its wrapper: its exemption and, if they are ours, its limits."""
+        if before in self._route_exemptions:
+            self._route_exemptions[name] = self._route_exemptions[before]
+        if limits:
+            self._inner[name] = before
+        self.changed()
+
+    def forget(self, name: str) -> None:
+        """Drop what was written on a function that is gone."""
+        self._inner.pop(name, None)
+        self._route_exemptions.pop(name, None)
+        if self._decorated_limits.pop(name, None) is not None:
             self.changed()
 
-    def may_change(self, endpoint: str, caller: str, others: Iterable[Limit]) -> bool:
-        """Whether the limits of an endpoint, or ``others``, may be different ones in the next request."""
-        names = {caller, *self._endpoint_hints.get(endpoint, ())}
+    def name_of_block(self, place: str, limit: Limit) -> str:
+        """The name of a block that a limit is entered for, which may be another limit each time."""
+        name = self._blocks.get((place, limit))
+        if name is None:
+            if len(self._blocks) >= _MOST_BLOCKS:
+                self._forget_blocks()
+            name = self._blocks[place, limit] = f"{place}#{next(self._block_numbers)}"
+            super().add_decorated_limit(name, limit)
+        return name
+
+    def _forget_blocks(self) -> None:
+        blocks, self._blocks = self._blocks, {}
+        for name in blocks.values():
+            self._decorated_limits.pop(name, None)
+        self.changed()
+
+    def _name_of_view(self, app: Flask, endpoint: str | None) -> str:
+        """The name of an endpoint's view; of the request's, if the app calls its endpoints by names of its own."""
+        return self.names.of_view(app, endpoint if endpoint in app.view_functions else flask.request.endpoint)
+
+    def _written_on(self, name: str) -> Iterator[Limit]:
+        """The limits of a function, and those of the functions that it wraps."""
+        within: str | None = name
+        while within is not None:
+            yield from self._decorated_limits.get(within, ())
+            within = self._inner.get(within)
+
+    @property
+    def application_limits(self) -> list[RuntimeLimit]:
+        """Those of every route, for the current request."""
+        return all_resolved(self._application_limits)
+
+    @property
+    def default_limits(self) -> list[RuntimeLimit]:
+        """Those of every route that has none of its own, likewise."""
+        return all_resolved(self._default_limits)
+
+    def decorated_limits(self, callable_name: str) -> list[RuntimeLimit]:  # noqa: D102
+        if self._route_exemptions.get(callable_name):
+            return []
+        return _on_get_and_head(all_resolved(self._written_on(callable_name)))
+
+    def exemption_scope(self, app: Flask, endpoint: str | None, blueprint: str | None) -> ExemptionScope:  # noqa: D102
+        exempt = self._route_exemptions.get(self._name_of_view(app, endpoint), ExemptionScope.NONE)
+        if blueprint not in app.blueprints:
+            return exempt
+        scope, of_ancestors = self._blueprint_exemption_scope(app, blueprint)
+        if scope & ~(ExemptionScope.DEFAULT | ExemptionScope.APPLICATION) or of_ancestors:
+            scope = reduce(or_, of_ancestors.values(), scope)
+        return exempt | scope
+
+    def blueprint_limits(self, app: Flask, blueprint: str) -> list[RuntimeLimit]:  # noqa: D102
+        found = app.blueprints.get(blueprint)
+        if found is None:
+            return []
+        exempt, exempt_ancestors = self._blueprint_exemption_scope(app, blueprint)
+        if exempt & ~(ExemptionScope.DEFAULT | ExemptionScope.APPLICATION):
+            return []
+        own: Iterable[Limit] = self._blueprint_limits.get(found.name, [])
+        alone = self._blueprint_exemptions.get(found.name, ExemptionScope.NONE) & ExemptionScope.ANCESTORS
+        if not alone and not (own and all(limit.override_defaults for limit in own)):
+            family = [name for name in self._blueprint_limits if name in blueprint.split(".")]
+            own = itertools.chain(*(self._blueprint_limits[name] for name in family if name not in exempt_ancestors))
+        return _on_get_and_head([BlueprintLimit(**vars(limit)) for limit in all_resolved(own)])
+
+    def resolve_limits(  # noqa: D102
+        self,
+        app: Flask,
+        endpoint: str | None = None,
+        blueprint: str | None = None,
+        callable_name: str | None = None,
+        in_middleware: bool = False,
+        marked_for_limiting: bool = False,
+    ) -> tuple[list[RuntimeLimit], ...]:
+        view = self._name_of_view(app, endpoint)
+        exempt = self.exemption_scope(app, endpoint, blueprint)
+        if in_middleware and marked_for_limiting:
+            return [], []  # All is decided in the decorator of the view, at once.
+        if not in_middleware and callable_name and callable_name != view:
+            # Called in a view, whose own limits, or those that it has by default, are decided already.
+            return [], self.decorated_limits(callable_name)
+        asked = in_middleware or callable_name  # Else only what there is besides them.
+        limits = self.application_limits if asked and not exempt & ExemptionScope.APPLICATION else []
+        if not endpoint:
+            return limits, []
+        decorated = [] if in_middleware else self.decorated_limits(view)
+        if blueprint and not _override(decorated):
+            decorated += self.blueprint_limits(app, blueprint)
+        if not exempt & ExemptionScope.DEFAULT and not _override(decorated):
+            limits += self.default_limits
+        return limits, decorated
+
+    def may_change(self, name: str, others: Iterable[Limit]) -> bool:
+        """Whether the limits of a function, or ``others``, may be different ones in the next request."""
         groups = itertools.chain(
             others,
             self._application_limits,
             self._default_limits,
-            *(self._decorated_limits.get(name, ()) for name in names),
+            self._written_on(name),
             *self._blueprint_limits.values(),
         )
-        return not names.isdisjoint(self._temporary) or any(map(_is_asked_each_time, groups))
+        return any(map(_is_asked_each_time, groups))
+
+
+def _override(limits: Iterable[RuntimeLimit]) -> bool:
+    """Whether one of the limits that are for the current request's method takes the place of others."""
+    return any(limit.override_defaults and meets(limit.methods, flask.request) for limit in limits)
+
+
+def _on_get_and_head(limits: list[RuntimeLimit]) -> list[RuntimeLimit]:
+    """The limits, which were just resolved, changed so that Flask-Limiter too takes HEAD for GET."""
+    for limit in limits:
+        if limit.methods is not None and "get" in limit.methods:
+            limit.methods = (*limit.methods, "head")
+    return limits
 
 
 def _is_asked_each_time(limit: object) -> bool:

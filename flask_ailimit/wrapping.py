@@ -1,17 +1,19 @@
 """The wrapper of a limited view, which asks for its limits before it calls it.
 
 Flask-Limiter wraps a view once for each decorator, and its wrapper looks a few things up in each request that are the
-same in all of them.
+same in all of them. It also keeps limits under qualified names; here each wrapper has a name of its own, and its limits
+are forgotten with it: a view may decorate a function anew in each request.
 """
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, overload
+from weakref import finalize
 
 from flask import Blueprint
 from flask_limiter import RouteLimit
-from flask_limiter.util import get_qualified_name
 
 from .current import current_app
 
@@ -20,6 +22,8 @@ R = TypeVar("R")
 
 WRAPPER = "__wrapper-limiter-instance"
 """Where Flask-Limiter notes on a view that it has wrapped whose limits the wrapper asks for."""
+
+_ITSELF = "__flask_ailimit_wrapper__"
 
 
 class ViewLimit(RouteLimit):
@@ -35,20 +39,46 @@ class ViewLimit(RouteLimit):
         """Limit a view or a blueprint. A view is wrapped once, and that wrapper asks for all of its limits."""
         if isinstance(obj, Blueprint):
             return super().__call__(obj)
-        limiter, name = self.limiter, get_qualified_name(obj)
-        limiter._marked_for_limiting.add(name)
-        limiter.limit_manager.add_decorated_limit(name, self)
-        return obj if getattr(obj, WRAPPER, None) == limiter else _wrapped(obj, limiter, name)
+        limiter = self.limiter
+        wrapped = getattr(obj, WRAPPER, None) == limiter and getattr(obj, _ITSELF, None) == id(obj)
+        view = obj if wrapped else _wrapped(obj, limiter)
+        limiter.limit_manager.add_decorated_limit(limiter.limit_manager.names.of(view), self)
+        return view
+
+    def __enter__(self) -> None:
+        """Ask for this limit. What is called with a limit of its own in each request is not mixed up with others."""
+        frame = sys._getframe(1)
+        place = f"{frame.f_code.co_filename}:{frame.f_code.co_name}:{frame.f_lineno}"
+        name = self.limiter.limit_manager.name_of_block(place, self)
+        self.limiter._check_request_limit(callable_name=name, in_middleware=False)
 
 
-def _wrapped(view: Callable[..., Any], limiter: Any, name: str) -> Callable[..., Any]:
+def _wrapped(view: Callable[..., Any], limiter: Any) -> Callable[..., Any]:
     check = limiter._check_request_limit
     is_async = iscoroutinefunction(view)
+    # A decorator of the app's stands between this limit and one further in, which is decided here too.
+    names = limiter.limit_manager.names
+    inner = names.of(view) if getattr(view, WRAPPER, None) == limiter else None
 
     @wraps(view)
     def call(*args: Any, **kwargs: Any) -> Any:
         check(name, in_middleware=False)
+        if inner is not None:
+            limiter.note_decided(inner)
         return current_app().ensure_sync(view)(*args, **kwargs) if is_async else view(*args, **kwargs)
 
     setattr(call, WRAPPER, limiter)
+    setattr(call, _ITSELF, id(call))
+    before, name = names.of(view), names.give(call)
+    limiter._marked_for_limiting.mark(name, view)
+    limiter.limit_manager.inherit(name, before, limits=inner is not None)
+    finalize(call, _forget, limiter, name).atexit = False
     return call
+
+
+def _forget(limiter: Any, name: str) -> None:
+    try:
+        limiter._marked_for_limiting.discard(name)
+        limiter.limit_manager.forget(name)
+    except ReferenceError:
+        pass  # The limiter is gone, too.
