@@ -21,13 +21,21 @@ KNOW_FLASK_LIMITER = {
     "evaluation.py",
     "extension.py",
     "planning.py",
+    "refusing.py",
+    "resolving.py",
     "state.py",
-    "token_limit.py",
     "watched_limits.py",
     "wrapping.py",
 }
-KNOW_ITS_INTERNALS = {"applying.py", "extension.py", "planning.py", "token_limit.py", "watched_limits.py"}
-KNOW_LIMITS = {"bridge.py", "checking.py", "state.py", "token_limit.py"}
+KNOW_ITS_INTERNALS = {
+    "applying.py",
+    "extension.py",
+    "planning.py",
+    "refusing.py",
+    "resolving.py",
+    "watched_limits.py",
+}
+KNOW_LIMITS = {"bridge.py", "misconfigured.py", "resolving.py", "token_limit.py"}
 
 
 def name_of(path):

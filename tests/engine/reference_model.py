@@ -1,7 +1,8 @@
 """What the engine should answer, worked out the slow way.
 
 A count is the list of all charges ever made to it. What is used now is summed up from that list; when something will
-fit is found by trying. A settlement goes back and corrects the charge in the list, which is what the engine promises.
+fit is found by trying. A settlement goes back and corrects the charge in the list, which is what the engine promises,
+as far back as a refund reaches. What was used too much is charged when that is known, up to the count's ceiling.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Count:
         self.written_us = now_us
 
     def fits(self, now_us, cost):
-        return not cost or self.used(now_us) + cost <= self.quota.burst
+        return self.used(now_us) + cost <= self.quota.burst
 
     def remaining(self, now_us):
         return max(0, self.quota.burst - ceil(self.used(now_us)))
@@ -64,9 +65,17 @@ class Count:
     def settle(self, now_us, charged, actual):
         self.write(now_us)
         if actual > charged.units:
-            self.charges.append(Charged(now_us, actual - charged.units))
-        else:
+            most = self.quota.ceiling - self.standing(now_us)
+            self.charges.append(Charged(now_us, min(actual - charged.units, most)))
+        elif self.reaches(now_us, charged):
             charged.units = actual
+
+    def standing(self, now_us):
+        """What the ceiling is over."""
+        return self.used(now_us)
+
+    def reaches(self, now_us, charged):
+        return True
 
 
 class TokenBucket(Count):
@@ -82,10 +91,36 @@ class TokenBucket(Count):
         return [Charged(now_us, self.used(self.written_us))]
 
 
-class FixedWindow(Count):
-    def used(self, now_us):
-        window = now_us // self.period_us
+class Windows(Count):
+    """What windows of the clock have in common: each pays a limit's worth of what was used beyond the limit."""
+
+    def owed(self, window):
+        """What the windows before this one leave to it."""
+        of_windows = {}
+        for charged in self.charges:
+            at = charged.at_us // self.period_us
+            of_windows[at] = of_windows.get(at, 0) + charged.units
+        owed, last = 0, None
+        for at in sorted(at for at in of_windows if at < window):
+            if last is not None:
+                owed = max(0, owed - (at - last - 1) * self.quota.limit)
+            owed, last = max(0, owed + of_windows[at] - self.quota.limit), at
+        return owed if last is None else max(0, owed - (window - last - 1) * self.quota.limit)
+
+    def charged_in(self, window):
         return sum(charged.units for charged in self.charges if charged.at_us // self.period_us == window)
+
+    def reaches(self, now_us, charged):
+        return now_us // self.period_us - charged.at_us // self.period_us <= 1
+
+    def standing(self, now_us):
+        window = now_us // self.period_us
+        return self.owed(window) + self.charged_in(window)
+
+
+class FixedWindow(Windows):
+    def used(self, now_us):
+        return self.standing(now_us)
 
     def brought_back(self, now_us):
         if now_us // self.period_us == self.written_us // self.period_us:
@@ -93,28 +128,67 @@ class FixedWindow(Count):
         return [Charged(now_us, self.used(self.written_us))]
 
 
-class MovingWindow(Count):
-    def used(self, now_us):
-        return sum(charged.units for charged in self.charges if charged.at_us > now_us - self.period_us)
-
-    def brought_back(self, now_us):
-        return [Charged(min(charged.at_us, now_us), charged.units) for charged in self.charges]
-
-
-class SlidingWindowCounter(Count):
-    def windows(self, now_us):
-        window = now_us // self.period_us
-        return (sum(c.units for c in self.charges if c.at_us // self.period_us == window - age) for age in (0, 1))
+class SlidingWindowCounter(Windows):
+    def previous(self, now_us):
+        window = now_us // self.period_us - 1
+        return self.owed(window) + self.charged_in(window)
 
     def used(self, now_us):
-        current, previous = self.windows(now_us)
-        return current + ceil(previous * (1 - Fraction(now_us % self.period_us, self.period_us)))
+        fading = min(self.previous(now_us), self.quota.limit)
+        return self.standing(now_us) + ceil(fading * (1 - Fraction(now_us % self.period_us, self.period_us)))
 
     def brought_back(self, now_us):
         if now_us // self.period_us == self.written_us // self.period_us:
             return self.charges
-        current, previous = self.windows(self.written_us)
-        return [Charged(now_us - self.period_us, previous), Charged(now_us, current)]
+        current = self.charged_in(self.written_us // self.period_us)
+        return [Charged(now_us - self.period_us, self.previous(self.written_us)), Charged(now_us, current)]
+
+
+@dataclass
+class MovingWindow(Count):
+    """What is owed takes all room that becomes free, at the moment when it does."""
+
+    debt = 0
+    ended: list[Charged] = field(default_factory=list)
+
+    def later(self, now_us):
+        """The charges that count at a later time, and what is then owed."""
+        charges, debt = sorted(self.charges, key=lambda charged: charged.at_us), self.debt
+        while charges and charges[0].at_us <= now_us - self.period_us:
+            at_us = charges.pop(0).at_us + self.period_us
+            charges, debt = self.room_taken(charges, debt, at_us)
+        return charges, debt
+
+    def room_taken(self, charges, debt, at_us):
+        taken = min(debt, max(0, self.quota.limit - sum(charged.units for charged in charges)))
+        return [*charges, Charged(at_us, taken)] if taken else charges, debt - taken
+
+    def used(self, now_us):
+        charges, debt = self.later(now_us)
+        return sum(charged.units for charged in charges) + debt
+
+    def seen_at(self, now_us):
+        seen = super().seen_at(now_us)
+        seen.debt = self.debt
+        return seen
+
+    def write(self, now_us):
+        if now_us >= self.written_us:
+            self.ended += [charged for charged in self.charges if charged.at_us <= now_us - self.period_us]
+            self.charges, self.debt = self.later(now_us)
+        super().write(now_us)
+
+    def settle(self, now_us, charged, actual):
+        self.write(now_us)
+        if actual > charged.units:
+            self.debt += actual - charged.units
+        else:
+            charged.units = actual
+        self.charges, self.debt = self.room_taken(self.charges, self.debt, now_us)
+        self.debt = min(self.debt, self.quota.ceiling - self.quota.limit)
+
+    def brought_back(self, now_us):
+        return [Charged(min(charged.at_us, now_us), charged.units) for charged in self.charges]
 
 
 class Concurrency(Count):
@@ -181,7 +255,7 @@ class Reference:
             count = self.count(charge).seen_at(now_us)
             key = charge.subject, charge.bucket
             total = asked.get(key, 0) + charge.cost
-            fits.append((not charge.cost or count.fits(now_us, total), total))
+            fits.append((count.fits(now_us, total), total))
             if not charge.dry:
                 asked[key] = total
         if not all(fit for fit, _ in fits):

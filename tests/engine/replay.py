@@ -6,6 +6,7 @@ from itertools import pairwise
 from soak import RESERVE, SETTLE, Logged, read_log, request, settlements, verdicts_of
 
 from flask_ailimit.engine import decide
+from flask_ailimit.engine.stores.renewing import by_count
 
 
 class Replay:
@@ -41,7 +42,7 @@ class Replay:
             self.settled += 1
         else:
             leases = [(charge, logged.lease) for charge in charges if charge.quota.unit == "concurrency"]
-            changes = decide.renew(self.read, leases, logged.now_us)
+            changes = decide.renew(self.read, by_count(leases), logged.now_us)
         if is_committed:
             self.records.update(changes)
         else:

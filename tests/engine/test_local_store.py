@@ -111,6 +111,7 @@ def test_map_size_that_is_no_fit_number_is_refused(place, map_size):
 
 def test_uri_names_the_directory_or_leaves_it_to_the_app(tmp_path, clock, monkeypatch):
     assert open_store(f"local://{tmp_path}/x", name="app", clock=clock, options={}).path == tmp_path.resolve() / "x"
+    monkeypatch.delenv("AILIMIT_STORES_DIRECTORY")
     monkeypatch.setattr(os, "access", lambda *_: False)  # A system without a place in memory.
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     default = open_store("local://", name="app", clock=clock, options={"map_size": MAP})

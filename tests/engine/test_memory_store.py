@@ -3,9 +3,9 @@ import threading
 import pytest
 from children import exit_code_of_child
 
-from flask_ailimit.engine import ConfigurationError, open_store
+from flask_ailimit.engine import ConfigurationError, Settlement, StoreError, open_store
 from flask_ailimit.engine.stores.memory import MemoryStore, count_workers
-from flask_ailimit.testing import ManualClock, StoreContract, charge, remaining, reserve
+from flask_ailimit.testing import ALICE, ManualClock, StoreContract, charge, remaining, reserve
 
 
 class TestMemoryStore(StoreContract):
@@ -81,3 +81,45 @@ def test_uri_that_names_no_store_is_refused_with_the_fix(uri):
 def test_option_that_the_store_does_not_take_is_refused():
     with pytest.raises(ConfigurationError, match="storage_options: memory:// doesn't take these: \\['map_size'\\]"):
         open_store("memory://", name="app", clock=ManualClock(), options={"map_size": 1 << 20})
+
+
+def test_made_up_subjects_are_kept_as_long_as_there_is_room_and_those_who_count_already_go_on():
+    clock = ManualClock()
+    store = MemoryStore(clock, max_counts=80)
+    for number in range(70):
+        assert reserve(store, charge(1, subject=number.to_bytes(16, "big"))).allowed
+    with pytest.raises(StoreError, match=r"keeps 80 counts, and nearly as many live\. Give a larger max_counts"):
+        reserve(store, charge())
+    for limit in range(11, 21):
+        assert reserve(store, charge(1, subject=bytes(16), limit=limit)).allowed
+    with pytest.raises(StoreError, match="max_counts"):
+        reserve(store, charge(1, subject=bytes(16), limit=21))
+    assert reserve(store, charge(9, subject=bytes(16))).allowed
+    assert store.settle([Settlement(charge(9, subject=bytes(16)), clock(), 3, 0)]) == 0
+    clock.advance(60)
+    for number in range(70):
+        assert reserve(store, charge(1, subject=number.to_bytes(16, "little"))).allowed
+
+
+def test_subjects_that_are_made_up_one_after_the_other_leave_no_more_than_those_that_live():
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    for number in range(5000):
+        clock.advance(1)
+        reserve(store, charge(10, subject=number.to_bytes(16, "big")))
+        assert len(store._records) <= 130  # 60 live at once.
+
+
+def test_ended_counts_of_a_busy_subject_go_with_each_write():
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    for number in range(5000):
+        clock.advance(1)
+        assert reserve(store, charge(10)._replace(scope=str(number))).allowed
+        assert len(store.read(ALICE)) <= 61
+
+
+@pytest.mark.parametrize("most", [0, 7, -1, 8.0, True, "100", None])
+def test_most_counts_that_are_none_are_refused(most):
+    with pytest.raises(ConfigurationError, match="max_counts: the most counts that memory:// keeps, at least 8"):
+        open_store("memory://", name="app", clock=ManualClock(), options={"max_counts": most})

@@ -2,12 +2,13 @@ import threading
 
 import pytest
 
-from flask_ailimit.engine import Charge, Engine, Quota
+from flask_ailimit.engine import Charge, Engine, Quota, StoreError
 from flask_ailimit.engine.reservation import end_together
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.testing import ManualClock
 
 REQUESTS = Quota(10, 60)
+SLOT = Quota(1, 60, "concurrency", "concurrency")
 INPUT = Quota(1000, 60, "input_tokens")
 OUTPUT = Quota(1000, 60, "output_tokens")
 
@@ -128,3 +129,59 @@ def test_dry_charge_is_not_settled(engine, charges):
     engine.reserve([Charge(user, INPUT, 300)])
     engine.reserve([Charge(user, INPUT, 200, dry=True), charges[2]]).settle({"input_tokens": 900, "output_tokens": 1})
     assert used(engine, charges) == [0, 300, 1]
+
+
+def test_reopened_reservation_costs_nothing_until_it_is_settled_and_then_all_of_it(engine, charges):
+    first = engine.reserve(charges)
+    first.settle({"input_tokens": 50, "output_tokens": 30})
+    again = first.reopen()
+    assert (again.allowed, used(engine, charges)) == (True, [1, 50, 30])
+    again.settle({"input_tokens": 7, "output_tokens": 8})
+    assert used(engine, charges) == [1, 57, 38]
+    again.reopen().settle({})
+    assert used(engine, charges) == [1, 57, 38]
+
+
+def test_open_reservation_can_t_be_reopened_and_a_refused_one_stays_refused(engine, charges):
+    with pytest.raises(ValueError, match="still open"):
+        engine.reserve(charges).reopen()
+    refused = engine.reserve([charges[0].costing(11)])
+    assert refused.reopen() is refused
+
+
+def test_reopening_asks_the_store_only_for_slots(engine, charges, monkeypatch):
+    asked = []
+    settle = engine.store.settle
+    reservations = [engine.reserve(charges), engine.reserve([Charge(charges[0].subject, SLOT), charges[1]])]
+    for reservation in reservations:
+        reservation.settle({})
+    monkeypatch.setattr(
+        engine.store, "settle", lambda settlements: asked.append(len(settlements)) or settle(settlements)
+    )
+    again = [reservation.reopen() for reservation in reservations]
+    assert asked == [1]
+    assert list(engine.leases._held) == [again[1]._lease]
+    assert again[1]._lease != reservations[1]._lease
+    again[1].cancel()
+    assert engine.leases._held == {}
+
+
+def test_store_that_fails_lets_reopened_work_go_on(engine, charges, monkeypatch, caplog):
+    reservation = engine.reserve([Charge(charges[0].subject, SLOT)])
+    reservation.settle({})
+
+    def fail(_):
+        raise StoreError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.store, "settle", fail)
+        again = reservation.reopen()
+    assert "Work goes on without its slots: away" in caplog.text
+    assert again.settle({})
+
+
+def test_usage_of_slots_is_what_was_held(engine, charges):
+    """No number that an app gives under their unit takes slots."""
+    nothing = Charge(charges[0].subject, SLOT, 0)
+    engine.reserve([nothing]).settle({"concurrency": 1})
+    assert engine.peek([nothing]).verdicts[0].remaining == 1

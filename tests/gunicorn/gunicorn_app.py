@@ -4,15 +4,18 @@ import json
 import os
 import socket
 import threading
+import time
+from hashlib import blake2b
 from pathlib import Path
+from unittest.mock import patch
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, send_file
 from gunicorn_witness import Witness
 
 from flask_ailimit import AILimiter, api_key
-from flask_ailimit import watch as watching
 from flask_ailimit.engine import system_clock
 from flask_ailimit.engine.clock import MICROSECONDS
+from flask_ailimit.watch import watching
 
 LEASE = 5
 """Seconds; the shortest there is."""
@@ -22,6 +25,9 @@ WRITE_TIMEOUT = 1.5
 
 STORY = ("alpha beta ", "gamma ")
 """What a stream that needs no upstream says: three tokens, as ``count_words`` counts."""
+
+BIG_FILE = 16 << 20
+"""Bytes, more than the kernel keeps for a client that doesn't read."""
 
 LIMITER = "limiter under test"
 
@@ -33,7 +39,16 @@ class UpstreamError(Exception):
 
 
 def create_app(
-    directory, upstream_port=0, settling_takes=0.0, clock=system_clock, *, redis=None, machine=None, ahead=0, **options
+    directory,
+    upstream_port=0,
+    settling_takes=0.0,
+    clock=system_clock,
+    *,
+    redis=None,
+    machine=None,
+    ahead=0,
+    settings=None,
+    **options,
 ):
     """Make the app, over a local store in the directory or over Redis.
 
@@ -45,28 +60,38 @@ def create_app(
         redis: A URI of a store, in place of the local one.
         machine: The directory that stands for the machine; by default each is another.
         ahead: Seconds by which the machine's clock is wrong.
+        settings: More of the limiter's.
         options: For the store.
     """
-    # An app's place on its machine is called after the directory that the app is in.
-    app = Flask(__name__, root_path=str(machine or directory))
-    limiter = AILimiter(
-        api_key,
-        app=app,
-        storage_uri=redis or f"local://{directory}/limits",
-        storage_options=options,
-        secret=SECRET if redis else None,
-        token_counter=count_words,
-        write_timeout=WRITE_TIMEOUT,
-        clock=lambda: clock() + ahead * MICROSECONDS,
-    )
+    app = Flask(__name__, root_path=str(directory))
+    # All on a machine have one place to decide in while Redis is away; another machine has another.
+    place = f"{blake2b(str(machine or directory).encode(), digest_size=8).hexdigest()}-nearby"
+    with patch("flask_ailimit.engine.stores.redis.nearby_of", return_value=place):
+        limiter = AILimiter(
+            api_key,
+            app=app,
+            storage_uri=redis or f"local://{directory}/limits",
+            storage_options=options,
+            secret=SECRET if redis else None,
+            token_counter=count_words,
+            write_timeout=WRITE_TIMEOUT,
+            max_body_bytes=20 << 20,
+            clock=lambda: clock() + ahead * MICROSECONDS,
+            **(settings or {}),
+        )
     app.extensions[LIMITER] = limiter
     limiter.engine.store = Witness(limiter.engine.store, Path(directory) / "ledger", settling_takes)
     add_answers(app, limiter, upstream_port)
     add_streams(app, limiter, upstream_port)
+    add_file(app, limiter, Path(directory))
+    # It imports this module.
+    from gunicorn_proxies import add_proxies  # noqa: PLC0415
+
+    add_proxies(app, limiter, Path(directory), upstream_port)
 
     @app.get("/ready")
     def ready():
-        held, watched = len(limiter.engine.leases._held), len(watching._watched)
+        held, watched = len(limiter.engine.leases._held), len(watching)
         return {"pid": os.getpid(), "held": held, "watched": watched, "threads": threading.active_count()}
 
     return app
@@ -92,8 +117,16 @@ def add_answers(app, limiter, upstream_port):
 
     def wait():
         """Take as long as the upstream does."""
-        return {"text": b"".join(heard(upstream_port)).decode()}
+        return {"text": b"".join(heard(upstream_port, limiter.client_gone)).decode()}
 
+    def compute():
+        """Let nobody else run, under gevent."""
+        end = time.monotonic() + float(request.args["seconds"])
+        while time.monotonic() < end:
+            pass
+        return {}
+
+    app.add_url_rule("/compute", "compute", limited(limiter, compute), methods=["POST"])
     app.add_url_rule("/answer", "answer", limited(limiter, answer), methods=["POST"])
     app.add_url_rule("/wait", "wait", limited(limiter, wait), methods=["POST"])
 
@@ -124,7 +157,9 @@ def add_streams(app, limiter, upstream_port):
 
     def stream():
         """Say what the upstream says."""
-        response = Response(heard(upstream_port), request.args.get("status", 200))
+        said = heard(upstream_port, limiter.client_gone)
+        response = Response(said, request.args.get("status", 200))
+        response.direct_passthrough = "direct" in request.args
         response.mimetype = request.args.get("type", "text/event-stream")
         if "length" in request.args:
             response.headers["Content-Length"] = request.args["length"]
@@ -132,6 +167,14 @@ def add_streams(app, limiter, upstream_port):
 
     app.add_url_rule("/story", "story", limited(limiter, story), methods=["GET", "POST"])
     app.add_url_rule("/stream", "stream", limited(limiter, stream), methods=["GET", "POST"])
+
+
+def add_file(app, limiter, directory):
+    """A view that sends a file."""
+    path = directory / "file"
+    path.touch()
+    os.truncate(path, BIG_FILE)
+    app.add_url_rule("/file", "file", limited(limiter, lambda: send_file(path)), methods=["GET", "POST"])
 
 
 def count_words(text):
@@ -142,9 +185,14 @@ def event(text):
     return f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': text}}]})}\n\n"
 
 
-def heard(port):
-    """What the upstream says, a chunk for each line of JSON. It is called when the first chunk is asked for."""
+def heard(port, client_gone=None):
+    """What the upstream says, a chunk for each line of JSON. It is called when the first chunk is asked for.
+
+    It is told when the client is gone, and goes on as if nothing had happened.
+    """
     with socket.create_connection(("127.0.0.1", port)) as upstream, upstream.makefile("rb") as lines:
+        if client_gone is not None:
+            client_gone.call(lambda: upstream.sendall(b"gone"))
         for line in lines:
             said = json.loads(line)
             if said is None:

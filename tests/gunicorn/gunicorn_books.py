@@ -6,6 +6,7 @@ from collections import defaultdict
 from os import SEEK_CUR
 
 from gunicorn_app import LIMITER, create_app
+from gunicorn_client import token_of
 
 from flask_ailimit.engine import system_clock
 from flask_ailimit.engine.clock import MICROSECONDS
@@ -28,7 +29,7 @@ class Books:
         """What is taken of each unit by this key, now or so many seconds ahead if nobody does anything."""
         self._ahead = ahead
         with self._app.test_request_context(path, method="POST"):
-            decision = self._limiter.peek(endpoint, key)
+            decision = self._limiter.peek(endpoint, token_of(key))
         return {each.charge.quota.unit: each.charge.quota.burst - each.remaining for each in decision.verdicts}
 
     def entries(self, what, key):
@@ -37,7 +38,7 @@ class Books:
             entry = json.loads(line)
             self._entries[entry["what"], entry["subject"]].append(entry)
         self._ledger.seek(-len(line), SEEK_CUR)  # The rest is being written.
-        return self._entries[what, self._limiter.subject(key).hex()]
+        return self._entries[what, self._limiter.subject(token_of(key)).hex()]
 
     def wait_settled(self, key, count=1):
         """Wait for so many settlements, and answer them. More than that fails: each request is settled once."""

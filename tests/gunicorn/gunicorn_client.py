@@ -13,6 +13,11 @@ PROMPT = {"prompt": "tell me a story please", "max_tokens": 40}
 INPUT, RESERVED = 5, 45
 
 
+def token_of(key):
+    """A key as a Bearer token: that has no blanks."""
+    return key.replace(" ", "-")
+
+
 class Call:
     """One request, sent.
 
@@ -23,7 +28,7 @@ class Call:
         receive_buffer: Bytes that the kernel keeps for a client that doesn't read.
     """
 
-    def __init__(self, port, path, key, *, method="POST", body=PROMPT, receive_buffer=0):
+    def __init__(self, port, path, key, *, method="POST", body=PROMPT, receive_buffer=0, headers=()):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         self.connection.sock = sock = socket.socket()
         if receive_buffer:
@@ -33,17 +38,23 @@ class Call:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._response = None
-        self.send(path, key, method=method, body=body)
+        self.send(path, key, method=method, body=body, headers=headers)
 
-    def send(self, path, key, *, method="POST", body=PROMPT):
+    def send(self, path, key, *, method="POST", body=PROMPT, headers=()):
         """Ask once more over the same connection."""
         self._response = None
-        headers = {"Authorization": f"Bearer {key}"}
+        headers = {"Authorization": f"Bearer {token_of(key)}", **dict(headers)}
         text = None
         if method not in ("GET", "HEAD"):
             text = json.dumps(body)
             headers["Content-Type"] = "application/json"
         self.connection.request(method, path, text, headers)
+
+    def send_ahead(self, path, key):
+        """Send one more request before the answer to the last has come. Its own answer is never read."""
+        self.connection.sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token_of(key)}\r\n\r\n".encode()
+        )
 
     @property
     def response(self):
@@ -90,7 +101,8 @@ class Crowd:
         for key in keys:
             sock = socket.create_connection(("127.0.0.1", port), timeout=20)
             request = (
-                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {token_of(key)}\r\nConnection: close\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}"
             )
             self._waiting[sock.fileno()] = (sock, request.encode(), bytearray())

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from contextlib import suppress
 
 
 class Upstream:
@@ -43,9 +44,31 @@ class Conversation:
         """Have the app's generator raise."""
         self._send(None)
 
+    def encrypt(self, context):
+        """Speak TLS from now on."""
+        self._connection = context.wrap_socket(self._connection, server_side=True)
+
+    def read_request(self):
+        """Take an HTTP request; its path."""
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += self._connection.recv(65536)
+        return request.split(b" ", 2)[1].decode()
+
+    def send(self, data):
+        """Send these bytes."""
+        self._connection.sendall(data)
+
+    def client_gone(self):
+        """Wait until the app has heard that its client is gone."""
+        return self._connection.recv(4, socket.MSG_WAITALL) == b"gone"
+
     def hung_up(self):
         """Wait until the app has ended the call."""
-        return self._connection.recv(1) == b""
+        with suppress(ConnectionResetError):
+            while self._connection.recv(65536):  # The rest of what it asked.
+                pass
+        return True
 
     def close(self):
         """End the call; the app's generator ends."""

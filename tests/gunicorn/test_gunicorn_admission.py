@@ -35,9 +35,9 @@ def ask_all(server, path, key, count=LIMIT):
 
 def test_exactly_the_limit_is_admitted_whichever_unit_binds(worker_class, tmp_path):
     with serving(tmp_path, worker_class, workers=4) as server:
-        ask_all(server, admit(requests=LIMIT), "requests bind")
-        ask_all(server, admit(tokens=LIMIT * COST + COST - 1, requests=LIMIT + 1), "tokens bind")
-        assert len({line["pid"] for line in server.books.entries("taken", "requests bind")}) > 1
+        ask_all(server, admit(requests=LIMIT), "requests-bind")
+        ask_all(server, admit(tokens=LIMIT * COST + COST - 1, requests=LIMIT + 1), "tokens-bind")
+        assert len({line["pid"] for line in server.books.entries("taken", "requests-bind")}) > 1
         assert "Traceback" not in server.log()
 
 

@@ -79,19 +79,27 @@ def test_usage_that_a_stream_reports_is_charged(server, upstream, key):
 
 
 @pytest.mark.parametrize("goes", ["leave", "reset"])
-def test_client_that_goes_from_a_silent_stream_gives_its_slot_back(server, upstream, key, goes):
-    call, _ = begun(server, upstream, key)
-    left = time.monotonic()
+def test_client_that_goes_from_a_silent_stream_holds_its_slot_until_the_view_lets_go(server, upstream, key, goes):
+    call, conversation = begun(server, upstream, key)
     getattr(call, goes)()
-    settled_once(server, key, INPUT + 2, left)
+    assert conversation.client_gone()
+    assert server.books.used(key) == {"requests": 1, "tokens": RESERVED, "concurrency": 1}
+    assert server.call("/stream", key).status == 429
+    spoke = time.monotonic()
+    conversation.say(event("three "))
+    settled_once(server, key, INPUT + 3, spoke)
+    assert conversation.hung_up()
 
 
 def test_client_that_goes_before_any_output_pays_for_its_input(server, upstream, key):
     call = server.call("/stream", key)
-    upstream.called()
-    left = time.monotonic()
+    conversation = upstream.called()
     call.leave()
-    settled_once(server, key, INPUT, left)
+    assert conversation.client_gone()
+    assert server.books.used(key) == {"requests": 1, "tokens": RESERVED, "concurrency": 1}
+    ended = time.monotonic()
+    conversation.close()
+    settled_once(server, key, INPUT, ended)
 
 
 @pytest.mark.parametrize("goes", ["leave", "reset"])
@@ -116,12 +124,16 @@ def test_client_that_goes_while_the_upstream_talks_pays_for_what_was_said(server
 
 def test_client_that_half_closes_is_gone_and_its_stream_ends(server, upstream, key):
     call, conversation = begun(server, upstream, key)
-    left = time.monotonic()
     call.finish_writing()
-    settled_once(server, key, INPUT + 2, left)
+    assert conversation.client_gone()
+    assert server.books.used(key) == {"requests": 1, "tokens": RESERVED, "concurrency": 1}
+    spoke = time.monotonic()
     conversation.say(event("more ") * 2)
-    assert call.rest() == event("more ").encode() * 2  # What the generator was waiting for, and no more.
+    with pytest.raises(http.client.IncompleteRead) as cut:  # A client that still reads is not told that this was all.
+        call.rest()
+    assert cut.value.partial == event("more ").encode() * 2  # What the generator was waiting for, and no more.
     assert conversation.hung_up()
+    settled_once(server, key, INPUT + 2 + 2, spoke)
 
 
 def test_client_that_does_not_read_is_cut_off(server, upstream, key):
@@ -169,6 +181,8 @@ def test_client_that_goes_from_a_plain_answer_pays_for_it_when_it_is_there(serve
     call = server.call("/wait", key)
     conversation = upstream.called()
     call.leave()
+    assert conversation.client_gone()
+    assert server.books.used(key, "wait") == {"requests": 1, "tokens": RESERVED, "concurrency": 1}
     conversation.say("one two three")
     said = time.monotonic()
     conversation.close()

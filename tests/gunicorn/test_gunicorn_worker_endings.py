@@ -79,17 +79,22 @@ def test_stream_of_a_worker_that_may_not_finish_is_charged_as_reserved(worker_cl
     [["sync"], ["gthread"], ["gevent"], ["gevent", "--preload"]],
     ids=" ".join,
 )
-def test_silent_stream_keeps_its_slot_and_gives_it_back_when_its_client_goes(worker_class, upstream, tmp_path):
+def test_silent_stream_keeps_its_slot_and_gives_it_back_when_its_client_and_then_its_upstream_goes(
+    worker_class, upstream, tmp_path
+):
     with serving(tmp_path, *worker_class, upstream_port=upstream.port) as server:
         began = time.monotonic()
-        call, _, _ = begun(server, upstream, "silent")
+        call, conversation, _ = begun(server, upstream, "silent")
         # As soon as the lease has been renewed, it is there longer than its first five seconds.
         after_first = began + LEASE + 0.5
         wait_for(lambda: server.books.used("silent", ahead=after_first - time.monotonic())["concurrency"] == 1)
-        left = time.monotonic()
         call.leave()
+        assert conversation.client_gone()
+        assert server.books.used("silent")["concurrency"] == 1
+        ended = time.monotonic()
+        conversation.close()
         (settlement,) = server.books.wait_settled("silent")
-        assert settlement["at"] - left <= SOON
+        assert settlement["at"] - ended <= SOON
         assert server.books.used("silent") == {"requests": 1, "tokens": INPUT + 2, "concurrency": 0}
 
 

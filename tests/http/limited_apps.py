@@ -53,6 +53,43 @@ def limited(key_func=api_key, *, storage_uri="memory://", config=None, **options
     return Limited(app, limiter, clock)
 
 
+def twice_a_day(key_func=api_key, **options):
+    """An app with one view, which answers each key twice a day."""
+    served = limited(key_func, **options)
+
+    @served.app.get("/")
+    @served.limiter.limit("2 per day")
+    def answer():
+        return {}
+
+    return served
+
+
+@contextmanager
+def apps_of_two():
+    """Makes apps that answer alice twice a minute, each with its limiter; their stores are closed at the end."""
+    made = []
+
+    def make(config=(), *, import_name="shop", root_path=None, limit="2 per minute", **options):
+        limiter = AILimiter(lambda: "alice", default_limits=[limit], **options)
+        app = Flask(import_name, root_path=root_path)
+        app.config.update(config)
+        limiter.init_app(app)
+        app.get("/")(lambda: "")
+        made.append((app, limiter))
+        return app, limiter
+
+    yield make
+    for app, limiter in made:
+        with app.app_context():
+            limiter.engine.close()
+
+
+def statuses(app, times=3):
+    """What an app answers to so many requests."""
+    return [app.test_client().get("/").status_code for _ in range(times)]
+
+
 def fill(limiter):
     """Fill a local store to the brim, so that it takes no further count."""
     day = Quota(1000, 86400)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from flask import Flask, abort, request
-from limited_apps import ADDRESS, fill, limited
+from limited_apps import ADDRESS, fill, limited, twice_a_day
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_ailimit import AILimiter, api_key, remote_address
@@ -32,17 +32,6 @@ def assert_admits(count, send):
 # Who is it? (7a, rows 9 to 18, 71 to 75)
 
 
-def twice_a_day(key_func=api_key, **options):
-    served = limited(key_func, **options)
-
-    @served.app.get("/")
-    @served.limiter.limit("2 per day")
-    def answer():
-        return {}
-
-    return served
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -51,8 +40,6 @@ def twice_a_day(key_func=api_key, **options):
         pytest.param([("Authorization", "Bearer")], id="no token (3)"),
         pytest.param([("Authorization", "Bearer    ")], id="blanks (3)"),
         pytest.param([("Authorization", "Basic YWxpY2U6")], id="another scheme (4)"),
-        pytest.param([("Authorization", "Bearer alice"), ("x-api-key", "bob")], id="two that differ (10)"),
-        pytest.param([("api-key", "alice"), ("x-api-key", "bob")], id="two of Azure's and Anthropic's (10)"),
         pytest.param([("X-User-Id", "alice")], id="an identity that nobody checked (14)"),
     ],
 )
@@ -70,14 +57,6 @@ def test_key_in_the_address_line_is_not_read():
     served = twice_a_day()
     assert_admits(2, lambda: served.client(key=None).get("/?api_key=alice&key=alice&x-api-key=alice"))
     assert served.used("alice") == {REQUESTS: 0}
-
-
-def test_two_keys_in_two_lines_pay_into_neither_count():
-    """The WSGI environment joins the lines (row 9)."""
-    served = twice_a_day()
-    lines = [("X-Api-Key", "alice"), ("X-Api-Key", "bob")]
-    assert_admits(2, lambda: served.client(key=None).get("/", headers=lines))
-    assert served.used("alice") == served.used("bob") == {REQUESTS: 0}
 
 
 @pytest.mark.parametrize(
@@ -125,14 +104,14 @@ def test_any_other_identity_is_a_count_of_its_own(answer):
 
 
 @pytest.mark.parametrize("raised", [KeyError("sk-secret"), RuntimeError(), ValueError("sk-secret")], ids=repr)
-def test_failing_key_function_falls_into_the_count_of_the_address(raised, caplog):
-    """Row 16, as the design decided it: neither a 500 nor a free pass."""
+def test_failing_key_function_is_a_503(raised, caplog):
+    """Row 16: neither a 500 nor a free pass, and nobody pays for everybody behind his proxy."""
 
     def failing():
         raise raised
 
     served = twice_a_day(failing)
-    assert_admits(2, lambda: served.client().get("/"))
+    assert [outcome(served.client().get("/")) for _ in range(3)] == [(503, "limiter_unavailable")] * 3
     assert type(raised).__name__ in caplog.text
     assert "sk-secret" not in caplog.text
 
@@ -342,11 +321,22 @@ BROKEN = [
 ]
 
 
+READ_BY_NOBODY = (b'{"prompt": "a",}', b"{'prompt': 'a'}", b'{"prompt": "a', b"[" * 100_000)
+GZIPPED = b"\x1f\x8b"
+
+
+def is_read_by_nobody(body):
+    """Whether no reader of JSON finds any in it."""
+    return body in READ_BY_NOBODY or body.startswith((b'{"a":{"a":', GZIPPED))
+
+
 @pytest.mark.parametrize(("body", "code"), BROKEN)
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-16", "text/plain", None])
-def test_mistake_is_the_app_s_to_refuse_and_costs_no_tokens(served, body, code, content_type):
+def test_mistake_is_refused_and_costs_no_tokens(served, body, code, content_type):
+    """By us if no reader finds JSON in what was sent as JSON, else by the app."""
     response = served.client().post("/", data=body, content_type=content_type)
-    assert outcome(response) == (400, code)
+    ours = content_type is not None and "json" in content_type and is_read_by_nobody(body)
+    assert outcome(response) == (400, "invalid_body" if ours else code)
     assert "Retry-After" not in response.headers
     assert served.used() == {REQUESTS: 1, TOKENS: 0, SLOTS: 0}
 
@@ -392,11 +382,10 @@ def test_body_without_text_reserves_the_default_output():
         reserved.append(served.tokens())
         return {}
 
-    for body in (b"{}", b"[]", b"not JSON", b'{"max_tokens": null}', b'{"max_tokens": -5}', b""):
+    for body in (b"{}", b"[]", b'{"max_tokens": null}', b'{"max_tokens": -5}', b""):
         served.client().post("/", data=body, content_type="application/json")
         served.limiter.engine.reset()
-    served.client().post("/", data=b"prompt=a", content_type="text/plain")
-    assert reserved == [50] * 7
+    assert reserved == [50] * 5
 
 
 @pytest.mark.parametrize("length_known", [True, False], ids=["announced (36)", "chunked (37)"])
@@ -590,16 +579,17 @@ def test_strange_request_id_is_replaced(sent):
     assert refused.headers["x-request-id"] == refused.headers["request-id"] == refused.json["request_id"]
 
 
-def test_request_id_of_the_client_is_kept():
+def test_request_id_of_the_client_never_takes_the_place_of_ours():
     served = twice_a_day()
     sent = [served.client().get("/", headers={"X-Request-Id": "trace-7_a.B"}) for _ in range(3)]
-    assert sent[-1].headers["x-request-id"] == "trace-7_a.B"
+    assert [answer.headers["x-request-id"][:4] for answer in sent] == ["req_"] * 3
 
 
 def test_line_break_in_a_header_of_the_client_reaches_no_header_of_ours():
     served = twice_a_day()
     for _ in range(3):
-        response = served.client(HTTP_X_REQUEST_ID="a\r\nSet-Cookie: a=b", HTTP_X_API_KEY="b\r\nX: y").get("/")
+        client = served.client(key=None, HTTP_X_REQUEST_ID="a\r\nSet-Cookie: a=b", HTTP_X_API_KEY="b\r\nX: y")
+        response = client.get("/")
     assert response.status_code == 429
     assert "Set-Cookie" not in str(response.headers)
 
@@ -690,7 +680,7 @@ def test_estimate_that_trips_over_the_body_gives_way_to_the_default(caplog):
         reserved.append(served.tokens())
         return {"error": {}}, 400
 
-    for body in (b"{", b"{}", b"[]", b'{"prompt": 7}'):
+    for body in (b"null", b"{}", b"[]", b'{"prompt": 7}'):
         assert served.client().post("/", data=body, content_type="application/json").status_code == 400
     assert reserved == [50] * 4
     assert "KeyError" in caplog.text
@@ -708,7 +698,7 @@ def test_estimate_may_refuse_the_body():
     assert served.tokens() == 0
 
 
-@pytest.mark.parametrize("answer", ["5", "", "0 per minute", None, 7, "10 per fortnight"], ids=repr)
+@pytest.mark.parametrize("answer", ["5", "", None, 7, "10 per fortnight"], ids=repr)
 def test_limit_that_a_callable_gets_wrong_is_not_lifted(answer, caplog):
     """Nobody can check it before the request; then it refuses, and says in the log what is wrong with it."""
     served = limited()

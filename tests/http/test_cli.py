@@ -95,6 +95,21 @@ def test_usage_tells_what_a_subject_has_left_and_reset_forgets_it(limits, run):
     assert limits.client("alice").post("/v1/chat", json={}).status_code == 200
 
 
+def test_forgive_lifts_debts_and_tells_which(limits, run):
+    limits.client("bob").post("/v1/chat", json={})
+    with limits.app.test_request_context():
+        verdicts = limits.limiter.peek("v1.chat", "alice").verdicts
+    (chat,) = [verdict.charge._replace(dry=False) for verdict in verdicts if verdict.quota.unit == "tokens"]
+    limits.limiter.engine.reserve([chat.costing(0)]).settle({"tokens": 500})
+    assert limits.client("alice").post("/v1/chat", json={}).status_code == 429
+    assert run("usage", "alice")[5] == "    tokens-per-minute: 0 of 200 left, full again in 300.0 s"
+    assert run("forgive", "alice") == ["v1.chat  /v1/chat", "    tokens-per-minute: debt lifted"]
+    assert run("forgive", "alice") == ["Nothing is owed, as far as could be looked at."]
+    assert "    tokens-per-minute: 200 of 200 left, full again in 0.0 s" in run("usage", "alice")
+    assert "    tokens-per-minute: 150 of 200 left, full again in 30.0 s" in run("usage", "bob")
+    assert limits.client("alice").post("/v1/chat", json={}).status_code == 200
+
+
 def test_looking_takes_nothing(limits, run):
     for _ in range(3):
         run("usage", "alice")
@@ -136,6 +151,11 @@ def test_limit_that_needs_a_request_is_said_to(plan):
     assert lines[:2] == ["member  /member", "    depends on the request"]
     assert lines[2:] == ["plain  /plain", "    10 requests per 86400 s  (fixed-window)"]
     assert "depends on the request" in limits.app.test_cli_runner().invoke(cli, ["usage", "alice"]).output
+    assert limits.app.test_cli_runner().invoke(cli, ["forgive", "alice"]).output.splitlines() == [
+        "member  /member",
+        "    depends on the request, and was not looked at",
+        "Nothing is owed, as far as could be looked at.",
+    ]
 
 
 def test_app_without_a_limiter_is_told_what_to_do():

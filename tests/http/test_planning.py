@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 from flask import Blueprint, Flask, g, request
-from flask_limiter._manager import LimitManager
+from flask_limiter import ApplicationLimit, Limit, MetaLimit
 from limited_apps import limited
+from werkzeug.routing import Rule
 
-from flask_ailimit import AILimiter, api_key
+from flask_ailimit import AILimiter, api_key, watched_limits
 
 OK, REFUSED = 200, 429
 
@@ -16,13 +17,13 @@ OK, REFUSED = 200, 429
 def resolved(monkeypatch):
     """How often Flask-Limiter has resolved the limits of each endpoint."""
     count = Counter()
-    resolve = LimitManager.resolve_limits
+    resolve = watched_limits.WatchedLimits.resolve_limits
 
     def counting(self, app, endpoint=None, *rest):
         count[endpoint] += 1
         return resolve(self, app, endpoint, *rest)
 
-    monkeypatch.setattr(LimitManager, "resolve_limits", counting)
+    monkeypatch.setattr(watched_limits.WatchedLimits, "resolve_limits", counting)
     return count
 
 
@@ -231,14 +232,137 @@ def test_helper_that_is_decorated_is_limited_on_every_way_to_it(resolved):
     assert limits.used("alice", "view")["requests-per-day"] == 6  # A refusal inside the view is counted by the rest.
 
 
+def phases_behind(phase):
+    return sum(1 + phases_behind(later) for later in phase.later.values())
+
+
+@pytest.fixture
+def room_for_ten(monkeypatch):
+    monkeypatch.setattr(watched_limits, "_MOST_PHASES", 10)
+
+
+@pytest.mark.usefixtures("room_for_ten")
 def test_endpoints_that_an_app_makes_up_are_not_remembered_for_ever():
-    numbers = iter(range(10**6))
-    limits = limited(request_identifier=lambda: f"endpoint-{next(numbers)}", default_limits=["1 per day"])
+    limits = limited(request_identifier=lambda: request.args["endpoint"], default_limits=["1 per day"])
+    helper = limits.limiter.limit("9 per day", override_defaults=False)(ok)
+    limits.app.get("/", endpoint="view")(lambda: f"{helper()}")
+    client, manager = limits.client(), limits.limiter.limit_manager
+    for number in range(50):
+        assert statuses(client, 2, path=f"/?endpoint={number}") == [OK, REFUSED]
+        assert phases_behind(manager.start) <= 10
+        assert not manager._endpoint_hints
+
+
+@pytest.mark.usefixtures("room_for_ten")
+def test_number_of_calls_that_a_client_chooses_is_not_remembered_for_ever():
+    limits = limited()
+    helper = limits.limiter.limit("100 per day")(ok)
+    limits.app.get("/<int:calls>", endpoint="view")(lambda calls: [helper() for _ in range(calls)])
+    assert statuses(limits.client(), 2, path="/30") == [OK, OK]
+    assert phases_behind(limits.limiter.limit_manager.start) <= 10
+    assert statuses(limits.client(), 2, path="/40") == [OK, REFUSED]
+
+
+def test_head_is_counted_and_limited_as_get():
+    """Flask runs the view for both, so a limit on one that the other escapes would be none."""
+    limits = limited()
+    limits.app.route("/", methods=["GET", "POST"])(limits.limiter.limit("3 per day", methods=["get"])(ok))
+    client = limits.client()
+    assert statuses(client, 2, "head") + statuses(client, 1) == [OK, OK, OK]
+    assert statuses(client, 2, "head") + statuses(client, 1) == [REFUSED] * 3
+    assert statuses(client, 4, "post") == [OK] * 4
+
+
+def of_view(limits, limit):
+    limits.app.get("/", endpoint="view")(limit(lambda: "ok"))
+
+
+def of_blueprint(limits, limit):
+    blueprint = Blueprint("models", __name__)
+    blueprint.get("/", endpoint="view")(ok)
+    limit(blueprint)
+    limits.app.register_blueprint(blueprint)
+
+
+@pytest.mark.parametrize("place", [of_view, of_blueprint])
+@pytest.mark.parametrize("options", [{"methods": ["GET"]}, {"per_method": True}, {"methods": ("Get", "Head")}], ids=str)
+@pytest.mark.parametrize("kind", ["requests", "tokens", "slots"])
+def test_head_is_counted_as_get_by_every_kind_of_limit(kind, options, place):
+    limits = limited(default_limits=["1 per day"] if kind == "requests" else [], default_output_tokens=5)
+    make = {
+        "requests": lambda: limits.limiter.limit("2 per day", **options),
+        "tokens": lambda: limits.limiter.limit_tokens("9 per day", **options),
+        "slots": lambda: limits.limiter.limit_concurrency(1, **options),
+    }[kind]
+    place(limits, make())
+    endpoint = next(name for name in limits.app.view_functions if name.endswith("view"))
+    limits.app.after_request(lambda response: (decided.append(limits.limiter.decision.units), response)[1])
+    decided = []
+    assert statuses(limits.client(), 1, "head") + statuses(limits.client(), 1) == [OK, OK]
+    assert decided[0] == decided[1]
+    assert len(decided[0]) == 1
+    if kind == "requests":
+        assert statuses(limits.client(), 1, "head") == [REFUSED]
+        assert limits.used("alice", endpoint) == {"requests-per-day": 2}
+
+
+def test_head_is_counted_as_get_by_limits_of_the_whole_app_and_on_refusals():
+    metas = [MetaLimit("1 per day", methods=["GET"])]
+    defaults = [Limit("2 per day", methods=["GET"], per_method=True)]
+    limits = limited(default_limits=defaults, meta_limits=metas)
     limits.app.get("/")(ok)
     client = limits.client()
-    assert statuses(client, 50) == [OK] * 50
-    most = len(limits.limiter.limit_manager.start.later)
-    assert most <= 4096
+    assert statuses(client, 2, "head") == [OK, OK]
+    assert statuses(client, 1) == [REFUSED]
+    assert "1 per 1 day" in client.get("/").json["error"]["limit"]["text"]
+    assert client.head("/").status_code == REFUSED
+
+
+def test_what_is_left_is_the_same_for_head_and_get():
+    limits = limited()
+    limits.app.get("/")(limits.limiter.limit("3 per day", per_method=True)(ok))
+    statuses(limits.client(), 2, "head")
+    for method in ("HEAD", "GET"):
+        with limits.app.test_request_context("/", method=method):
+            assert [verdict.remaining for verdict in limits.limiter.peek("ok", "alice").verdicts] == [1]
+
+
+def test_limit_on_head_alone_is_not_met_by_get():
+    limits = limited()
+    limits.app.get("/")(limits.limiter.limit("1 per day", methods=["HEAD"])(ok))
+    assert statuses(limits.client(), 2, "head") == [OK, REFUSED]
+    assert statuses(limits.client(), 2) == [OK, OK]
+
+
+def takes_every_method(limits, view):
+    limits.app.view_functions["every"] = view
+    limits.app.url_map.add(Rule("/", endpoint="every"))
+
+
+def test_methods_that_a_client_makes_up_are_one_count_and_are_not_remembered():
+    limits = limited(application_limits=[ApplicationLimit("1000 per day", per_method=True)])
+    takes_every_method(limits, limits.limiter.limit("3 per day", per_method=True)(ok))
+    limits.app.get("/get")(lambda: "ok")
+    client = limits.client()
+    sent = [client.open("/", method=f"MADE{number}").status_code for number in range(5)]
+    assert sent == [OK] * 3 + [REFUSED] * 2
+    counts = len(limits.limiter.engine.store.read(limits.limiter.subject("alice")))
+    for number in range(50):
+        assert client.open("/get", method=f"MADE{number}").status_code == 405
+        assert client.open("/nowhere", method=f"MADE{number}").status_code == 404
+    assert phases_behind(limits.limiter.limit_manager.start) == 0
+    assert len(limits.limiter.engine.store.read(limits.limiter.subject("alice"))) == counts
+    assert statuses(client, 4) == [OK] * 3 + [REFUSED]
+
+
+def test_method_of_the_routes_own_is_a_count_of_its_own_however_it_is_spelt():
+    limits = limited()
+    view = limits.limiter.limit("2 per day", per_method=True)(ok)
+    limits.app.route("/", methods=["PURGE", "GET"])(view)
+    client = limits.client()
+    sent = [client.open("/", method=method).status_code for method in ("PURGE", "purge", "Purge")]
+    assert sent == [OK, OK, REFUSED]
+    assert statuses(client, 1) == [OK]
 
 
 def test_limiter_switched_off_and_on_again():

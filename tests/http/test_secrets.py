@@ -33,9 +33,12 @@ def served(storage_uri="memory://", **options):
             raise KeyError(api_key())
         return "1000 per day"
 
+    def failing():
+        return {}[api_key()] if request.headers.get("x-key-fails") else api_key()
+
     @limits.app.post("/<how>", endpoint="answer")
     @limits.limiter.limit("30 per day")
-    @limits.limiter.limit("10 per day", key_func=lambda: {}[api_key()], scope="failing")
+    @limits.limiter.limit("10 per day", key_func=failing, scope="failing")
     @limits.limiter.limit("1000 per day", cost=lambda: int(request.json["prompt"]), scope="cost")
     @limits.limiter.limit_tokens(plan)
     @limits.limiter.limit_tokens("100 per hour", estimate=lambda request: {}[request.json["prompt"]])
@@ -70,6 +73,7 @@ def use(limits):
     answers.append(client.post("/json", data=f'{{"prompt": "{PROMPT}', content_type="application/json"))
     answers.append(client.post("/json", json=BODY, headers={"x-api-key": f"{KEY}2"}))
     answers.append(client.post("/json", json=BODY, headers={"X-Request-Id": f"{PROMPT}\t{KEY}"}))
+    answers.append(client.post("/json", json=BODY, headers={"x-key-fails": "1"}))
     answers.append(client.options("/json"))
     answers.append(client.get("/json"))
     limits.clock.advance(86400)
@@ -95,7 +99,7 @@ def test_nothing_of_a_client_is_logged_or_sent_back_in_an_error(logs):
     limits = served()
     answers = use(limits)
     statuses = {answer.status_code for answer in answers}
-    assert {200, 400, 405, 413, 429, 500} <= statuses  # The canaries were really used.
+    assert {200, 400, 405, 413, 429, 500, 503} <= statuses  # The canaries were really used.
     assert "exceeded at endpoint" in logs.text
     assert "raised KeyError" in logs.text
     assert "could not be counted" in logs.text
@@ -108,9 +112,9 @@ def test_nothing_of_a_client_is_logged_or_sent_back_in_an_error(logs):
             assert_clean(answer.data)
 
 
-def test_failing_plan_is_the_app_s_own_error_and_goes_no_further(logs):
+def test_failing_plan_is_told_in_the_log_by_its_type_alone(logs):
     limits = served()
-    assert limits.client(KEY).post("/json", json=BODY, headers={"x-plan": "1"}).status_code == 500
+    assert limits.client(KEY).post("/json", json=BODY, headers={"x-plan": "1"}).status_code == 503
     ours = [record for record in logs.records if record.name != "limited"]
     assert_clean("\n".join(logs.handler.format(record) for record in ours))
 

@@ -8,11 +8,13 @@ from contextlib import contextmanager, suppress
 from secrets import token_hex
 from threading import Thread
 
+import pytest
 from flask import Flask, request
-from redis_servers import PATIENCE
+from redis_servers import wait_until
 
 from flask_ailimit import AILimiter, api_key
 from flask_ailimit.engine import StoreError, open_store, system_clock
+from flask_ailimit.engine.stores import redis
 from flask_ailimit.signals import store_changed
 
 SECRET = "x" * 32
@@ -22,9 +24,18 @@ POLICIES = ("local", "allow", "deny")
 
 
 @contextmanager
+def on_machine(name):
+    """Stores that are opened meanwhile are on a machine of this name: they have a place of their own there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis, "nearby_of", lambda address, prefix: f"{name}-nearby")
+        yield
+
+
+@contextmanager
 def machine(uri, name=None, clock=system_clock, **options):
-    """A store as the app of this name opens it: what is called differently has another directory, as machines have."""
-    store = open_store(uri, name=name or f"machine-{token_hex(4)}", clock=clock, options={"timeout": 1, **options})
+    """A store as the apps of the machine of this name open it: another one has another directory, as machines have."""
+    with on_machine(name or f"machine-{token_hex(4)}"):
+        store = open_store(uri, name="app", clock=clock, options={"timeout": 1, **options})
     try:
         yield store
     finally:
@@ -33,10 +44,9 @@ def machine(uri, name=None, clock=system_clock, **options):
 
 def put_away(store):
     """Close a store, wait until nothing of it runs any more, and remove its directory."""
-    place = store.nearby._store.path
+    place = store.nearby.whole.path
     store.close()
-    if store._machines._thread is not None:
-        store._machines._thread.join(PATIENCE)
+    wait_until(lambda: not store._machines._thread.is_alive())
     shutil.rmtree(place, ignore_errors=True)
 
 
@@ -68,7 +78,8 @@ class App:
         for policy in policies:
             self.app.add_url_rule(f"/{policy}", policy, self._limited(policy, limit), methods=["POST"])
         store_changed.connect(self._changed, self.app)
-        self.limiter.init_app(self.app)
+        with on_machine(self.app.name):
+            self.limiter.init_app(self.app)
 
     def post(self, path, key="alice"):
         """Ask once; the answer, and how many seconds it took."""

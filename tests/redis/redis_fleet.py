@@ -114,4 +114,4 @@ def enroll(machine, uri):
 
 def _remove_nearby(server):
     engine = server.books._app.extensions[LIMITER].engine
-    shutil.rmtree(engine.store.nearby._store.path, ignore_errors=True)
+    shutil.rmtree(engine.store.nearby.whole.path, ignore_errors=True)

@@ -24,7 +24,7 @@ from soak import QUOTAS, RENEW, RESERVE, SETTLE, SUBJECTS, spawn
 from flask_ailimit.engine import Charge, Settlement, StoreError
 from flask_ailimit.engine.stores.redis import packing
 from flask_ailimit.engine.stores.redis.addresses import parse
-from flask_ailimit.engine.stores.redis.connecting import open_wire
+from flask_ailimit.engine.stores.redis.connecting import wires_to
 from flask_ailimit.engine.stores.redis.links import Link
 from flask_ailimit.engine.stores.redis.scripts import Script, load
 from flask_ailimit.engine.stores.redis.store import RedisStore
@@ -39,10 +39,16 @@ ALL = bytes([9]) * 16
 PREFIX = "soak"
 LOG = b"soak:log"
 UNASKED = 2
+GATE = -1
+"""Where, behind the progress of all slots, stands how many decisions are made before the next disturbance."""
+
+NOTHING_MORE = 2**63
 
 _HEAD = struct.Struct("<BBBqH")
 _ASKED = struct.Struct(f"<{packing._HEAD}")
 _ITEM = struct.calcsize(f"<{packing._CHARGE}")
+_ONE_LEASE = "Iq"
+"""What renew is asked besides: how many leases of the count (each request has one), and which."""
 _NUMBER_BITS, _RANDOM_BITS = 24, 25
 
 # Whatever of Redis the script uses is used through this; work() is the script itself. The markers are its last keys.
@@ -137,9 +143,13 @@ def settlements(slot, number, taken_at_us, lease):
 
 def work(uri, progress, slot, decisions):
     """Decide until so many decisions of this slot are done, by this process and those killed before it."""
-    store = RedisStore(LoggedLink(open_wire(parse(uri), {}, TIMEOUT, 4), PREFIX), prefix=PREFIX)
+    wires = wires_to(parse(uri), {}, timeout=TIMEOUT, connect_timeout=TIMEOUT)
+    store = RedisStore(LoggedLink(wires(4), PREFIX), prefix=PREFIX)
     draw, unsettled, parent = random.Random(), deque(maxlen=200), os.getppid()
     while (number := progress[slot]) < decisions and os.getppid() == parent:
+        if sum(progress[:GATE]) >= progress[GATE]:
+            time.sleep(0.001)
+            continue  # Something is to happen first.
         lease = (slot << _NUMBER_BITS | number) << _RANDOM_BITS | draw.getrandbits(_RANDOM_BITS)
         try:
             decision = store.reserve(request(slot, number)[0], lease)
@@ -159,6 +169,49 @@ def work(uri, progress, slot, decisions):
                 store.renew(held)
 
 
+class Crew:
+    """The processes that decide, one for each slot until its part is done."""
+
+    def __init__(self, uri, progress, decisions):
+        self._uri, self._progress, self._decisions = uri, progress, decisions
+        self._running = {}
+        self.killed = 0
+        for slot in range(len(progress[:GATE])):
+            self._start(slot)
+
+    def __bool__(self):
+        return bool(self._running)
+
+    def _start(self, slot):
+        if self._progress[slot] < self._decisions:
+            self._running[spawn(work, self._uri, self._progress, slot, self._decisions)] = slot
+
+    def kill(self, draw):
+        """Kill one, if any is left, and let another one go on in its place."""
+        killed = self.killed
+        while self._running and self.killed == killed:  # One whose part was done has ended by itself.
+            child = draw.choice(list(self._running))
+            os.kill(child, 9)
+            self._replace(*os.waitpid(child, 0))
+
+    def look(self):
+        """Answer whether one had ended, and let another one go on in its place if its part isn't done."""
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child:
+            self._replace(child, status)
+        return bool(child)
+
+    def _replace(self, child, status):
+        assert os.waitstatus_to_exitcode(status) in (0, -9)
+        self.killed += os.WIFSIGNALED(status)
+        self._start(self._running.pop(child))
+
+    def end(self):
+        for child in self._running:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+
+
 def soak(server, log, *, processes, decisions, kills, disturbances):
     """Run it, and write the log to a file; answer how many processes were killed."""
     draw = random.Random()
@@ -176,38 +229,26 @@ def soak(server, log, *, processes, decisions, kills, disturbances):
         hang,
     ]
     total = processes * decisions
-    what = [None] * kills + [disturb[number % len(disturb)] for number in range(disturbances)]
-    moments = deque(sorted(((draw.randrange(total * 19 // 20), do) for do in what), key=lambda moment: moment[0]))
-    with mmap(-1, 8 * processes) as shared, log.open("wb") as file:
+    with mmap(-1, 8 * (processes + 1)) as shared, log.open("wb") as file:
         progress = memoryview(shared).cast("Q")
-        running = {spawn(work, server.uri, progress, slot, decisions): slot for slot in range(processes)}
-        killed = 0
+        what = [lambda: crew.kill(draw)] * kills + [disturb[number % len(disturb)] for number in range(disturbances)]
+        moments = deque(sorted(((draw.randrange(total * 19 // 20), do) for do in what), key=lambda moment: moment[0]))
+        progress[GATE] = moments[0][0]
+        crew = Crew(server.uri, progress, decisions)
         try:
-            while running:
-                while moments and sum(progress) >= moments[0][0]:
-                    _, do = moments.popleft()
-                    if do is None:
-                        os.kill(draw.choice(list(running)), 9)
-                    else:
-                        do()
-                child, status = os.waitpid(-1, os.WNOHANG)
-                if child:
-                    slot = running.pop(child)
-                    assert os.waitstatus_to_exitcode(status) in (0, -9)
-                    killed += os.WIFSIGNALED(status)
-                    if progress[slot] < decisions:
-                        running[spawn(work, server.uri, progress, slot, decisions)] = slot
-                elif not drain(ask, file):
+            while crew:
+                while moments and sum(progress[:GATE]) >= moments[0][0]:
+                    moments.popleft()[1]()
+                progress[GATE] = moments[0][0] if moments else NOTHING_MORE
+                if not crew.look() and not drain(ask, file):
                     time.sleep(0.002)  # Leaves the cores to those who decide.
         finally:
-            for child in running:
-                os.kill(child, 9)
-                os.waitpid(child, 0)
+            crew.end()
         while drain(ask, file):
             pass
-        assert list(progress) == [decisions] * processes
+        assert list(progress[:GATE]) == [decisions] * processes
         progress.release()
-    return killed
+    return crew.killed
 
 
 def drain(ask, file):
@@ -230,7 +271,7 @@ def _read(entry):
     _, lease, _, count = _ASKED.unpack_from(asked)
     details = []
     if kind != RESERVE:
-        more = struct.Struct(f"<{packing._SETTLED if kind == SETTLE else packing._LEASE}")
+        more = struct.Struct(f"<{packing._SETTLED if kind == SETTLE else _ONE_LEASE}")
         ends = [_ASKED.size + (_ITEM + more.size) * (number + 1) for number in range(count)]
         details = [more.unpack_from(asked, end - more.size) for end in ends]
         lease = details[0][-1]

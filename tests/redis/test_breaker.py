@@ -176,13 +176,12 @@ def test_probes_come_after_a_quarter_of_a_second_and_then_less_often(watched):
 
 
 @pytest.mark.slow
-def test_probes_never_come_less_often_than_about_each_second(watched):
+def test_probes_never_come_less_often_than_about_each_half_second(watched):
     watched.fail(3)
     wait_until(lambda: len(watched.at) == 6)
     waits = [later - earlier for earlier, later in zip(watched.at, watched.at[1:], strict=False)]
-    assert waits[0] >= 0.4
-    assert all(wait >= 0.8 for wait in waits[1:])
-    assert sorted(waits)[1] <= 1.5
+    assert all(wait >= 0.4 for wait in waits)
+    assert sorted(waits)[1] <= 0.75
 
 
 def test_stopped_it_probes_no_more(watched):

@@ -1,13 +1,16 @@
 """How many machines share a server: each learns it, and knows its share when the server is away."""
 
 import time
+from contextlib import ExitStack, closing
 
 import pytest
 from outage_apps import machine
 from redis_servers import wait_until
 
-from flask_ailimit.engine import Charge, ConfigurationError, Quota, StoreError
+from flask_ailimit.engine import Charge, ConfigurationError, Quota, StoreError, open_store, system_clock
+from flask_ailimit.engine.stores import directory, redis
 from flask_ailimit.engine.stores.redis import machines
+from flask_ailimit.engine.stores.redis.addresses import parse
 from flask_ailimit.engine.stores.share import Share
 
 KEY = b"ailimit:{}:machines"
@@ -174,17 +177,70 @@ def test_number_of_machines_is_a_whole_number(server, machines):
             pass
 
 
-def test_something_else_under_the_key_is_a_failed_enrolment_and_no_outage(server, caplog):
-    """Somebody's mistake: decisions go on."""
+def test_something_else_under_the_key_is_replaced_and_no_outage(server):
+    """Somebody's mistake, which would otherwise stand for ever."""
     with machine(server.uri) as store:
-        server.ask("SET", KEY, "what is this")
         changes = []
         store.watch(changes.append)
-        for _ in range(5):
-            with pytest.raises(StoreError, match="WRONGTYPE"):
-                fleet_of(store).enroll()
+        for mistake in (("SET", KEY, "what is this"), ("HSET", KEY, "a", "b")):
+            server.ask("DEL", KEY)
+            server.ask(*mistake)
+            assert enrolled(store) == [Share(0, 1)]
+            assert 0 < server.ask("TTL", KEY) <= 60
         assert store.reserve([Charge(SUBJECT, QUOTA)], 1).allowed
         assert not changes
+
+
+@pytest.mark.parametrize("ahead", [3600, 10**9, "inf"])
+def test_machine_that_is_gone_is_so_a_minute_after_the_clock_went_back(server, ahead):
+    with machine(server.uri) as one, machine(server.uri) as other:
+        enrolled(one, other)
+        gone = name_of(other)
+        server.ask("ZADD", KEY, ahead if ahead == "inf" else server.ask("TIME")[0] + ahead, gone)
+        assert enrolled(one)[0].of == 2
+        assert server.ask("ZSCORE", KEY, gone) <= server.ask("TIME")[0]
+        send_away(server, gone, 61)
+        assert enrolled(one) == [Share(0, 1)]
+
+
+def test_apps_of_one_machine_are_one_whatever_they_are_called(server, tmp_path, monkeypatch):
+    """Else each would have a half of what it may grant."""
+    monkeypatch.setattr(directory, "default_directory", lambda name: tmp_path / name)
+    with ExitStack() as ending:
+
+        def opened(name, **options):
+            options = {"timeout": 1, **options}
+            return ending.enter_context(closing(open_store(server.uri, name=name, clock=system_clock, options=options)))
+
+        one, other, apart = opened("shop-1"), opened("blog-2"), opened("shop-1", prefix="apart")
+        assert enrolled(one, other, apart) == [Share(0, 1)] * 3
+        # Together they grant what one could: as Redis does.
+        assert (granted(one), granted(other), granted(apart)) == (12, 0, 12)
+
+
+def test_apps_with_other_servers_or_databases_are_apart():
+    uris = [
+        *("redis://h:1", "redis://h:2", "redis://h:1/1", "redis+cluster://h:1", "redis+sentinel://h:1/a"),
+        *("redis+sentinel://h:1/b", "redis+unix:///h"),
+    ]
+    names = {redis.nearby_of(parse(uri), prefix) for uri in uris for prefix in ("a", "b")}
+    assert len(names) == 2 * len(uris)
+
+
+@pytest.mark.parametrize("uri", ["redis://user:hunter2@h:1", "redis+cluster://h:1,g:2"])
+def test_login_and_order_of_hosts_make_no_other_place(uri):
+    same = {"redis://user:hunter2@h:1": "redis://h:1", "redis+cluster://h:1,g:2": "redis+cluster://g:2,h:1"}[uri]
+    assert redis.nearby_of(parse(uri), "ailimit") == redis.nearby_of(parse(same), "ailimit")
+
+
+def test_who_may_not_end_the_key_does_not_make_it(new_server):
+    server = new_server()
+    with machine(server.uri) as store:
+        server.ask("DEL", KEY)
+        server.ask("ACL", "SETUSER", "default", "-expire")
+        with pytest.raises(StoreError):
+            fleet_of(store).enroll()
+        assert not server.ask("EXISTS", KEY)
 
 
 def test_closed_it_says_nothing_more(server, often):
@@ -192,8 +248,7 @@ def test_closed_it_says_nothing_more(server, often):
         store.reserve([Charge(SUBJECT, QUOTA)], 1)
         wait_until(lambda: server.ask("EXISTS", KEY))
         thread = fleet_of(store)._thread
-    thread.join(5)
-    assert not thread.is_alive()
+    wait_until(lambda: not thread.is_alive())
     server.ask("DEL", KEY)
     time.sleep(0.06)  # Three turns.
     assert not server.ask("EXISTS", KEY)

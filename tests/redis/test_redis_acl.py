@@ -12,7 +12,7 @@ from redis_servers import start_server
 from flask_ailimit.engine import Charge, ConfigurationError, Quota, system_clock
 from flask_ailimit.engine.charge import Settlement
 from flask_ailimit.engine.stores import directory
-from flask_ailimit.engine.stores.redis import open_uri, startup
+from flask_ailimit.engine.stores.redis import mistakes, open_uri
 from flask_ailimit.engine.stores.redis.scripts import load
 
 FILE = Path(__file__).parents[2] / "docs" / "redis.md"
@@ -115,7 +115,7 @@ def complaints(uri, caplog, more=None, **options):
 
 
 def test_the_page_says_what_the_error_says():
-    assert startup._COMMANDS.split() == RIGHTS
+    assert mistakes._COMMANDS.split() == RIGHTS
     assert RULE.split()[3:6] == ["on", ">PASSWORD", "~ailimit:*"]
 
 

@@ -117,7 +117,7 @@ def taken(fleet, key):
     return [server.books.used(key)["concurrency"] for server in fleet.servers]
 
 
-@pytest.mark.parametrize("ending", ["[DONE]", "the end", "the client goes"])
+@pytest.mark.parametrize("ending", ["[DONE]", "the end", "the client and then the upstream goes"])
 def test_slot_of_a_stream_is_free_on_all_machines_when_it_has_ended(machines, upstream, ending):
     here, there = machines.servers
     call = here.call("/stream", ending)
@@ -126,8 +126,11 @@ def test_slot_of_a_stream_is_free_on_all_machines_when_it_has_ended(machines, up
     assert call.chunk()
     assert there.call("/stream", ending, method="HEAD").status == 429
     assert taken(machines, ending) == [1, 1]
-    if ending == "the client goes":
+    if ending == "the client and then the upstream goes":
         call.leave()
+        assert conversation.client_gone()
+        assert taken(machines, ending) == [1, 1]
+        conversation.close()
         wait_until(lambda: taken(machines, ending) == [0, 0])
     elif ending == "the end":
         conversation.close()

@@ -19,8 +19,19 @@ from flask_ailimit import AILimiter, ConfigurationError, api_key, signals
 from flask_ailimit.config import Settings
 from flask_ailimit.engine import ALGORITHMS, Charge, Engine, Quota, open_store, system_clock
 from flask_ailimit.engine.charge import STORE_ERROR_POLICIES
+from flask_ailimit.engine.decision import Decision, Verdict
 from flask_ailimit.engine.stores import STORES, directory
-from flask_ailimit.engine.stores.redis import addresses, afterwards, breaker, connecting, machines, open_uri, scripts
+from flask_ailimit.engine.stores.redis import (
+    addresses,
+    afterwards,
+    breaker,
+    connecting,
+    machines,
+    open_uri,
+    pool,
+    scripts,
+)
+from flask_ailimit.engine.stores.redis.sequence import decide_in_sequence
 from flask_ailimit.engine.stores.share import Share
 from flask_ailimit.evaluation import applicable
 from flask_ailimit.testing import ManualClock
@@ -219,10 +230,12 @@ def test_times_on_the_page_are_those_of_the_code():
     assert f"says every {machines._INTERVAL:.0f} s that its machine is there" in PAGE
     assert f"nothing for {machines._GONE_AFTER} s is gone" in PAGE
     assert "Three calls in a row without an answer open the breaker" in PAGE
-    assert breaker._FAILURES_TO_OPEN == 3
+    assert breaker.FAILURES_TO_OPEN == 3
     assert (breaker._FIRST_WAIT, breaker._LONGEST_WAIT, breaker._JITTER) == (0.25, 0.5, 0.2)
     assert "again after 0.25 s, then\nevery 0.5 s, each ±20 %" in PAGE
     assert f"only within {afterwards._REMEMBERED:.0f} s" in PAGE
+    assert f"waits in line for up to {pool.PATIENCE:.0f} s" in PAGE
+    assert f"It makes {pool.MADE_AT_ONCE} connections at the same\ntime at most" in PAGE
 
 
 def test_signal_on_the_page_is_sent_when_redis_goes_and_comes(server, caplog):
@@ -279,6 +292,32 @@ def test_commands_of_a_request_are_as_many_as_on_the_page(server, undisturbed, r
     limiter.engine.close()
 
 
+class Counted:
+    """Answers for the payers of a cluster, of whom one refuses, and counts the trips."""
+
+    def __init__(self, refusing):
+        self._refusing, self.trips = refusing, 0
+
+    def decide(self, charges, lease, *, dry=False):
+        self.trips += 1
+        return Decision(tuple(Verdict(c, c.subject != self._refusing, 1, 0, 0) for c in charges), 1)
+
+    def settle(self, settlements):
+        self.trips += 1
+        return 0
+
+
+@pytest.mark.parametrize("payers", [1, 2, 3, 5])
+def test_trips_on_a_cluster_are_those_on_the_page(payers):
+    table = {row[0].split(",")[0]: row[1] for row in rows("| a route with n payers |")}
+    charges = [Charge(bytes([number]) * 16, Quota(1, 60)) for number in range(payers)]
+    for k in range(payers + 1):
+        part = Counted(charges[k - 1].subject if k else None)
+        decide_in_sequence(part, charges, [[place] for place in range(payers)], 1)
+        formula = table["any"] if k else table["limits on requests only"]
+        assert part.trips == eval(formula, {"n": payers, "k": k})
+
+
 def six_charges(engine):
     """Three limits on requests, two on tokens and one on calls in flight."""
     subject = engine.subject("alice")
@@ -327,6 +366,7 @@ def test_keys_and_their_times_are_those_on_the_page(server):
         engine = Engine(store, secret=SECRET.encode())
         engine.reserve(six_charges(engine)).settle({"tokens": 500})
         store._machines.enroll()
+        store.agree(b"0" * 32, "")
     kinds, client = {}, server.client()
     for key in client.scan_iter():
         kind = re.sub(r"\{[\w-]+\}", "{…}", re.sub(r":([rs])[0-9a-f]+$", r":\1…", key.decode()))
@@ -428,12 +468,15 @@ def test_a_process_has_a_connection_for_each_thread_that_decides_at_once(server,
 # Trouble
 
 
+LOGS = ("_log.info", "_log.warning", "_log.error", "_log.exception")
+
+
 def logged():
     """What is logged about a store and its leases, with … for what varies."""
     package = ROOT / "flask_ailimit" / "engine"
     for file in [*(package / "stores" / "redis").glob("*.py"), package / "engine.py", package / "leases.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_log."):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in LOGS:
                 yield re.sub(r"%[sd]", "…", ast.literal_eval(node.args[0]))
 
 
@@ -451,7 +494,7 @@ def test_alerts_of_the_page_name_lines_that_are_logged():
 
 def test_errors_at_the_start_are_on_the_page(new_server, away, caplog):
     listed = [row[0].strip("`") for row in rows("| message |")]
-    assert len(listed) == 6
+    assert len(listed) == 11
     server = new_server(password="right")
     wrong = [
         lambda: AILimiter(lambda: "", storage_uri=server.uri).init_app(Flask("without")),

@@ -36,7 +36,7 @@ def soak_and_replay(server, log, *, least_killed, **sizes):
     assert over_admitted == 0
     assert differing == []
     assert any(raw for raw, _, _ in kept.values())
-    assert killed >= least_killed  # Some moments fall together, more of them in a short run.
+    assert killed >= least_killed  # Some had done their part just then.
     assert min(replay.allowed, replay.decisions - replay.allowed) >= 100
     assert replay.decisions >= sizes["processes"] * sizes["decisions"] * 0.99
     assert replay.repeated + replay.undone + replay.given_up
@@ -44,11 +44,11 @@ def soak_and_replay(server, log, *, least_killed, **sizes):
 
 def test_no_answer_differs_and_nothing_is_over_admitted_though_processes_are_killed(server, tmp_path):
     sizes = {"processes": 8, "decisions": 1500, "kills": 60, "disturbances": 24}
-    soak_and_replay(server, tmp_path / "log", least_killed=50, **sizes)
+    soak_and_replay(server, tmp_path / "log", least_killed=55, **sizes)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_no_answer_differs_in_1_000_000_decisions_and_450_kills(server, tmp_path):
     sizes = {"processes": 8, "decisions": 130_000, "kills": 450, "disturbances": 200}
-    soak_and_replay(server, tmp_path / "log", least_killed=400, **sizes)
+    soak_and_replay(server, tmp_path / "log", least_killed=440, **sizes)

@@ -64,7 +64,7 @@ def test_server_that_is_away_at_the_start_is_logged_and_waited_for(away, server,
         elif away == "hung":
             server.stop_process()
         proxy.black_hole = away == "swallowed"
-        with closing(App(proxy.uri, options={"timeout": 0.3})) as app:
+        with closing(App(proxy.uri, options={"timeout": 0.3, "connect_timeout": 0.3})) as app:
             assert "is not to be reached, limits follow on_store_error" in caplog.text
             statuses = {policy: app.posts(f"/{policy}", LIMIT + 2) for policy in ("local", "allow", "deny")}
             assert statuses == {
@@ -88,7 +88,7 @@ def test_server_that_is_away_does_not_keep_an_app_from_starting_for_long(server)
     """Three tries of a time-out each, at the most."""
     server.stop_process()
     began = time.perf_counter()
-    with closing(App(server.uri, options={"timeout": 0.3})):
+    with closing(App(server.uri, options={"timeout": 0.3, "connect_timeout": 0.3})):
         assert time.perf_counter() - began < 1.5
 
 
@@ -183,12 +183,9 @@ def test_tls_that_has_expired_is_refused(new_server, tmp_path):
         refused("can't be trusted", "expired", uri=proxy.uri, ssl_ca_certs=certificates.ca)
 
 
-def test_plain_client_at_a_tls_port_gets_nothing_by_accident(tls_server, caplog):
-    """What it sees is a connection that breaks, as of a server that is away."""
-    with closing(App(f"redis://:{PASSWORD}@127.0.0.1:{tls_server.port}")) as app:
-        assert "is not to be reached" in caplog.text
-        assert app.posts("/deny", 2) == [503] * 2
-        assert PASSWORD not in caplog.text
+def test_plain_client_at_a_tls_port_is_told_so(tls_server, caplog):
+    """What it sees is a connection that breaks, as of a server that is away: so it asks."""
+    refused("speaks TLS", "rediss://", uri=f"redis://:{PASSWORD}@127.0.0.1:{tls_server.port}", caplog=caplog)
 
 
 def test_tls_client_never_falls_back_to_plain_text(certificates, caplog):
@@ -206,7 +203,10 @@ def test_tls_client_never_falls_back_to_plain_text(certificates, caplog):
             thread = Thread(target=answer, args=[reply])
             thread.start()
             uri = f"rediss://:{PASSWORD}@127.0.0.1:{listener.getsockname()[1]}"
-            with suppress(ConfigurationError), closing(App(uri, options={"ssl_ca_certs": certificates.ca})):
+            with (
+                suppress(ConfigurationError),
+                closing(App(uri, options={"ssl_ca_certs": certificates.ca, "connect_timeout": 0.2})),
+            ):
                 pass
             thread.join()
     assert len(heard) == 3
@@ -233,6 +233,104 @@ def test_tls_option_that_redis_py_does_not_know_is_refused(kind, server):
     rest = {"redis+sentinel": f"127.0.0.1:{server.port}/mymaster", "redis+unix": f"{server.directory}/socket"}
     uri = f"{kind}://{rest.get(kind, f'127.0.0.1:{server.port}')}"
     refused("storage_options", "ssl_bogus", uri=uri, ssl_bogus=1)
+
+
+# What is answered clearly, and no waiting will mend
+
+
+def at(server, scheme="redis", path=""):
+    return f"{scheme}://127.0.0.1:{server.port}{path}"
+
+
+def test_database_that_is_not_there_is_refused(server):
+    refused("has no database 99", "databases", uri=at(server, path="/99"))
+    refused("has no database 99", uri=f"{server.unix_uri}?db=99")
+
+
+def test_cluster_that_is_none_is_refused(server):
+    refused("is no cluster", "Write redis:// for redis+cluster://", uri=at(server, "redis+cluster"))
+
+
+def test_sentinel_that_is_none_is_refused(server):
+    refused("is no sentinel", "26379", "redis://", uri=at(server, "redis+sentinel", "/mymaster"))
+
+
+def test_node_of_a_cluster_is_not_taken_for_a_server(cluster):
+    refused("node of a cluster", "redis+cluster:// for redis://", uri=f"redis://127.0.0.1:{cluster.ports[1]}")
+
+
+def test_sentinel_is_not_taken_for_a_server(sentinels):
+    refused("is a sentinel", "redis+sentinel://", uri=at(sentinels.sentinels[0]))
+    refused("is a sentinel", uri=at(sentinels.sentinels[0], "redis+cluster"))
+
+
+def test_primary_that_no_sentinel_knows_is_refused(sentinels):
+    refused("'yourmaster'", "mymaster", uri=sentinels.uri.replace("mymaster", "yourmaster"))
+
+
+def test_sentinel_among_several_may_be_none(sentinels, server):
+    """Another one answers."""
+    uri = sentinels.uri.replace("://", f"://127.0.0.1:{server.port},")
+    with closing(App(uri)) as app:
+        assert app.posts("/deny", 1) == [200]
+
+
+def test_wrong_password_of_sentinels_is_refused_as_that_of_a_server_is(new_server):
+    sentinel = new_server(password="right-password")
+    kwargs = {"sentinel_kwargs": {"password": PASSWORD}}
+    refused("refuses the user", "right password", uri=at(sentinel, "redis+sentinel", "/mymaster"), **kwargs)
+
+
+def test_wrong_password_of_a_cluster_is_refused(new_server):
+    server = new_server("--cluster-enabled", "yes", password="right-password")
+    refused("refuses the user", "right password", uri=f"redis+cluster://:{PASSWORD}@127.0.0.1:{server.port}")
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+def test_tls_to_a_plain_port_is_refused(scheme, server):
+    refused(
+        "doesn't speak TLS",
+        f"Write {scheme.replace('rediss', 'redis')}://",
+        uri=at(server, scheme),
+        connect_timeout=0.2,
+    )
+
+
+def test_tls_to_plain_sentinels_is_refused(sentinels):
+    refused(
+        "doesn't speak TLS", "redis+sentinel://", uri=sentinels.uri.replace("redis+", "rediss+"), connect_timeout=0.2
+    )
+
+
+def test_command_that_the_server_does_not_know_is_refused(new_server):
+    refused("can't do what is needed", "EVAL", uri=at(new_server("--rename-command", "EVAL", "")))
+
+
+def test_something_that_is_no_redis_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            with suppress(OSError):
+                while True:
+                    with listener.accept()[0] as connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = Thread(target=answer)
+        thread.start()
+        refused("something else listens there", uri=f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@on_one_server
+def test_what_may_pass_is_waited_for(server, caplog):
+    """A server that starts, that is full, or that is about to be another one's replica is no mistake of the app's."""
+    server.ask("REPLICAOF", "127.0.0.1", "1")
+    with closing(App(server.uri)) as app:
+        assert "is not to be reached" in caplog.text
+        server.ask("REPLICAOF", "NO", "ONE")
+        wait_until(lambda: app.post("/deny")[0].status_code == 200)
 
 
 # What the server is like
@@ -296,6 +394,8 @@ def test_secret_of_the_wrong_length_is_refused_and_not_repeated(secret, server):
 HOST = ("a host is missing", "redis://10.0.0.5:6379/0")
 PORT = ("a port is not from 1 to 65535", "redis://10.0.0.5:6379/0")
 DATABASE = ("the database is not a number", "redis://10.0.0.5:6379/0")
+OPTIONS_IN_URI = ("options are not read behind a '?'", "storage_options", "redis://10.0.0.5:6379/0")
+BEHIND_A_SLASH = ("the database goes behind a slash", "redis://10.0.0.5:6379/0")
 SOCKET = ("storage_uri", "redis+unix:///run/redis/redis.sock?db=0")
 UNREADABLE = {
     "redis://": HOST,
@@ -314,7 +414,13 @@ UNREADABLE = {
     "redis://h/x": DATABASE,
     "redis://h/-1": DATABASE,
     "redis://h/0/1": DATABASE,
-    "redis://h/0?ssl=true": DATABASE,
+    "redis://h/0?ssl=true": OPTIONS_IN_URI,
+    "redis://h/0?protocol=3": OPTIONS_IN_URI,
+    "redis://h:1?protocol=3": OPTIONS_IN_URI,
+    "redis://h?": OPTIONS_IN_URI,
+    "redis://:hunter2@h:1?db=3": BEHIND_A_SLASH,
+    "redis+sentinel://h/mymaster?db=3": ("behind a slash", "26379/mymaster"),
+    "redis+cluster://h?protocol=3": ("storage_options", "redis+cluster://10.0.0.5:6379"),
     "redis://:hunter2@h1:6379,h2:6379": ("there is one host", "redis+sentinel://", "redis+cluster://"),
     "redis+sentinel://:hunter2@h:26379": ("the name of the primary is missing", "26379/mymaster"),
     "redis+sentinel://h:26379/": ("the name of the primary is missing", "26379/mymaster"),
@@ -326,6 +432,11 @@ UNREADABLE = {
     "redis+unix:///": SOCKET,
     "redis+unix:///run/redis.sock?db=x": SOCKET,
     "redis+unix://relative/redis.sock": SOCKET,
+    "redis+unix:///run/redis.sock?protocol=3": ("only db is read", *SOCKET),
+    "redis+unix:///run/redis.sock?db=1&protocol=3": ("only db is read", *SOCKET),
+    "redis+unix:///run/redis.sock?db=": SOCKET,
+    "REDIS://:hunter2@h": ("small letters, redis://.",),
+    "Redis+Cluster://:hunter2@h": ("small letters, redis+cluster://.",),
     "redises://:hunter2@h": ("no store is called", "redis://", "redis+sentinel://"),
     "redis+tls://:hunter2@h": ("no store is called", "rediss://"),
 }
@@ -364,11 +475,13 @@ def test_port_of_a_thousand_digits_is_a_port_that_is_not():
 # Options
 
 
-SECONDS = ("timeout: seconds from 0.001 to ", "such as 0.05")
+SECONDS = ("timeout: seconds from 0.001 to 3, such as 0.25",)
+TO_CONNECT = ("connect_timeout: seconds from 0.001 to 2, such as 1",)
 CONNECTIONS = ("max_connections: a whole number from 1 to 10000",)
 PREFIX = ("prefix: 1 to 32 letters, digits",)
 OPTIONS = [
     *[({"timeout": value}, SECONDS) for value in (0, -1, None, True, "1", 11, 0.0001, float("nan"), float("inf"))],
+    *[({"connect_timeout": value}, TO_CONNECT) for value in (0, -1, None, True, "1", 2.5, float("nan"))],
     *[({"max_connections": value}, CONNECTIONS) for value in (0, -1, None, True, "8", 1.5, 10_001)],
     *[({"machines": value}, ("machines: a whole number from 1 to 10000",)) for value in (0, 2.0)],
     *[({"prefix": value}, PREFIX) for value in ("", "a{b}", "a b", "a:b", "x" * 33, "é", "a*", "a\n", None, 5, b"a")],
@@ -394,6 +507,7 @@ def test_each_option_that_there_is_works(new_server):
     server.ask("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "~mine:*", "+@all")
     options = {
         "timeout": 1,
+        "connect_timeout": 2,
         "max_connections": 3,
         "prefix": "mine",
         "machines": 4,

@@ -45,7 +45,7 @@ def test_counts_are_exact_though_a_slot_migrates(new_cluster, engine_over):
     migration.finish()
     wait_until(lambda: traffic.refused[first])
     traffic.stop()
-    wait_until(lambda: not engine.store._afterwards._running)
+    wait_until(lambda: not engine.store._afterwards._thread.is_alive())
     for subject in (first, second, other):
         assert used(engine, subject, many) == traffic.allowed[subject]
     while engine.reserve([Charge(first, many)]).allowed:

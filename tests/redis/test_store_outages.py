@@ -22,7 +22,7 @@ from redis_stores import store_at
 
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY
-from flask_ailimit.engine.stores.redis import servers
+from flask_ailimit.engine.stores.redis import pool
 from flask_ailimit.engine.stores.redis.scripts import load
 from flask_ailimit.signals import store_changed
 from flask_ailimit.testing import ManualClock
@@ -54,6 +54,12 @@ OF_THE_NETWORK = {
     "slow": HASTY,
 }
 
+
+def waiting(seconds):
+    """Options of an app that waits for so long, for an answer and to be connected."""
+    return {"timeout": seconds, "connect_timeout": seconds}
+
+
 on_one_server = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
 
@@ -77,7 +83,7 @@ def opened(new_server):
 def test_in_an_outage_of_the_server_requests_follow_their_policies(name, opened, record_property, caplog):
     options = outage_faults.SLOW_TO_LOAD if name == "loading" else ()
     through_an_outage(
-        name, OF_THE_SERVER[name], *opened(*options, options={"timeout": OF_THE_SERVER[name]}), record_property
+        name, OF_THE_SERVER[name], *opened(*options, options=waiting(OF_THE_SERVER[name])), record_property
     )
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -85,7 +91,7 @@ def test_in_an_outage_of_the_server_requests_follow_their_policies(name, opened,
 @on_one_server
 @pytest.mark.parametrize("name", OF_THE_NETWORK)
 def test_in_an_outage_of_the_network_requests_follow_their_policies(name, opened, record_property, caplog):
-    through_an_outage(name, OF_THE_NETWORK[name], *opened(options={"timeout": OF_THE_NETWORK[name]}), record_property)
+    through_an_outage(name, OF_THE_NETWORK[name], *opened(options=waiting(OF_THE_NETWORK[name])), record_property)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -144,7 +150,7 @@ def through_an_outage(name, timeout, server, proxy, app, record_property):
 @on_one_server
 @pytest.mark.parametrize("name", ["killed", "hung", "swallowed"])
 def test_many_at_once_when_it_happens_are_admitted_up_to_the_limit(name, opened, record_property):
-    server, proxy, app = opened(options={"timeout": HASTY}, limit=20)
+    server, proxy, app = opened(options=waiting(HASTY), limit=20)
     assert app.posts("/deny", 1) == [200]
     with getattr(outage_faults, name)(server, proxy):
         statuses = app.at_once("/deny", 8) + app.at_once("/local", 30) + app.posts("/local", 21)
@@ -184,7 +190,7 @@ def test_slower_than_usual_but_within_the_time_out_is_no_outage(opened):
 @on_one_server
 def test_one_late_answer_now_and_then_is_no_outage(opened):
     """Such requests follow their policy one by one; the breaker opens for three in a row only."""
-    _, proxy, app = opened(options={"timeout": HASTY})
+    _, proxy, app = opened(options=waiting(HASTY))
     for _ in range(4):
         assert app.posts("/deny", 1) == [200]
         proxy.inject("delay_reply", command=_decides, seconds=2 * HASTY)
@@ -209,13 +215,9 @@ def test_restart_between_two_requests_is_noticed_by_nobody(opened):
 def test_restart_under_many_pooled_connections_is_noticed_by_nobody(opened):
     """All that lie in the pool are broken; who takes one must not fail twice."""
     server, _, app = opened(limit=1000)
-    store = app.limiter.engine.store
-    free = store._link.wire._free
-    taken = [free.get() for _ in range(40)]
-    for pooled in taken:
-        connection = pooled or store._link.wire._pool.make_connection()
-        connection.connect()
-        free.put(connection)
+    connections = app.limiter.engine.store._link.wire.pool
+    for connection in [connections.take() for _ in range(40)]:
+        connections.put(connection)
     server.restart()
     statuses = [status for _ in range(4) for status in app.at_once("/deny", 4)]
     assert statuses == [200] * 16
@@ -358,7 +360,7 @@ def test_leases_are_renewed_when_memory_is_full(opened):
 
 @pytest.mark.parametrize("name", ["killed", "hung", "replica"])
 def test_away_between_decision_and_settlement_the_answer_does_not_suffer(name, opened):
-    server, proxy, app = opened(options={"timeout": HASTY})
+    server, proxy, app = opened(options=waiting(HASTY))
     outage = getattr(outage_faults, name)(server, proxy)
     app.inside = outage.__enter__
     answer, seconds = app.post("/deny")
@@ -388,7 +390,7 @@ def test_settlement_that_was_answered_with_an_error_is_brought_however_late(name
 
 
 def test_away_in_the_middle_of_a_stream_every_chunk_arrives_and_is_settled_later(opened):
-    server, proxy, app = opened(options={"timeout": HASTY})
+    server, proxy, app = opened(options=waiting(HASTY))
     outage = outage_faults.hung(server, proxy)
     limiter = app.limiter
     events = [f"data: {json.dumps({'choices': [{'delta': {'content': str(i)}}]})}\n\n" for i in range(5)]
@@ -417,7 +419,7 @@ def test_away_in_the_middle_of_a_stream_every_chunk_arrives_and_is_settled_later
 @on_one_server
 def test_away_between_two_phases_of_a_request_both_are_settled_where_they_were_taken(opened):
     """The first part was decided by Redis and the second one nearby: neither ending may keep the other from coming."""
-    server, proxy, app = opened(options={"timeout": HASTY})
+    server, proxy, app = opened(options=waiting(HASTY))
     outage = outage_faults.killed(server, proxy)
     limiter = app.limiter
 
@@ -440,7 +442,7 @@ def test_away_between_two_phases_of_a_request_both_are_settled_where_they_were_t
 
 @on_one_server
 def test_away_between_two_phases_a_refusal_gives_back_what_the_first_one_took(opened):
-    server, proxy, app = opened(options={"timeout": HASTY})
+    server, proxy, app = opened(options=waiting(HASTY))
     outage = outage_faults.hung(server, proxy)
     limiter = app.limiter
 
@@ -598,13 +600,26 @@ def test_where_no_thread_can_start_requests_are_served_all_the_same(new_server):
 
 
 def test_another_subject_s_broken_record_is_that_subject_s_trouble_alone(opened):
-    """Somebody wrote something else under a key. Whom it belongs to follows the policy; it is no outage for others."""
+    """Somebody wrote something else under a key. Whom it belongs to starts afresh; it is no outage for anybody."""
     server, _, app = opened()
-    server.ask("HSET", app.key_of("mallory"), "what", "is this")
-    for _ in range(5):
-        assert app.posts("/deny", 1, "mallory") == [503]
+    for garbage in (("HSET", app.key_of("mallory"), "what", "is this"), ("SET", app.key_of("mallory"), b"\x01cut")):
+        server.ask("DEL", app.key_of("mallory"))
+        server.ask(*garbage)
+        assert app.posts("/deny", LIMIT + 1, "mallory") == [200] * LIMIT + [429]
     assert app.posts("/deny", 1, "alice") == [200]
     assert not app.changes
+
+
+@pytest.mark.parametrize("number", [8, 9, 30])
+def test_subject_may_have_more_counts_than_a_record_has_room_for_at_first(number, server, caplog):
+    quotas = [Quota(100 + i, 3600) for i in range(number)]
+    with closing(store_at(server.uri)) as store:
+        for lease, quota in enumerate(quotas):
+            store.reserve([Charge(SUBJECT, quota)], lease)
+        for lease, quota in enumerate(quotas):
+            (verdict,) = store.reserve([Charge(SUBJECT, quota)], number + lease).verdicts
+            assert verdict.remaining == quota.limit - 2
+    assert not caplog.records
 
 
 def test_password_is_in_no_log_no_answer_and_no_text(new_server, caplog):
@@ -625,24 +640,24 @@ def test_password_is_in_no_log_no_answer_and_no_text(new_server, caplog):
 
 @on_one_server
 def test_no_free_connection_is_waited_for_and_no_outage(opened, record_property, monkeypatch):
-    monkeypatch.setattr(servers, "_PATIENCE", 0.3)
+    monkeypatch.setattr(pool, "PATIENCE", 0.3)
     _, _, app = opened(options={"max_connections": 2})
     assert app.posts("/deny", 1) == [200]
-    free = app.limiter.engine.store._link.wire._free
-    taken = [free.get(), free.get()]
+    connections = app.limiter.engine.store._link.wire.pool
+    taken = [connections.take(), connections.take()]
     refused = [app.post("/deny") for _ in range(3)]
     record_property("seconds", [round(seconds, 3) for _, seconds in refused])
     assert [answer.status_code for answer, _ in refused] == [503] * 3
     assert median(seconds for _, seconds in refused) < 1.5
     assert not app.changes
-    threading.Timer(0.1, lambda: [free.put(connection) for connection in taken]).start()
+    threading.Timer(0.1, lambda: [connections.put(connection) for connection in taken]).start()
     assert app.posts("/deny", 1) == [200]
 
 
 @on_one_server
 def test_who_waits_for_a_connection_to_a_server_that_hangs_does_not_ask_it_again(opened):
     """After three time-outs everybody who waits is told at once; none of them wait for a time-out of their own."""
-    server, proxy, app = opened(options={"timeout": 0.1, "max_connections": 1})
+    server, proxy, app = opened(options={**waiting(0.1), "max_connections": 1})
     with outage_faults.hung(server, proxy):
         accepted = proxy.accepted
         assert app.at_once("/deny", 12) == [503] * 12

@@ -3,6 +3,7 @@
 import secrets
 import struct
 from collections import Counter
+from random import Random
 
 import pytest
 import redis
@@ -11,18 +12,20 @@ from twin_numbers import runs_of
 from twin_traffic import Episode
 
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement
-from flask_ailimit.engine.quota import MAX_EXACT
+from flask_ailimit.engine.decide import MOST_COUNTS
+from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
+from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.engine.stores.redis import packing
 from flask_ailimit.engine.stores.redis.scripts import load
-from flask_ailimit.testing import START_US
+from flask_ailimit.testing import START_US, ManualClock
 
 ALWAYS = {
     "refused", "never to be allowed", "dry", "several subjects", "one count several times", "the clock went back",
-    "unknown counts", "refunds", "decided again", "settled again", "undone", "undone early",
+    "unknown counts", "refunds", "debts", "decided again", "settled again", "undone", "undone early",
 }  # fmt: skip
 TICKS = {"ticks of 1 us", "ticks of 1000 us", "ticks of 1000000 us"}
 SEEN = {
-    "concurrency": {"more numbers than are read at once", "renewed"},
+    "concurrency": {"more numbers than are read at once", "renewed", "held"},
     "fixed-window": {"most that can be counted"},
     "moving-window": {"more numbers than are read at once", "most that can be counted"},
     "sliding-window-counter": set(),
@@ -82,6 +85,34 @@ def test_each_step_alone_is_answered_as_it_is_among_others(server):
     store.close()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(server, seed):
+    random = Random(seed)
+    clock = ManualClock()
+    store, python = store_at(server.uri, clock), MemoryStore(clock)
+    quotas = [
+        Quota(limit, period, CONCURRENCY if name == CONCURRENCY else "tokens", name)
+        for name in sorted(ALGORITHMS) for period in (60, 3600) for limit in (10, 50)
+    ]  # fmt: skip
+    scopes = [str(number) for number in range(50)]
+    most = crowded_out = 0
+    for lease in range(300):
+        clock.advance(random.choice((0, 0.1, 1, 3)))
+        charges = [
+            Charge(SUBJECT, random.choice(quotas), random.choice((0, 1, 3)), scope, dry=random.random() < 0.1)
+            for scope in random.choices(scopes, k=random.choice((1, 8, 40)))
+        ]
+        before = python.read(SUBJECT)
+        decision = python.reserve(charges, lease)
+        assert store.reserve(charges, lease) == decision, f"lease {lease}"
+        most = max(most, len(python.read(SUBJECT)))
+        new = [verdict for verdict in decision.verdicts if verdict.charge.bucket not in before]
+        crowded_out += any(not verdict.allowed and verdict.remaining == 0 for verdict in new)
+    assert MOST_COUNTS - 40 < most <= MOST_COUNTS
+    assert crowded_out
+    store.close()
+
+
 def test_decisions_are_made_at_the_time_of_the_server(server):
     def now_us():
         seconds, microseconds = server.ask("TIME")
@@ -115,7 +146,7 @@ def test_script_refuses_what_was_cut_short(server, script):
     request = {
         "reserve": packing.pack_charges([charge, charge], START_US, 1, dry=False),
         "settle": packing.pack_settlements([Settlement(charge, START_US, 1, 1)], START_US),
-        "renew": packing.pack_renewals([(charge, 1)], START_US),
+        "renew": packing.pack_renewals([(charge, {1})], START_US),
     }[script]
     for length in range(len(request)):
         refuses(server, script, [KEY, MARKER], request[:length])

@@ -20,7 +20,8 @@ def quota_of(algorithm, random):
                 return Quota(limit, random.choice(LEASE_TIMES), CONCURRENCY, CONCURRENCY)
             limit = random.choice((1, 10, 1000, log_uniform(random, MAX_EXACT), greatest(algorithm, period)))
             burst = random.choice((0, 1, 2 * limit, log_uniform(random, MAX_EXACT)))
-            return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else 0)
+            owed = random.choice((4, 4, 0, 1, 1000))
+            return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else 0, owed)
         except ConfigurationError:
             continue
 

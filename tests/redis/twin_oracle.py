@@ -98,6 +98,9 @@ class Rehearsal:
     def slot_of(self, key):
         return 0
 
+    def close(self):
+        pass  # Nothing is open.
+
     def perform(self, client):
         """What the server does otherwise than expected: the number of the step, what it is about, did, and did not."""
         assert not self._expected

@@ -1,13 +1,12 @@
 """Random requests, such as nobody sends and everybody may: great and small numbers, clocks that jump, long records."""
 
 from collections import Counter
-from dataclasses import replace
 from random import Random
 
 from twin_numbers import log_uniform, quota_of
 from twin_oracle import Oracle, Rehearsal, answer_of
 
-from flask_ailimit.engine import Charge, Settlement
+from flask_ailimit.engine import Charge, Decision, Settlement
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
 from flask_ailimit.engine.stores.redis.links import Link
@@ -174,11 +173,16 @@ class Episode:
         if not first.allowed:
             self._decided.pop()
             return
-        again = self._oracle.reserve([charge.costing(0) for charge in charges], lease)
-        self._rehearsal.expect(answer_of(replace(again, at_us=first.at_us)), ("decide again", self._clock(), charges))
+        self._rehearsal.expect(self._taken_before(charges, first.at_us), ("decide again", self._clock(), charges))
         told = self._store.reserve(charges, lease)
         assert (told.allowed, told.at_us) == (True, first.at_us)
         self.seen["decided again"] += 1
+
+    def _taken_before(self, charges, at_us):
+        """What is answered to a decision that was made: that it was, also if a count is in debt by now."""
+        seen = self._oracle.peek([charge.costing(0) for charge in charges])
+        verdicts = tuple(verdict._replace(allowed=True, retry_after_us=0) for verdict in seen.verdicts)
+        return answer_of(Decision(verdicts, at_us))
 
     def settle(self):
         settlements = []
@@ -191,8 +195,10 @@ class Episode:
             self._rehearsal.expect(unknown, ("settle", self._clock(), settlements))
             assert self._store.settle(settlements) == unknown
             self.seen["unknown counts"] += unknown
+            self.seen["debts"] += not self._oracle.peek([each.charge.costing(0) for each in settlements]).allowed
             self.seen["refunds"] += any(each.actual < each.charge.cost for each in settlements)
-            self._settled.append(settlements)
+            if not all(each.is_repeatable for each in settlements):
+                self._settled.append(settlements)
 
     def settle_again(self):
         if self._settled:
@@ -221,17 +227,32 @@ class Episode:
         self._rehearsal.expect(0, ("undo early", undone_at_us, charges))
         self._store._undo(charges, lease)
         self._jump()
-        late = self._oracle.reserve([charge.costing(0) for charge in charges], lease)
-        self._rehearsal.expect(answer_of(replace(late, at_us=undone_at_us)), ("decide late", self._clock(), charges))
+        self._rehearsal.expect(self._taken_before(charges, undone_at_us), ("decide late", self._clock(), charges))
         self._store.reserve(charges, lease)
         self.seen["undone early"] += 1
+
+    def hold(self):
+        """As when work goes on after its end, or in another process."""
+        chosen = self._random.sample(self._open, min(len(self._open), 2))
+        slots = [
+            Settlement(verdict.charge.costing(0), 0, self._random.choice((0, 1, 1, 3)), lease)
+            for decision, lease in chosen
+            for verdict in decision.verdicts
+            if verdict.charge.quota.unit == CONCURRENCY
+        ]
+        if slots:
+            unknown = self._oracle.settle(slots)
+            self._rehearsal.expect(unknown, ("hold", self._clock(), slots))
+            assert self._store.settle(slots) == unknown
+            self.seen["held"] += 1
 
     def renew(self):
         chosen = self._random.sample(self._open, min(len(self._open), self._random.choice((1, 3, 30))))
         leases = [(verdict.charge, lease) for decision, lease in chosen for verdict in decision.verdicts]
         if leases:
             self._oracle.renew(leases)
-            self._rehearsal.expect(len(leases), ("renew", self._clock(), leases))
+            counts = {(charge.subject, charge.bucket) for charge, _ in leases}
+            self._rehearsal.expect(len(counts), ("renew", self._clock(), leases))
             self._store.renew(leases)
             self.seen["renewed"] += any(charge.quota.unit == CONCURRENCY for charge, _ in leases)
 
@@ -260,6 +281,7 @@ class Episode:
 KINDS, WEIGHTS = zip(
     (Episode.reserve, 50),
     (Episode.renew, 4),
+    (Episode.hold, 3),
     (Episode.peek, 4),
     (Episode.decide_again, 5),
     (Episode.settle_again, 4),

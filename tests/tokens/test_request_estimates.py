@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from token_values import json_values
 
 from flask_ailimit.tokens import MAX_TOKENS, Usage, estimate_request, open_counter
-from flask_ailimit.tokens.request import IMAGE_TOKENS, LOW_DETAIL_IMAGE_TOKENS
+from flask_ailimit.tokens.prompt import IMAGE_TOKENS, LOW_DETAIL_IMAGE_TOKENS
 
 
 class Letters:
@@ -30,7 +30,8 @@ INPUTS = {
     "several prompts": ({"prompt": ["abc", "de"]}, 5),
     "token ids": ({"prompt": [5, 6, 7]}, 3),
     "lists of token ids": ({"prompt": [[5, 6, 7], [8]]}, 4),
-    "a mixed list, which the app refuses": ({"prompt": [5, "abc"]}, 3),
+    "token ids of which one is a float": ({"prompt": [5, 6.0, 7]}, 3),
+    "a mixed list": ({"prompt": [5, "abc"]}, 4),
     "prompt and suffix": ({"prompt": "abc", "suffix": "de"}, 5),
     "embedding": ({"input": "abcde"}, 5),
     "several embeddings": ({"input": ["abc", "de"]}, 5),
@@ -86,7 +87,9 @@ INPUTS = {
     "sound": ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, IMAGE_TOKENS + 4 + 3 + 3),
     "pdf": ({"input": [{"type": "input_file", "file_data": "JVBERi0"}]}, IMAGE_TOKENS + 3 + 3),
     "nothing": ({}, 0),
-    "no object": (["prompt"], 0),
+    "a list of texts": (["prompt"], 6),
+    "a text": ("prompt", 6),
+    "a number": (5, 0),
     "no body": (None, 0),
 }
 
@@ -101,7 +104,7 @@ OUTPUTS = {
     "max_completion_tokens": ({"max_completion_tokens": 7}, 7),
     "max_output_tokens": ({"max_output_tokens": 7}, 7),
     "the largest of several": ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
-    "the valid one of several": ({"max_tokens": "100", "max_completion_tokens": 9}, 9),
+    "one of several that is null": ({"max_tokens": None, "max_completion_tokens": 9}, 9),
     "choices": ({"max_tokens": 7, "n": 3}, 21),
     "candidates": ({"max_tokens": 7, "n": 2, "best_of": 5}, 35),
     "for each prompt": ({"max_tokens": 7, "prompt": ["a", "b", "c"]}, 21),
@@ -119,14 +122,66 @@ def test_output_is_what_the_client_asks_for_and_that_is_certain(body, expected):
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, False, "100", "", 1.5, 100.0, 0, -0.0, -1, 2**53, 10**400, [], {}, [100]]
+    "value", [None, True, False, "100", "", 1.5, 100.0, 0, -0.0, -1, "-5", "many", float("nan"), [], {}, [100]]
 )
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_a_maximum_that_is_none_leaves_the_default_which_is_not_certain(name, value):
     assert (estimate({name: value}).usage, estimate({name: value}).least) == (Usage(0, 100), Usage())
 
 
-@pytest.mark.parametrize("value", [None, True, "2", 1.5, 0, -1, 2**53, []])
+DOUBTFUL = {
+    "a text": ("9000", 9000),
+    "spaces around it": (" 9000 ", 9000),
+    "with a point": ("9000.0", 9000),
+    "with an exponent": ("9e3", 9000),
+    "underscores, as int() takes them": ("9_000", 9000),
+    "digits of another script": ("\uff19\uff10\uff10\uff10", 9000),
+    "hexadecimal": ("0x2328", 9000),
+    "what begins with a number": ("9000 tokens", 9000),
+    "thousands": ("9,000", 9000),
+    "a float": (9000.0, 9000),
+    "a float between": (8999.5, 9000),
+    "a small text": ("7", 100),
+    "a small float": (7.0, 100),
+    "beyond 2**53 - 1": (2**53, MAX_TOKENS),
+    "far beyond": (10**400, MAX_TOKENS),
+    "far beyond, as a text": ("9" * 5000, MAX_TOKENS),
+    "with a sign and many zeros": ("+" + "0" * 500 + "9000", MAX_TOKENS),
+    "infinite": (float("inf"), MAX_TOKENS),
+}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
+@pytest.mark.parametrize(("value", "expected"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_of_a_value_that_some_readers_take_the_larger_of_it_and_the_default_counts(name, value, expected):
+    found = estimate({name: value})
+    assert (found.usage, found.least, found.names_maximum) == (Usage(0, expected), Usage(), True)
+
+
+@pytest.mark.parametrize("name", ["Max_Tokens", "MAX_TOKENS", "maxtokens", "max-tokens", "max_to\u212aen\u017f"])
+@pytest.mark.parametrize(("value", "expected"), [(9000, 9000), (7, 100), ("9000", 9000), (-1, 100)])
+def test_a_name_that_only_readers_without_regard_for_case_know_counts_as_a_doubtful_value(name, value, expected):
+    assert estimate({name: value}).usage.output_tokens == expected
+
+
+def test_a_name_in_another_case_may_make_a_maximum_void_for_one_reader():
+    assert estimate({"max_tokens": 7, "MAX_TOKENS": -1}).usage.output_tokens == 100
+    assert estimate({"max_tokens": 7, "MAX_TOKENS": 9000}).usage.output_tokens == 9000
+
+
+def test_who_names_no_maximum_is_known():
+    assert not estimate({"prompt": "a", "max_tokens": None}).names_maximum
+    assert estimate({"prompt": "a", "max_tokens": 7}).names_maximum
+
+
+@pytest.mark.parametrize(("value", "choices"), [("2", 2), (2.0, 2), (1.5, 2), (True, 1)])
+@pytest.mark.parametrize("name", ["n", "best_of", "N"])
+def test_a_number_of_choices_that_some_readers_take_is_taken(name, value, choices):
+    found = estimate({"max_tokens": 7, name: value})
+    assert (found.usage.output_tokens, found.least.output_tokens) == (7 * choices, 7)
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -1, "", "none", []])
 @pytest.mark.parametrize("name", ["n", "best_of"])
 def test_a_number_of_choices_that_is_none_is_one(name, value):
     assert estimate({"max_tokens": 7, name: value}).usage.output_tokens == 7
@@ -192,3 +247,22 @@ def test_many_short_texts_are_counted_together():
     body = {"prompt": ["a"] * 10_000}
     assert estimate_request(body, counter=counter, default_output_tokens=1).usage == Usage(10_000, 10_000)
     assert counter.calls == 1
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_text_that_a_counter_raises_on_is_charged_by_its_length(exact, caplog):
+    def counter(text):
+        raise ValueError(text)  # As tiktoken does on "<|endoftext|>".
+
+    counter.exact = exact
+    found = estimate_request(
+        {"prompt": "x <|endoftext|>" * 100, "max_tokens": 9000}, counter=counter, default_output_tokens=100
+    )
+    assert (found.usage, found.least) == (Usage(750, 9000), Usage(0, 9000))
+    assert "endoftext" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [[], {}, [1], None, 5])
+@pytest.mark.parametrize("wrap", [lambda part: {"image": part}, lambda part: {"messages": [{"image_url": part}]}])
+def test_type_of_a_medium_may_be_anything(kind, wrap):
+    assert estimate({"max_tokens": 9000, **wrap({"type": kind})}).usage.output_tokens == 9000

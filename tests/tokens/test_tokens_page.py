@@ -7,10 +7,11 @@ import pytest
 
 from flask_ailimit.tokens import COUNTERS, InvalidBody, decode_body
 from flask_ailimit.tokens.body import MAX_DEPTH
-from flask_ailimit.tokens.request import IMAGE_TOKENS, LOW_DETAIL_IMAGE_TOKENS, MESSAGE_TOKENS
+from flask_ailimit.tokens.messages import TERMINAL_EVENTS
+from flask_ailimit.tokens.prompt import IMAGE_TOKENS, LOW_DETAIL_IMAGE_TOKENS
 from flask_ailimit.tokens.splitting import LONGEST
-from flask_ailimit.tokens.stream_report import TERMINAL_EVENTS
 from flask_ailimit.tokens.transcript import PAYLOADS_KEPT
+from flask_ailimit.tokens.usual_request import MESSAGE_TOKENS
 
 FILE = Path(__file__).parents[2] / "docs" / "tokens.md"
 if not FILE.exists():
@@ -38,7 +39,7 @@ def test_numbers_on_the_page_are_those_in_the_code():
 
 def test_terminal_events_on_the_page_are_those_that_end_a_stream():
     (sentence,) = re.findall(r"^These end a stream.*", PAGE, re.MULTILINE)
-    assert set(re.findall(r"`([a-z_.]+)`", sentence)) == TERMINAL_EVENTS
+    assert set(re.findall(r"`([a-z_.-]+)`", sentence)) == TERMINAL_EVENTS
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def messages(*, words=WORDS):
             for word in words
         ),
         named({"type": "content_block_stop", "index": 0}),
-        named({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 15}}),
+        named({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 25}}),
         named({"type": "message_stop"}),
     ]
 
@@ -78,9 +78,9 @@ def responses(*, words=WORDS, last="completed"):
     report = {
         "input_tokens": 37,
         "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 11,
+        "output_tokens": 31,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 48,
+        "total_tokens": 68,
     }
     ended = {"id": "resp_1", "object": "response", "status": last, "output": output, "usage": report}
     return [
@@ -100,19 +100,19 @@ def ollama(*, words=WORDS):
 
 def answer():
     body = {"object": "chat.completion", "choices": [{"message": {"content": TEXT}}]}
-    return [json.dumps({**body, "usage": {"prompt_tokens": 3, "completion_tokens": 4}}, indent=1).encode()]
+    return [json.dumps({**body, "usage": {"prompt_tokens": 3, "completion_tokens": 40}}, indent=1).encode()]
 
 
 # name: mimetype, chunks, usage reported, text
 STREAMS = {
     "chat": ("text/event-stream", chat(), Usage(9, 21, 4), TEXT),
     "chat without usage": ("text/event-stream", chat(usage=False), None, TEXT),
-    "messages": ("text/event-stream", messages(), Usage(35, 15, 10), TEXT),
-    "responses": ("text/event-stream", responses(), Usage(37, 11), TEXT),
-    "responses incomplete": ("text/event-stream", responses(last="incomplete"), Usage(37, 11), TEXT),
-    "responses failed": ("text/event-stream", responses(last="failed"), Usage(37, 11), TEXT),
+    "messages": ("text/event-stream", messages(), Usage(35, 25, 10), TEXT),
+    "responses": ("text/event-stream", responses(), Usage(37, 31), TEXT),
+    "responses incomplete": ("text/event-stream", responses(last="incomplete"), Usage(37, 31), TEXT),
+    "responses failed": ("text/event-stream", responses(last="failed"), Usage(37, 31), TEXT),
     "ollama": ("application/x-ndjson", ollama(), Usage(26, 298), TEXT),
-    "json": ("application/json", answer(), Usage(3, 4), TEXT),
+    "json": ("application/json", answer(), Usage(3, 40), TEXT),
     "plain text": ("text/plain", [word.encode() for word in WORDS], None, TEXT),
 }
 EVENT_STREAMS = {
@@ -133,8 +133,8 @@ COUNTER = Characters()
 SSE = "text/event-stream"
 
 
-def fed(chunks, mimetype=SSE):
-    meter = StreamMeter(mimetype, COUNTER)
+def fed(chunks, mimetype=SSE, **options):
+    meter = StreamMeter(mimetype, COUNTER, **options)
     return meter, [meter.feed(each) for each in chunks]
 
 
@@ -142,5 +142,18 @@ def bytewise(stream):
     return [stream[place : place + 1] for place in range(len(stream))]
 
 
-def seen(meter):
-    return meter.usage, meter.output_tokens, meter.seen_anything
+def output(meter):
+    return meter.measure(0, complete=True).usage.output_tokens
+
+
+def reported(meter):
+    usage, source = meter.measure(None, complete=True)
+    return usage if source == "reported" else None
+
+
+def seen(chunks, mimetype=SSE):
+    """What is reported, what is said, and whether anything was seen."""
+    chunks = list(chunks)
+    meter, _ = fed(chunks, mimetype)
+    said, _ = fed(chunks, mimetype, believes_reports=False)
+    return reported(meter), output(said), meter.seen_anything

@@ -1,5 +1,6 @@
 """Never run: mypy --strict reads this file as a user's program, and so tests what the annotations promise."""
 
+from socket import socket
 from typing import assert_type
 
 import flask
@@ -7,6 +8,7 @@ from flask import Blueprint, Flask, Response
 from flask_limiter import RequestLimit
 
 from flask_ailimit import (
+    UNLIMITED,
     AILimiter,
     Decision,
     LimiterUnavailable,
@@ -14,9 +16,11 @@ from flask_ailimit import (
     Usage,
     Verdict,
     api_key,
+    api_key_in,
     remote_address,
 )
 from flask_ailimit.engine import Charge, Engine, Quota, Reservation, open_store, parse_quotas, system_clock
+from flask_ailimit.unlimited import Unlimited
 
 app = Flask(__name__)
 limiter = AILimiter(
@@ -28,6 +32,7 @@ limiter = AILimiter(
     headers=["openai"],
 )
 AILimiter(remote_address).init_app(app)
+AILimiter(api_key_in("x-api-key")).init_app(app)
 
 
 def plan() -> str:
@@ -46,11 +51,18 @@ def on_breach(limit: RequestLimit) -> Response | None:
     return None
 
 
+def plan_or_none() -> str | Unlimited:
+    return plan() if app.debug else UNLIMITED
+
+
 # A decorated view keeps its signature.
 @app.post("/<int:number>")
 @limiter.limit("20 per minute")
 @limiter.limit_tokens(plan, unit="output_tokens", estimate=asked, on_breach=on_breach)
 @limiter.limit_tokens("10 per minute", estimate=used, burst=20, key_func=remote_address, scope="x", methods=["POST"])
+@limiter.limit(plan_or_none)
+@limiter.limit_tokens(UNLIMITED)
+@limiter.limit_concurrency(lambda: UNLIMITED)
 @limiter.limit_concurrency(4, lease=30)
 def view(number: int, *, text: str = "") -> tuple[str, int]:
     limiter.record_usage(input_tokens=number, output_tokens=1, cached_input_tokens=0)
@@ -76,6 +88,7 @@ limiter.limit_tokens("10 per minute")(Blueprint("v1", __name__))
 
 # What is wrong is refused by the type checker too.
 limiter.limit_tokens(10)  # type: ignore[arg-type]
+limiter.limit(lambda: None)  # type: ignore[arg-type,return-value]
 limiter.limit_concurrency("4")  # type: ignore[arg-type]
 limiter.limit("1 per minute", tokens=1)  # type: ignore[call-arg]
 limiter.record_usage(1, 2)  # type: ignore[call-arg]
@@ -84,6 +97,11 @@ limiter.nothing  # type: ignore[attr-defined]  # noqa: B018
 assert_type(limiter.decision, Decision | None)
 assert_type(limiter.peek(), Decision)
 assert_type(limiter.engine, Engine)
+assert_type(limiter.client_gone.is_set(), bool)
+assert_type(limiter.client_gone.wait(0.5), bool)
+assert_type(limiter.client_gone.closes(socket()), socket)
+limiter.client_gone.call(lambda: None)
+limiter.client_gone.call(5)  # type: ignore[arg-type]
 
 
 @app.errorhandler(QuotaExceeded)
