@@ -63,13 +63,13 @@ def _named(name: str, view: View) -> View:
     return call
 
 
-def store_options(uri: str) -> dict[str, Any]:
+def store_options(uri: str, prefix: str = "ailimit") -> dict[str, Any]:
     """On a busy machine nobody is to be timed out, and the peers have no time-out."""
-    return {"timeout": 3} if uri.startswith("redis") else {}
+    return {"timeout": 3, "prefix": prefix} if uri.startswith("redis") else {}
 
 
 def _secret(app: Flask) -> str:
-    """One for each app, so that two that share a store don't share their counts."""
+    """One for each app, so that two that share a local store don't share their counts. In Redis each has a prefix."""
     return app.name.ljust(32, "-")
 
 
@@ -118,7 +118,7 @@ def _ailimiter(app: Flask, uri: str, dialects: Sequence[str]) -> Any:
         user,
         app=app,
         storage_uri=uri,
-        storage_options=store_options(uri),
+        storage_options=store_options(uri, app.name),
         secret=_secret(app),
         on_store_error="deny",
         headers=list(dialects),

@@ -56,14 +56,22 @@ def _metered(source: list[bytes]) -> Work:
     counter = open_counter("estimate")
     tokens = []
 
-    def settle(ending: Ending, meter: StreamMeter) -> None:
-        if ending is not Ending.COMPLETE or meter.usage is None or meter.usage.output_tokens != CHUNKS:
-            raise RuntimeError(f"The stream was not metered: {ending}, {meter.usage}.")
-        tokens.append(meter.usage)
+    class Account:
+        def end(self, ending: Ending, meter: StreamMeter) -> None:
+            usage, source = meter.measure(1000, complete=True)
+            if ending is not Ending.COMPLETE or source != "reported" or usage is None or usage.output_tokens != CHUNKS:
+                raise RuntimeError(f"The stream was not metered: {ending}, {usage}.")
+            tokens.append(usage)
+
+        def resume(self) -> None:
+            raise RuntimeError("The stream ended before its end.")
+
+        def close(self, meter: StreamMeter) -> None:
+            pass
 
     def call() -> None:
         tokens.clear()
-        for _ in MeteredStream(iter(source), StreamMeter("text/event-stream", counter), settle):
+        for _ in MeteredStream(iter(source), StreamMeter("text/event-stream", counter), Account()):
             pass
         if not tokens:
             raise RuntimeError("The stream was not settled.")

@@ -30,9 +30,9 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
     app.config.setdefault("DEMO_ACCOUNTS", keys.demo_accounts())
     answering = SmolLM2() if model is None else model
 
-    errors.register(app)
-    keys.register(app, app.config["DEMO_ACCOUNTS"], public=service.PUBLIC)
     limiter = AILimiter(keys.account_name, default_output_tokens=DEFAULT_MAX_TOKENS)
+    errors.register(app, limiter)
+    keys.register(app, app.config["DEMO_ACCOUNTS"], public=service.PUBLIC)
     limiter.init_app(app)
     meter.register(app)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flask import Flask, Response, current_app, g, jsonify, request
+from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -13,7 +13,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from flask_ailimit.responses import clean_request_id
+from flask_ailimit import AILimiter, QuotaExceeded
 
 from .model import ContextTooLongError, ModelError, ModelMissingError
 
@@ -30,6 +30,8 @@ TYPES = {
 }
 """``error.type`` by status: Anthropic's names, which its SDK turns into exceptions. OpenAI's goes by the status."""
 
+
+_LIMITER = "demo_limiter"
 
 PATHS = "POST /predict, /v1/chat/completions, /v1/messages; GET /v1/models, /usage, /healthz"
 
@@ -76,10 +78,9 @@ class ApiError(Exception):
 
 
 def request_id() -> str:
-    """The name of this request: the client's if it is fit for a header, else a new one."""
-    if "request_id" not in g:
-        g.request_id = clean_request_id(request.headers.get("x-request-id"))
-    return str(g.request_id)
+    """The name of this request, which its refusal and the meter's log give it too."""
+    limiter: AILimiter = current_app.extensions[_LIMITER]
+    return limiter.request_id
 
 
 def from_model(error: ModelError) -> ApiError:
@@ -92,8 +93,9 @@ def from_model(error: ModelError) -> ApiError:
     return ApiError(502, "model_failed", "The model failed. Try again.")
 
 
-def register(app: Flask) -> None:
+def register(app: Flask, limiter: AILimiter) -> None:
     """Answer errors in JSON, and give every answer its request id."""
+    app.extensions[_LIMITER] = limiter
     app.register_error_handler(ApiError, ApiError.response)
     app.register_error_handler(ModelError, lambda error: from_model(error).response())
     for http_error in (BadRequest, NotFound, MethodNotAllowed, RequestEntityTooLarge, InternalServerError):
@@ -101,7 +103,9 @@ def register(app: Flask) -> None:
     app.after_request(_name_request)
 
 
-def _from_http(error: HTTPException) -> Response:
+def _from_http(error: HTTPException) -> Response | QuotaExceeded:
+    if isinstance(error, QuotaExceeded):
+        return error
     if isinstance(error, NotFound):
         return ApiError(404, "not_found", f"There is no such path. There are: {PATHS}.").response()
     if isinstance(error, MethodNotAllowed):
@@ -121,7 +125,7 @@ def too_large(message: str, *, param: str | None = None) -> ApiError:
 
 
 def _name_request(response: Response) -> Response:
-    # A refusal of the limiter names the request itself, in its body too.
+    # Answers of limited routes have it already.
     for name in ("x-request-id", "request-id"):
         response.headers.setdefault(name, request_id())
     return response

@@ -12,9 +12,9 @@ def register(app: Flask) -> None:
     app.logger.setLevel(logging.INFO)
 
     @usage_settled.connect_via(app)
-    def log(_: Flask, *, usage: Usage, exact: bool, request_id: str, **__: object) -> None:
+    def log(_: Flask, *, usage: Usage, source: str, request_id: str, **__: object) -> None:
         app.logger.info(
-            "settled %s input=%d output=%d exact=%s", request_id, usage.input_tokens, usage.output_tokens, exact
+            "settled %s input=%d output=%d source=%s", request_id, usage.input_tokens, usage.output_tokens, source
         )
 
     app.extensions["demo_meter"] = log  # A signal alone would not keep it.
