@@ -153,6 +153,21 @@ def test_who_opens_a_store_that_is_being_removed_gets_a_new_one(home, opened):
     assert found[0].path.joinpath("data.mdb").exists()
 
 
+def test_directory_that_is_removed_as_soon_as_it_is_made_is_made_again(home, opened, monkeypatch):
+    make, made = os.mkdir, []
+
+    def make_and_remove(name, *args, **kwargs):
+        make(name, *args, **kwargs)
+        if name == "app" and len(made) < 3:
+            made.append(name)
+            os.rmdir(name, dir_fd=kwargs["dir_fd"])
+
+    monkeypatch.setattr(os, "mkdir", make_and_remove)
+    opened("app")
+    assert made == ["app"] * 3
+    assert names(home) == ["app"]
+
+
 def open_and_close(name, times, failed):
     for _ in range(times):
         store = LocalStore(name=name, clock=LONG_AGO)

@@ -15,6 +15,7 @@ from pathlib import Path
 from flask_ailimit.engine.errors import ConfigurationError, StoreError
 
 _MOST_LINKS = 40  # As in Linux: see path_resolution(7).
+_MOST_TRIES = 100
 ANOTHER_STORE = "Use a local directory such as 'local:///var/lib/myapp/limits', or Redis for several machines."
 NAME_ONE = "name a directory that only this user can write to, such as storage_uri='local:///var/lib/myapp/limits'"
 _log = logging.getLogger("flask_ailimit")
@@ -129,15 +130,20 @@ def _open_name(here: int, at: Path, name: str, *, makes: bool) -> int:
     except FileNotFoundError:
         if not makes:
             raise StoreError(f"storage_uri: {at / name} is missing. Make it, or {NAME_ONE}.", transient=False) from None
-    try:
-        with suppress(FileExistsError):  # Another process was first; whose it is, is looked at as for any.
-            os.mkdir(name, 0o700, dir_fd=here)
-        return _open_as_it_is(here, name)
-    except OSError as error:
-        raise StoreError(
-            f"storage_uri: can't make {at / name}: {error.strerror}. Let this user write to {at}, or {NAME_ONE}.",
-            transient=False,
-        ) from error
+    left = _MOST_TRIES
+    while True:
+        left -= 1
+        try:
+            with suppress(FileExistsError):  # Another process was first; whose it is, is looked at as for any.
+                os.mkdir(name, 0o700, dir_fd=here)
+            return _open_as_it_is(here, name)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and left:
+                continue  # Another process has just removed it, because nothing lived in it yet.
+            raise StoreError(
+                f"storage_uri: can't make {at / name}: {error.strerror}. Let this user write to {at}, or {NAME_ONE}.",
+                transient=False,
+            ) from error
 
 
 def _open_as_it_is(here: int, name: str) -> int:
