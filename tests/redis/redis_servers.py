@@ -34,13 +34,20 @@ def binary_of(name):
     return shutil.which("redis-server", path="/usr/bin:/usr/local/bin")
 
 
+_given = set()
+
+
 def free_port():
-    """A port on which nobody listens now."""
+    """A port on which nobody listens now, and that was given to nobody else, who may listen on it only later."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port))
-            return port
+            if len(_given) >= len(PORTS) // 2:
+                _given.clear()
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def wait_until(ask, patience=PATIENCE):
