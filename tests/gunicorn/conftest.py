@@ -6,6 +6,9 @@ from gunicorn_upstream import Upstream
 
 WORKER_CLASSES = ("sync", "gthread", "gevent")
 
+# A connection that a client keeps does not end while the machine is busy with something else.
+KEEP_ALIVE = ("--keep-alive", "60")
+
 _keys = itertools.count()
 
 
@@ -27,7 +30,7 @@ def upstream(shared_upstream):
 def shared_server(request, shared_upstream, tmp_path_factory):
     """One server of each class, for the tests that leave it as it was."""
     directory = tmp_path_factory.mktemp(request.param)
-    with serving(directory, request.param, upstream_port=shared_upstream.port) as server:
+    with serving(directory, request.param, *KEEP_ALIVE, upstream_port=shared_upstream.port) as server:
         yield server
 
 

@@ -20,8 +20,8 @@ from flask_ailimit.watch import watching
 LEASE = 5
 """Seconds; the shortest there is."""
 
-WRITE_TIMEOUT = 1.5
-"""Seconds."""
+WRITE_TIMEOUT = 3.0
+"""Seconds. A client that pauses because the machine is busy does not pause for so long."""
 
 STORY = ("alpha beta ", "gamma ")
 """What a stream that needs no upstream says: three tokens, as ``count_words`` counts."""

@@ -11,7 +11,7 @@ from gunicorn_client import token_of
 from flask_ailimit.engine import system_clock
 from flask_ailimit.engine.clock import MICROSECONDS
 
-PATIENCE = 15
+PATIENCE = 60
 """Seconds to wait for what another process does, before the test fails."""
 
 

@@ -12,6 +12,9 @@ PROMPT = {"prompt": "tell me a story please", "max_tokens": 40}
 
 INPUT, RESERVED = 5, 45
 
+PATIENCE = 60
+"""Seconds to wait for an answer. Only a test that fails waits for so long."""
+
 
 def token_of(key):
     """A key as a Bearer token: that has no blanks."""
@@ -29,11 +32,11 @@ class Call:
     """
 
     def __init__(self, port, path, key, *, method="POST", body=PROMPT, receive_buffer=0, headers=()):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self.connection.sock = sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
         sock.connect(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
@@ -99,7 +102,7 @@ class Crowd:
         self._waiting = {}
         self._poll = select.poll()
         for key in keys:
-            sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+            sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
             request = (
                 f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
                 f"Authorization: Bearer {token_of(key)}\r\nConnection: close\r\n"
@@ -122,8 +125,8 @@ class Crowd:
         """Read answers until there are ``count`` in all, or everybody's; answer how many had which status."""
         wanted = len(self.statuses) + len(self._waiting) if count is None else count
         while len(self.statuses) < wanted:
-            ready = self._poll.poll(20_000)
-            assert ready, f"no answer for 20 s; {len(self._waiting)} wait still, after {self.counts}"
+            ready = self._poll.poll(1000 * PATIENCE)
+            assert ready, f"no answer for {PATIENCE} s; {len(self._waiting)} wait still, after {self.counts}"
             for descriptor, _ in ready:
                 self._read(descriptor)
         return self.counts

@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gunicorn_books import Books, wait_for
+from gunicorn_books import PATIENCE, Books, wait_for
 from gunicorn_client import Call
 
 HERE = Path(__file__).parent
@@ -115,4 +115,4 @@ def end_session(process):
     """End the arbiter and its workers; the session is theirs alone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(PATIENCE)

@@ -4,13 +4,16 @@ import json
 import socket
 from contextlib import suppress
 
+PATIENCE = 60
+"""Seconds to wait for the app. Only a test that fails waits for so long."""
+
 
 class Upstream:
     """Listens for the calls of the app's streams."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self._listener.settimeout(20)
+        self._listener.settimeout(PATIENCE)
         self.port = self._listener.getsockname()[1]
         self._conversations = []
 
@@ -34,7 +37,7 @@ class Conversation:
 
     def __init__(self, connection):
         self._connection = connection
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE)
 
     def say(self, chunk):
         """Have the app's generator yield this chunk, in bytes from 0 to 255."""

@@ -8,6 +8,9 @@ from gunicorn_client import INPUT, RESERVED, Crowd
 
 CROWD = 40
 
+SOON = 10.0
+"""Seconds from a client's leaving to the end of its slot, on a machine that may be busy."""
+
 
 def test_direct_stream_has_one_slot_though_forty_ask_at_once(server, upstream, key):
     crowd = Crowd(server.port, "/stream?direct", [key] * CROWD)
@@ -71,4 +74,4 @@ def test_client_that_leaves_a_file_gives_its_slot_back(server, key):
     left = time.monotonic()
     call.reset()
     wait_for(lambda: server.books.used(key, "file")["concurrency"] == 0)
-    assert time.monotonic() - left < 2
+    assert time.monotonic() - left < SOON

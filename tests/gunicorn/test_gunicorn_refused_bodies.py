@@ -5,6 +5,7 @@ import socket
 from contextlib import closing
 
 import pytest
+from gunicorn_client import PATIENCE
 
 MEGABYTE = 1 << 20
 SMALL = 20
@@ -25,7 +26,7 @@ def answer_to(server, key, size, *, chunked=False):
         f"POST {ONCE} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\n{length}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         sock.sendall(head.encode() + body)
         answer = b""
         while piece := sock.recv(65536):  # It raises if the connection is reset.
@@ -44,7 +45,7 @@ def test_refused_client_that_sent_megabytes_gets_the_whole_answer(server, key, m
 
 
 def test_connection_that_is_kept_alive_is_good_for_the_next_request(server, key):
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         statuses = []
         for size in (SMALL, MEGABYTE, 9 * MEGABYTE, SMALL):

@@ -1,7 +1,7 @@
 """A client that sends one request after the other, with one slot, never meets its own shadow."""
 
 import pytest
-from conftest import WORKER_CLASSES
+from conftest import KEEP_ALIVE, WORKER_CLASSES
 from gunicorn_server import serving
 
 ANSWERS = [
@@ -34,7 +34,7 @@ def statuses(server, path, method, key, count, *, keeps):
 @pytest.fixture(scope="module", params=WORKER_CLASSES)
 def slow_to_settle(request, tmp_path_factory):
     """A server with a store that takes its time: whatever is settled too late, is settled far too late."""
-    with serving(tmp_path_factory.mktemp("slow"), request.param, settling_takes=0.02) as server:
+    with serving(tmp_path_factory.mktemp("slow"), request.param, *KEEP_ALIVE, settling_takes=0.02) as server:
         yield server
 
 

@@ -9,8 +9,8 @@ from gunicorn_app import WRITE_TIMEOUT, event
 from gunicorn_books import wait_for
 from gunicorn_client import INPUT, RESERVED
 
-SOON = 0.5
-"""Seconds from an event to its settlement."""
+SOON = 5.0
+"""Seconds from an event to its settlement: at once, but for what a busy machine takes."""
 
 
 def begun(server, upstream, key):
@@ -113,8 +113,9 @@ def test_client_that_goes_while_the_upstream_talks_pays_for_what_was_said(server
         nonlocal said
         if settled := server.books.entries("settled", key):
             return settled
-        conversation.say(event("word "))
-        said += 1
+        with suppress(ConnectionError):  # The app has hung up, and is about to settle.
+            conversation.say(event("word "))
+            said += 1
         return []
 
     (settlement,) = wait_for(talk)
