@@ -25,7 +25,7 @@ from flask_ailimit.engine.quota import CONCURRENCY
 DAY = 86400
 CALLS = 300
 QUOTA = Quota(1_000_000, 360 * DAY, "tokens", "moving-window")
-LEASE = Quota(10, 1, CONCURRENCY, CONCURRENCY)
+LEASE = Quota(10, 3, CONCURRENCY, CONCURRENCY)
 SOMEBODY = b"somebody".ljust(16)
 
 
@@ -60,13 +60,13 @@ def in_threads(count_of_them, work, *arguments):
 
 
 def forked(work, *arguments):
-    """Fork; the child does it, and dies after 30 seconds. Answers its process."""
+    """Fork; the child does it, and dies after 180 seconds. Answers its process."""
     child = os.fork()
     if child:
         return child
     code = 70
     try:
-        signal.alarm(30)
+        signal.alarm(180)
         work(*arguments)
         code = 0
     except BaseException:  # noqa: BLE001  the child must not go on as a second parent
@@ -241,5 +241,5 @@ SCENARIOS = [
 ]
 
 if __name__ == "__main__":
-    signal.alarm(100)
+    signal.alarm(500)
     {scenario.__name__: scenario for scenario in SCENARIOS}[sys.argv[2]](sys.argv[1])

@@ -22,6 +22,9 @@ LIMIT, TOKEN_LIMIT, IN_FLIGHT = 8, 10_000, 4
 COST, USED = 500, 30
 POLICIES = ("local", "allow", "deny")
 
+# The longest that there are: nobody is taken for away while the machine is busy with something else.
+UNHURRIED = {"timeout": 3, "connect_timeout": 2}
+
 
 @contextmanager
 def on_machine(name):
@@ -35,7 +38,7 @@ def on_machine(name):
 def machine(uri, name=None, clock=system_clock, **options):
     """A store as the apps of the machine of this name open it: another one has another directory, as machines have."""
     with on_machine(name or f"machine-{token_hex(4)}"):
-        store = open_store(uri, name="app", clock=clock, options={"timeout": 1, **options})
+        store = open_store(uri, name="app", clock=clock, options=UNHURRIED | options)
     try:
         yield store
     finally:
@@ -66,7 +69,7 @@ class App:
         self.limiter = AILimiter(
             api_key,
             storage_uri=uri,
-            storage_options={"timeout": 1, **(options or {})},
+            storage_options=UNHURRIED | (options or {}),
             secret=SECRET,
             strategy="moving-window",
             **settings,

@@ -53,7 +53,7 @@ def refused(server, proxy):
 
 @contextmanager
 def slow(server, proxy):
-    proxy.delay = 0.5
+    proxy.delay = 2
     yield
     proxy.heal()
 
@@ -186,7 +186,7 @@ def fill_up(server):
 
 def _says(server, what):
     try:
-        server.client(socket_timeout=0.5).ping()
+        server.client(socket_timeout=2).ping()
     except redis.RedisError as error:
         return what in str(error)
     return False

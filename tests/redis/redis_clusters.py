@@ -127,7 +127,7 @@ def start_cluster(binary, nodes=3, *options, proxied=False):
     """
     announce = "--cluster-announce-port" if proxied else None
     bus_ports = [free_port() for _ in range(nodes)]
-    enabled = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
+    enabled = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--cluster-port")
     with ExitStack() as ending:
         members = [
             start_member(ending, binary, *enabled, str(bus_port), *options, announce=announce) for bus_port in bus_ports
@@ -141,6 +141,8 @@ def start_cluster(binary, nodes=3, *options, proxied=False):
             if number:
                 servers[0].ask("CLUSTER MEET", "127.0.0.1", port, bus_port)
         cluster.wait_ok()
+        # Without full coverage a node is content before it knows all the others.
+        wait_until(lambda: all(n.ask("CLUSTER INFO")["cluster_slots_assigned"] == str(SLOTS) for n in servers))
         ending.pop_all()
         return cluster
 

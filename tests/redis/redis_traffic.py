@@ -20,7 +20,7 @@ YEAR = 366 * 86_400
 
 AMPLE = Quota(1_000_000, YEAR)
 
-TIMEOUT = 0.5
+TIMEOUT = 3.0
 """Seconds for an answer of Redis. The machine may be busy with something else."""
 
 

@@ -197,7 +197,7 @@ class TestCluster(AtMostOnce):
             subject = secrets.token_bytes(16)
             nodes.setdefault(cluster.owner(key_of(subject)), subject)
         charges = [Charge(subject, MANY_SLOTS) for subject in nodes.values()]
-        with closing(store_at(cluster.uri, clock, timeout=0.5)) as store:
+        with closing(store_at(cluster.uri, clock)) as store:
             store.reserve(charges, 1)
             clock.advance(60)
             away, *there = nodes

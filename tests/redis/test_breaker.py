@@ -7,9 +7,10 @@ from contextlib import suppress
 from threading import Barrier, Event, Lock, Thread
 
 import pytest
-from redis_servers import wait_until
+from redis_servers import PATIENCE, wait_until
 
 from flask_ailimit.engine import StoreError
+from flask_ailimit.engine.stores.redis import breaker
 from flask_ailimit.engine.stores.redis.breaker import Breaker
 
 PROBE_THREAD = "flask_ailimit probe"
@@ -45,7 +46,7 @@ class Watched:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
         try:
-            self.gate.wait(20)
+            self.gate.wait(PATIENCE)
             if not self.back.is_set():
                 raise ConnectionRefusedError("probe refused")
         finally:
@@ -87,14 +88,13 @@ def test_it_opens_after_exactly_three_failures_in_a_row(watched, calls, is_open)
     wait_until(lambda: watched.changes == [False] * is_open)
 
 
-def test_while_open_every_call_fails_at_once_with_the_reason(watched):
+def test_while_open_every_call_fails_at_once_with_the_reason(watched, monkeypatch):
+    monkeypatch.setattr(breaker, "_FIRST_WAIT", 600)
     watched.fail(3, "ConnectionError: Error 111")
-    began = time.perf_counter()
     for _ in range(1000):
         with pytest.raises(StoreError, match=r"redis 10\.0\.0\.5:6379 is away: ConnectionError: Error 111"):
             watched.breaker.require_closed()
-    assert time.perf_counter() - began < 0.2  # The first probe is not due yet, and nothing waited for it.
-    assert not watched.probes
+    assert not watched.probes  # The first one is not due yet, and nothing waited for it.
 
 
 def test_a_reason_that_changes_is_told_as_it_is_now(watched):
@@ -127,7 +127,7 @@ def test_no_request_probes_and_only_one_thread_does(watched):
     for thread in threads:
         thread.join()
     wait_until(lambda: watched.probes)
-    assert watched.probing() == 1
+    wait_until(lambda: watched.probing() == 1)  # Others that were started meanwhile end at once.
     watched.gate.set()
     wait_until(lambda: sum(watched.probes.values()) >= 2)
     assert set(watched.probes) == {PROBE_THREAD}
@@ -148,8 +148,8 @@ def test_a_probe_that_succeeds_closes_it_and_each_change_is_told_once(watched):
 
 
 def test_after_it_closed_three_further_failures_open_it_and_no_fewer(watched):
-    watched.back.set()
     watched.fail(4)
+    watched.back.set()
     wait_until(lambda: watched.changes == [False, True])
     watched.fail(2)
     assert not watched.breaker.is_open
@@ -172,7 +172,7 @@ def test_probes_come_after_a_quarter_of_a_second_and_then_less_often(watched):
     first, second = watched.at[0] - began, watched.at[1] - watched.at[0]
     assert first >= 0.2
     assert second >= 0.4
-    assert first + second < 5  # Generous: the machine may be busy.
+    assert first + second < 20  # Generous: the machine may be busy.
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_a_listener_that_raises_neither_breaks_a_call_nor_keeps_it_open(watched)
     watched.breaker._on_change = listen
     watched.back.set()
     watched.fail(3)
-    wait_until(lambda: not watched.breaker.is_open, 3)
+    wait_until(lambda: not watched.breaker.is_open)
     wait_until(lambda: watched.changes == [False, True])
 
 
@@ -234,7 +234,7 @@ def test_where_no_thread_can_start_the_call_does_not_suffer(watched):
         threading.stack_size(before)
     watched.back.set()
     watched.fail(3)
-    wait_until(lambda: not watched.breaker.is_open, 3)
+    wait_until(lambda: not watched.breaker.is_open)
 
 
 def test_many_threads_through_many_outages_hear_every_change_in_turn(watched):

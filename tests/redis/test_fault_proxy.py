@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 import redis
 from fault_proxy import FAULTS, FOREVER, FaultProxy
+from redis_servers import PATIENCE
 
 SCRIPT = "return redis.call('INCRBY', KEYS[1], 1)"
 LOST = (redis.ConnectionError, redis.TimeoutError)
@@ -14,8 +15,16 @@ LOST = (redis.ConnectionError, redis.TimeoutError)
 
 @pytest.fixture
 def through(server, proxy):
-    """A client that goes through the proxy, tries nothing twice and gives up soon."""
-    client = server.client(port=proxy.port, socket_timeout=0.15)
+    """A client that goes through the proxy, and tries nothing twice."""
+    client = server.client(port=proxy.port)
+    client.ping()
+    return client
+
+
+@pytest.fixture
+def hasty(server, proxy):
+    """One that gives up soon, but not while the machine is only busy."""
+    client = server.client(port=proxy.port, socket_timeout=1)
     client.ping()
     return client
 
@@ -39,21 +48,21 @@ def test_proxy_passes_everything_on_and_counts_commands(proxy, through, server):
 
 
 @pytest.mark.parametrize("what", ["cut_reply", "drop_reply"])
-def test_command_whose_reply_is_lost_was_executed_once(what, proxy, through, server):
+def test_command_whose_reply_is_lost_was_executed_once(what, proxy, hasty, server):
     fault = proxy.inject(what, command="EVAL")
     with pytest.raises(LOST):
-        increment(through)
+        increment(hasty)
     assert (fault.hits, executed(server)) == (1, 1)
-    assert increment(through) == 2
+    assert increment(hasty) == 2
 
 
 @pytest.mark.parametrize("what", ["cut_request", "drop_request"])
-def test_command_that_is_lost_was_not_executed(what, proxy, through, server):
+def test_command_that_is_lost_was_not_executed(what, proxy, hasty, server):
     fault = proxy.inject(what, command="EVAL")
     with pytest.raises(LOST):
-        increment(through)
+        increment(hasty)
     assert (fault.hits, executed(server)) == (1, 0)
-    assert increment(through) == 1
+    assert increment(hasty) == 1
 
 
 def test_duplicate_is_executed_twice_and_answered_once(proxy, through, server):
@@ -65,7 +74,7 @@ def test_duplicate_is_executed_twice_and_answered_once(proxy, through, server):
 
 
 def test_dropped_reply_leaves_the_connection_as_it_was(proxy, server):
-    with socket.create_connection(("127.0.0.1", proxy.port), 5) as connection:
+    with socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as connection:
         fault = proxy.inject("drop_reply", command="INCR")
         connection.sendall(b"INCR n\r\n")
         fault.wait()
@@ -75,7 +84,7 @@ def test_dropped_reply_leaves_the_connection_as_it_was(proxy, server):
 
 @pytest.mark.parametrize(("reset", "ending"), [(True, ConnectionResetError), (False, None)])
 def test_cut_is_a_reset_or_an_end(reset, ending, proxy, server):
-    with socket.create_connection(("127.0.0.1", proxy.port), 5) as connection:
+    with socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as connection:
         proxy.inject("cut_reply", reset=reset)
         connection.sendall(b"INCR n\r\n")
         if ending:
@@ -140,10 +149,10 @@ def test_reply_is_late_by_what_was_asked(proxy, through, server):
     assert fault.hits == 1
 
 
-def test_reply_that_is_too_late_was_executed_all_the_same(proxy, through, server):
-    proxy.delay = 1
+def test_reply_that_is_too_late_was_executed_all_the_same(proxy, hasty, server):
+    proxy.delay = 5
     with pytest.raises(redis.TimeoutError):
-        increment(through)
+        increment(hasty)
     assert executed(server) == 1
 
 
@@ -164,15 +173,15 @@ def test_new_connections_are_refused_until_it_heals(proxy, through, server):
     assert another.ping()
 
 
-def test_black_hole_swallows_all_until_it_heals(proxy, through, server):
+def test_black_hole_swallows_all_until_it_heals(proxy, hasty, server):
     proxy.black_hole = True
     with pytest.raises(redis.TimeoutError):
-        increment(through)
+        increment(hasty)
     with pytest.raises(redis.TimeoutError):
-        increment(through)
+        increment(hasty)
     assert executed(server) == 0
     proxy.heal()
-    assert increment(through) == 1
+    assert increment(hasty) == 1
 
 
 def test_healing_forgets_the_faults_that_have_not_happened(proxy, through, server):
@@ -242,6 +251,6 @@ def test_closed_proxy_leaves_no_thread_and_no_listener(server):
         proxy.close()
         with pytest.raises(ConnectionResetError):
             waiting.recv(1)
-    assert set(threading.enumerate()) == before
+    assert not set(threading.enumerate()) - before  # One of an earlier test's may have ended meanwhile.
     with pytest.raises(redis.ConnectionError, match=r"(?i)refused"):
         server.client(port=proxy.port).ping()

@@ -4,7 +4,7 @@ import time
 from contextlib import ExitStack, closing
 
 import pytest
-from outage_apps import machine
+from outage_apps import UNHURRIED, machine
 from redis_servers import wait_until
 
 from flask_ailimit.engine import Charge, ConfigurationError, Quota, StoreError, open_store, system_clock
@@ -209,7 +209,7 @@ def test_apps_of_one_machine_are_one_whatever_they_are_called(server, tmp_path, 
     with ExitStack() as ending:
 
         def opened(name, **options):
-            options = {"timeout": 1, **options}
+            options = UNHURRIED | options
             return ending.enter_context(closing(open_store(server.uri, name=name, clock=system_clock, options=options)))
 
         one, other, apart = opened("shop-1"), opened("blog-2"), opened("shop-1", prefix="apart")

@@ -8,12 +8,10 @@ from threading import Event, Lock, Semaphore
 
 import pytest
 from redis.exceptions import ConnectionError, MaxConnectionsError  # noqa: A004  redis-py's
-from redis_servers import wait_until
+from redis_servers import PATIENCE, wait_until
 
 from flask_ailimit.engine.stores.redis import pool as pools
 from flask_ailimit.engine.stores.redis.pool import MADE_AT_ONCE, Pool
-
-PATIENCE = 20
 
 
 class Connections:
@@ -227,7 +225,7 @@ def use():
         gevent.sleep(0)
         pool.put(connection)
 users = [gevent.spawn(use) for _ in range(20)]
-gevent.joinall(users, timeout=60)
+gevent.joinall(users, timeout=200)
 print(sum(user.successful() for user in users), flush=True)
 os._exit(0)
 """
@@ -235,7 +233,7 @@ os._exit(0)
 
 def test_greenlets_wait_for_one_beside_others_though_gevent_came_after_the_import():
     """As with gunicorn's --preload."""
-    ran = subprocess.run([sys.executable, "-c", PRELOADED], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", PRELOADED], capture_output=True, text=True, timeout=300, check=False)
     assert (ran.stdout, ran.returncode) == ("20\n", 0), ran.stderr
 
 

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 from redis_certificates import make_certificates
 from redis_sentinels import NAME
-from redis_servers import free_port, start_server, wait_until
+from redis_servers import PATIENCE, free_port, start_server, wait_until
 
 ONCE = Retry(NoBackoff(), 0)
 
@@ -81,7 +81,7 @@ def test_killed_server_refuses_and_a_restarted_one_is_empty(server):
 
 
 def test_stopped_server_hangs_and_then_answers(server):
-    client = server.client(socket_timeout=0.05)
+    client = server.client(socket_timeout=1)
     client.set("a", 1)
     server.stop_process()
     with pytest.raises(redis.TimeoutError):
@@ -199,10 +199,10 @@ def test_cluster_survives_the_death_of_a_node_for_the_other_slots(new_cluster, d
 
 
 def test_sentinels_fail_over_and_lose_what_was_not_replicated(new_sentinels, directories):
-    setup = new_sentinels(500, proxied=True)
+    setup = new_sentinels(3000, proxied=True)
     processes = pids(setup.primary, setup.replica, *setup.sentinels)
-    sentinel = Sentinel([("127.0.0.1", s.port) for s in setup.sentinels], socket_timeout=1)
-    client = sentinel.master_for(NAME, socket_timeout=1, retry=ONCE)
+    sentinel = Sentinel([("127.0.0.1", s.port) for s in setup.sentinels], socket_timeout=PATIENCE)
+    client = sentinel.master_for(NAME, socket_timeout=PATIENCE, retry=ONCE)
     client.set("a", "replicated")
     setup.wait_replicated()
     setup.cut_replication().wait()

@@ -24,6 +24,9 @@ from flask_ailimit.engine.stores.redis.addresses import parse
 
 PASSWORD = "hunter2-and-more"
 
+HASTY = 1.0
+"""Seconds, where a test waits for a time-out. A machine that is busy keeps nobody from answering for so long."""
+
 on_one_server = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
 
@@ -64,7 +67,7 @@ def test_server_that_is_away_at_the_start_is_logged_and_waited_for(away, server,
         elif away == "hung":
             server.stop_process()
         proxy.black_hole = away == "swallowed"
-        with closing(App(proxy.uri, options={"timeout": 0.3, "connect_timeout": 0.3})) as app:
+        with closing(App(proxy.uri, options={"timeout": HASTY, "connect_timeout": HASTY})) as app:
             assert "is not to be reached, limits follow on_store_error" in caplog.text
             statuses = {policy: app.posts(f"/{policy}", LIMIT + 2) for policy in ("local", "allow", "deny")}
             assert statuses == {
@@ -87,9 +90,11 @@ def _all_used():
 def test_server_that_is_away_does_not_keep_an_app_from_starting_for_long(server):
     """Three tries of a time-out each, at the most."""
     server.stop_process()
-    began = time.perf_counter()
-    with closing(App(server.uri, options={"timeout": 0.3, "connect_timeout": 0.3})):
-        assert time.perf_counter() - began < 1.5
+    with closing(FaultProxy(server.port)) as proxy:
+        began = time.perf_counter()
+        with closing(App(proxy.uri, options={"timeout": HASTY, "connect_timeout": HASTY})):
+            assert time.perf_counter() - began < 3 * HASTY + 10  # The machine may be busy.
+            assert proxy.accepted <= 3
 
 
 # Users and passwords
@@ -292,14 +297,13 @@ def test_tls_to_a_plain_port_is_refused(scheme, server):
         "doesn't speak TLS",
         f"Write {scheme.replace('rediss', 'redis')}://",
         uri=at(server, scheme),
-        connect_timeout=0.2,
+        connect_timeout=HASTY,
     )
 
 
 def test_tls_to_plain_sentinels_is_refused(sentinels):
-    refused(
-        "doesn't speak TLS", "redis+sentinel://", uri=sentinels.uri.replace("redis+", "rediss+"), connect_timeout=0.2
-    )
+    uri = sentinels.uri.replace("redis+", "rediss+")
+    refused("doesn't speak TLS", "redis+sentinel://", uri=uri, connect_timeout=HASTY)
 
 
 def test_command_that_the_server_does_not_know_is_refused(new_server):
@@ -376,7 +380,7 @@ def test_missing_secret_is_refused_with_a_command_that_makes_one(given, server):
     app = Flask("without-secret")
     app.config.update(given)
     with pytest.raises(ConfigurationError) as raised:
-        AILimiter(api_key, app=app, storage_uri=server.uri, storage_options={"timeout": 1})
+        AILimiter(api_key, app=app, storage_uri=server.uri, storage_options={"timeout": 3})
     for words in ("every machine", "AILIMIT_SECRET", "python -c", "token_hex(32)"):
         assert words in str(raised.value)
 
@@ -384,7 +388,7 @@ def test_missing_secret_is_refused_with_a_command_that_makes_one(given, server):
 @pytest.mark.parametrize("secret", ["short", "x" * 65, ""], ids=len)
 def test_secret_of_the_wrong_length_is_refused_and_not_repeated(secret, server):
     with pytest.raises(ConfigurationError, match="16 to 64 bytes are needed") as raised:
-        AILimiter(api_key, app=Flask("app"), storage_uri=server.uri, storage_options={"timeout": 1}, secret=secret)
+        AILimiter(api_key, app=Flask("app"), storage_uri=server.uri, storage_options={"timeout": 3}, secret=secret)
     assert not secret or secret not in str(raised.value)
 
 
@@ -525,7 +529,7 @@ def test_each_option_that_there_is_works(new_server):
 
 def test_config_of_the_app_does_as_well(server):
     app = Flask("configured")
-    app.config.update(RATELIMIT_STORAGE_URI=server.uri, RATELIMIT_STORAGE_OPTIONS={"timeout": 1}, AILIMIT_SECRET=SECRET)
+    app.config.update(RATELIMIT_STORAGE_URI=server.uri, RATELIMIT_STORAGE_OPTIONS={"timeout": 3}, AILIMIT_SECRET=SECRET)
     limiter = AILimiter(api_key, app=app)
     assert repr(limiter.engine.store) == f"RedisStore('redis 127.0.0.1:{server.port}')"
     put_away(limiter.engine.store)

@@ -33,7 +33,7 @@ def start(server):
             limiter = AILimiter(
                 api_key,
                 storage_uri=uri or server.uri,
-                storage_options=dict(options) or {"timeout": 1},
+                storage_options=dict(options) or {"timeout": 3, "connect_timeout": 2},
                 **dict(settings),
             )
 
@@ -167,15 +167,13 @@ def test_forgetting_everyone_does_not_forget_the_agreement(start):
     refused(start, AILIMIT_SECRET=OTHER)
 
 
-def test_who_starts_while_the_server_is_away_is_told_when_it_is_back_and_goes_on(start, server, caplog, monkeypatch):
+def test_who_starts_while_the_server_is_away_is_told_when_it_is_back_and_goes_on(start, proxy, caplog, monkeypatch):
     monkeypatch.setattr(machines, "_INTERVAL", 0.02)
     start(AILIMIT_SECRET=SECRET)
-    kept = server.ask("GET", KEY)
-    server.kill()
-    late = start(AILIMIT_SECRET=OTHER)
+    proxy.refuse()
+    late = start(proxy.uri, AILIMIT_SECRET=OTHER)
     assert late.get() == 200
-    server.restart()
-    server.ask("SET", KEY, kept)
+    proxy.heal()
     wait_until(lambda: late.get() in (200, 429) and "hashes identities otherwise" in caplog.text)
     assert 'redis-cli DEL "ailimit:{}:fingerprint"' in caplog.text
     late.engine.reset()
