@@ -5,7 +5,7 @@ import signal
 import traceback
 
 
-def exit_code_of_child(work, *, seconds=20):
+def exit_code_of_child(work, *, seconds=120):
     """Fork, run ``work`` in the child, and answer its exit code: what ``work`` returned, 70 if it raised."""
     child = os.fork()
     if child == 0:

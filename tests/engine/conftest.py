@@ -23,11 +23,14 @@ def place(tmp_path):
 
 @pytest.fixture
 def open_local(place, clock):
-    """Opens a local store, of ``place`` unless told otherwise; all are closed at the end."""
+    """Opens a local store, of ``place`` unless told otherwise; all are closed at the end.
+
+    Whoever has its lock may be a process that is not scheduled for a while.
+    """
     opened = []
 
     def open_another(path=place, **options):
-        opened.append(LocalStore(path, clock=clock, **options))
+        opened.append(LocalStore(path, clock=clock, **{"lock_timeout": 60, **options}))
         return opened[-1]
 
     yield open_another

@@ -29,6 +29,14 @@ QUOTAS = [
     Quota(20, 1, "concurrency", "concurrency"),
 ]
 
+GATE = -1
+"""Where, behind the progress of all slots, stands how many decisions are made before they wait for the next kill."""
+
+LATE = 50
+"""Decisions by which a kill may come late. Who kills may not be scheduled for a while, and nobody waits otherwise."""
+
+NOTHING_MORE = 2**63
+
 _SIZE = 256  # A power of two: no record lies across two pages, so a kill leaves whole ones.
 _HEAD = struct.Struct("<BBHIQQQ")
 _VERDICT = struct.Struct("<?QQq")
@@ -73,7 +81,7 @@ def verdicts_of(decision):
 
 class LoggedStore(LocalStore):
     def __init__(self, directory, log, slot):
-        super().__init__(directory)
+        super().__init__(directory, lock_timeout=60)
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND)
         self.slot = slot
         self.answers(decide, "decide")
@@ -107,6 +115,9 @@ def work(directory, log, progress, slot, decisions):
     store, draw, unsettled = LoggedStore(directory, log, slot), random.Random(), deque(maxlen=200)
     number = progress[slot]
     while number < decisions:
+        if sum(progress[:GATE]) >= progress[GATE]:
+            time.sleep(0.001)
+            continue  # Somebody was to be killed long ago.
         lease = draw.getrandbits(53)
         charges, _ = request(slot, number)
         store.about = RESERVE, number, lease, 0
@@ -141,7 +152,7 @@ def soak(place, *, processes, decisions, kills):
     """Run it; answer the log's path and how many were killed."""
     log = place / "log"
     log.touch()
-    (place / "progress").write_bytes(bytes(8 * processes))
+    (place / "progress").write_bytes(bytes(8 * (processes + 1)))
     draw = random.Random()
     with (place / "progress").open("r+b") as file, mmap.mmap(file.fileno(), 0) as shared:
         progress = memoryview(shared).cast("Q")
@@ -149,13 +160,19 @@ def soak(place, *, processes, decisions, kills):
         def start(slot):
             return spawn(work, place / "limits", log, progress, slot, decisions)
 
-        running = {start(slot): slot for slot in range(processes)}
         moments = deque(sorted(draw.randrange(processes * decisions * 19 // 20) for _ in range(kills)))
+
+        def gate():
+            return moments[0] + LATE if moments else NOTHING_MORE
+
+        progress[GATE] = gate()
+        running = {start(slot): slot for slot in range(processes)}
         killed = 0
         while running:
-            while moments and sum(progress) >= moments[0]:
+            while moments and sum(progress[:GATE]) >= moments[0]:
                 moments.popleft()
                 os.kill(draw.choice(list(running)), 9)
+            progress[GATE] = gate()
             child, status = os.waitpid(-1, os.WNOHANG if moments else 0)
             if child:
                 slot = running.pop(child)
@@ -165,7 +182,7 @@ def soak(place, *, processes, decisions, kills):
                     running[start(slot)] = slot
             else:
                 time.sleep(0.002)  # Leaves the cores to those who decide.
-        assert list(progress) == [decisions] * processes
+        assert list(progress[:GATE]) == [decisions] * processes
         progress.release()
     return log, killed
 

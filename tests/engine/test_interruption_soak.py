@@ -38,7 +38,9 @@ def undisturbed(monkeypatch):
 def engine(request, tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "_LOOK_EVERY", 0.01)
     clock = ManualClock()
-    store = MemoryStore(clock) if request.param == "memory" else LocalStore(tmp_path / "x", clock=clock, lock_timeout=9)
+    store = (
+        MemoryStore(clock) if request.param == "memory" else LocalStore(tmp_path / "x", clock=clock, lock_timeout=60)
+    )
     engine = Engine(store, secret=b"x" * 32)
     engine.clock = clock
     yield engine

@@ -27,7 +27,7 @@ def opened():
     stores = []
 
     def opened(name, clock=system_clock):
-        stores.append(LocalStore(name=name, clock=clock))
+        stores.append(LocalStore(name=name, clock=clock, lock_timeout=60))
         stores[-1].secret()
         reserve(stores[-1], charge())
         return stores[-1]
@@ -149,7 +149,7 @@ def test_who_opens_a_store_that_is_being_removed_gets_a_new_one(home, opened):
         other.join(0.1)
         assert not found
         housekeeping._remove(parent, "gone", store)
-    other.join(10)
+    other.join(60)
     assert found[0].path.joinpath("data.mdb").exists()
 
 
@@ -170,7 +170,7 @@ def test_directory_that_is_removed_as_soon_as_it_is_made_is_made_again(home, ope
 
 def open_and_close(name, times, failed):
     for _ in range(times):
-        store = LocalStore(name=name, clock=LONG_AGO)
+        store = LocalStore(name=name, clock=LONG_AGO, lock_timeout=60)
         store.secret()
         one = charge(1, limit=10_000)
         if not reserve(store, one).allowed or not store.path.joinpath("data.mdb").exists():

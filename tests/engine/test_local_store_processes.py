@@ -65,20 +65,22 @@ def inside(store):
 
 def test_process_killed_inside_its_decision_took_nothing_and_holds_nobody_up(store, inside):
     inside.kill()
+    assert inside.wait() == -signal.SIGKILL
     start = time.monotonic()
     assert remaining(store, charge()) == [9]
-    assert time.monotonic() - start < 1  # Milliseconds; but the machine may be busy.
-    assert inside.wait() == -signal.SIGKILL
+    assert time.monotonic() - start < 10  # Milliseconds; but the machine may be busy.
 
 
 def test_process_terminated_inside_its_decision_took_nothing(store, inside):
     inside.terminate()
+    inside.wait()
     assert remaining(store, charge()) == [9]
 
 
 def test_decision_that_another_process_is_in_the_middle_of_is_waited_for(store, inside):
     inside.stdin.close()
-    assert remaining(store, charge()) == [2]
+    with closing(LocalStore(store.path, clock=ManualClock(), lock_timeout=60)) as patient:
+        assert remaining(patient, charge()) == [2]
     assert inside.stdout.readline() == "committed\n"
     inside.stdin = None
 
@@ -150,6 +152,7 @@ def test_process_that_comes_while_another_is_stopped_is_told_so_and_gets_in_afte
     ran = subprocess.run(newcomer, env=PATHS, capture_output=True, text=True, check=False)
     assert "AwayError" in ran.stderr
     stopped.kill()
+    stopped.wait()
     subprocess.run(newcomer, env=PATHS, check=True)
 
 

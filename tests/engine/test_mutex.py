@@ -20,8 +20,8 @@ def lock(request):
 def holder_of(lock):
     """A thread inside, and what lets it go on."""
     inside, go_on = threading.Event(), threading.Event()
-    worker = Worker(lambda: lock.run(lambda: (inside.set(), go_on.wait(10))))
-    assert inside.wait(10)
+    worker = Worker(lambda: lock.run(lambda: (inside.set(), go_on.wait(60))))
+    assert inside.wait(60)
     return worker, go_on
 
 
@@ -89,14 +89,16 @@ class BlockingClock(ManualClock):
         if self.blocks:
             self.blocks = False
             self.blocked.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
         return super().__call__()
 
 
 @pytest.fixture(params=["memory", "local"])
 def clock_and_store(request, tmp_path):
     clock = BlockingClock()
-    store = MemoryStore(clock) if request.param == "memory" else LocalStore(tmp_path / "x", clock=clock, lock_timeout=9)
+    store = (
+        MemoryStore(clock) if request.param == "memory" else LocalStore(tmp_path / "x", clock=clock, lock_timeout=60)
+    )
     reserve(store, charge(1))
     yield clock, store
     clock.go_on.set()
@@ -107,7 +109,7 @@ def test_request_that_is_interrupted_at_the_door_of_a_store_leaves_it_open(clock
     clock, store = clock_and_store
     clock.blocks = True
     inside = Worker(lambda: reserve(store, charge(1)))
-    assert clock.blocked.wait(10)
+    assert clock.blocked.wait(60)
     waiting = [Worker(lambda: reserve(store, charge(1))) for _ in range(3)]
     for each in waiting:
         interrupt_at_the_door(each)
@@ -123,7 +125,7 @@ def test_request_that_is_interrupted_inside_a_store_charges_nothing(clock_and_st
     clock, store = clock_and_store
     clock.blocks = True
     inside = Worker(lambda: reserve(store, charge(1)))
-    assert clock.blocked.wait(10)
+    assert clock.blocked.wait(60)
     interrupt(inside)
     clock.go_on.set()
     assert inside.has_ended()
