@@ -27,7 +27,7 @@ def running():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_runs(family, running):
-    said, wrong = running[family].communicate(timeout=100)
+    said, wrong = running[family].communicate(timeout=500)
     assert running[family].returncode == 0, wrong
     assert FAMILIES[family] in said
     assert wrong == ""

@@ -18,7 +18,7 @@ HEADERS = {"Content-Type": "application/json", "x-api-key": KEY}
 
 
 def send_chunks(address, chunks):
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
     connection.request("POST", "/predict", body=iter(chunks), headers=HEADERS, encode_chunked=True)
     response = connection.getresponse()
     text = response.read().decode()
@@ -48,7 +48,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(model):
         },
     )
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nx-api-key: {KEY}\r\nContent-Type: application/json\r\n"
-    with serving(app) as address, socket.create_connection(urlsplit(address).netloc.split(":"), timeout=10) as client:
+    with serving(app) as address, socket.create_connection(urlsplit(address).netloc.split(":"), timeout=60) as client:
         client.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 400")

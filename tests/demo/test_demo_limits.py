@@ -125,7 +125,7 @@ def test_a_request_larger_than_the_allowance_is_told_that_waiting_is_no_use(clie
 @plan_of(concurrency=2)
 def test_a_stream_holds_a_slot_until_it_ends(address, model):
     go_on = threading.Event()
-    model.before_token = lambda: go_on.wait(10)
+    model.before_token = lambda: go_on.wait(60)
     with (
         openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as gpt,
         anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0) as claude,

@@ -14,13 +14,13 @@ TEXT = "All good things come in threes."
 
 @pytest.fixture
 def gpt(address):
-    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0, timeout=10) as client:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
         yield client
 
 
 @pytest.fixture
 def claude(address):
-    with anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0, timeout=10) as client:
+    with anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0, timeout=60) as client:
         yield client
 
 
@@ -121,10 +121,10 @@ def test_a_client_that_hangs_up_ends_the_work(gpt, model):
     model.words = ("word",) * 1000
     model.on_end = left.set
     spoken = count()
-    model.before_token = lambda: next(spoken) < 3 or hung_up.wait(10)
+    model.before_token = lambda: next(spoken) < 3 or hung_up.wait(60)
     stream = gpt.chat.completions.create(model="scripted", messages=ASK, stream=True, max_tokens=1000)
     next(iter(stream))
     stream.close()
     hung_up.set()
-    assert left.wait(10)
+    assert left.wait(60)
     assert (model.finished, model.abandoned) == (0, 1)

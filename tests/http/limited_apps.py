@@ -67,10 +67,10 @@ def twice_a_day(key_func=api_key, **options):
 
 @contextmanager
 def apps_of_two():
-    """Makes apps that answer alice twice a minute, each with its limiter; their stores are closed at the end."""
+    """Makes apps that answer alice twice a day, each with its limiter; their stores are closed at the end."""
     made = []
 
-    def make(config=(), *, import_name="shop", root_path=None, limit="2 per minute", **options):
+    def make(config=(), *, import_name="shop", root_path=None, limit="2 per day", **options):
         limiter = AILimiter(lambda: "alice", default_limits=[limit], **options)
         app = Flask(import_name, root_path=root_path)
         app.config.update(config)

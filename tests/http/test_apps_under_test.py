@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve(home):
-    """Makes apps of one name that allow two requests a minute; their stores are closed at the end."""
+    """Makes apps of one name that allow two requests a day; their stores are closed at the end."""
     with apps_of_two() as make:
         yield lambda config=(), **options: make(ONE | dict(config), import_name="one", **options)
 
@@ -98,7 +98,7 @@ def test_app_that_is_not_tested_keeps_its_counts(serve):
 
 
 def test_limits_clock_moves_every_limiter(limits_clock, serve):  # noqa: F811  the fixture
-    apps = [serve({"TESTING": True})[0], serve()[0]]
+    apps = [serve(config, limit="2 per minute")[0] for config in ({"TESTING": True}, {})]
     assert clock.system_clock() == START_US
     for app in apps:
         assert statuses(app) == LIMITED
@@ -143,7 +143,7 @@ def test_libraries_that_move_the_time_move_the_limits(serve, moved, config):
     context, go_on = moved()
     with context as mover:
         assert type(clock.system_clock()) is int
-        app, _ = serve(config, strategy="moving-window")
+        app, _ = serve(config, strategy="moving-window", limit="2 per minute")
         assert statuses(app) == LIMITED
         go_on(mover)
         assert statuses(app, 1) == [200]

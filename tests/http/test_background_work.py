@@ -23,7 +23,7 @@ if not PAGE.exists():
 
 
 def test_job_of_the_page_settles_what_its_request_reserved():
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["settled"]
 
@@ -46,8 +46,8 @@ def main():
     reserved = limits.used("alice", "summarise")
     assert reserved["concurrency"] == 1
     assert reserved["tokens-per-minute"] > 40
-    with start_worker(queue, perform_ping_check=False, pool="solo", concurrency=1):
-        assert queue.AsyncResult(response.json["id"]).get(timeout=30) == "ONE TWO"
+    with start_worker(queue, perform_ping_check=False, pool="solo", concurrency=1, shutdown_timeout=60):
+        assert queue.AsyncResult(response.json["id"]).get(timeout=200) == "ONE TWO"
     assert jobs == [reserved]
     assert limits.used("alice", "summarise") == {"tokens-per-minute": 7, "concurrency": 0}
     (event,) = events

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 from weakref import ref
 
 import httpx2
@@ -21,7 +22,8 @@ from flask_ailimit.engine import background
 from flask_ailimit.streaming import MeteredStream
 from flask_ailimit.watch import Watch, client_gone, end_with_client, left, release, watching
 
-PATIENCE = 10
+PATIENCE = 60
+"""Seconds to wait for what must happen. Only a test that fails waits for so long."""
 
 
 @pytest.fixture
@@ -60,13 +62,17 @@ def clock(monkeypatch):
 class Unstarted(Watch):
     """A watch that looks only when the test does."""
 
-    def _start(self):
-        pass
+    def forget(self):
+        super().forget()
+        self._thread = SimpleNamespace(ensure=lambda: True)
 
 
 @pytest.fixture
-def watch(clock):
-    return Unstarted(clock)
+def watch(clock, monkeypatch):
+    """The one of the process, too: it would look in the middle of a test, and by another clock."""
+    watch = Unstarted(clock)
+    monkeypatch.setattr("flask_ailimit.watch.watching", watch)
+    return watch
 
 
 def test_client_that_left_is_gone(connection):

@@ -58,7 +58,7 @@ def run(suite: Path, outcomes: Path, *options: str) -> dict[str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=500,
     )
     print(finished.stdout, finished.stderr)  # noqa: T201  pytest shows it when the test fails
     return json.loads(outcomes.read_text(encoding="utf-8"))

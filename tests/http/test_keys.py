@@ -129,7 +129,7 @@ def test_underscores_do_not_make_a_second_header():
     """Servers drop such a header, or WSGI gives it the name of the other: the app sees what the limiter sees."""
     served = twice_a_day()
     with serving(served.app) as address:
-        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         statuses = []
         for number in range(4):
             connection.request("GET", "/", headers={"X-Api-Key": "alice", "X_Api_Key": f"bob{number}"})

@@ -12,6 +12,7 @@ from threading import Barrier
 import pytest
 from flask import Request, request
 from limited_apps import limited
+from processor_time import seconds_of
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -434,10 +435,12 @@ def test_many_tiny_members_take_no_time_and_reserve_all_there_is(encoding):
     compress = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
     body = compress(b"") * 300_000 + compress(b'{"max_tokens": 900000}')
     client = reserving().client()
-    began = time.process_time()
-    answer = client.post("/", data=body, content_type="text/plain", headers={"Content-Encoding": encoding})
-    assert answer.json["reserved"] == 1_000_000
-    assert time.process_time() - began < 0.5
+
+    def ask():
+        answer = client.post("/", data=body, content_type="text/plain", headers={"Content-Encoding": encoding})
+        assert answer.json["reserved"] == 1_000_000
+
+    assert seconds_of(ask) < 0.5
 
 
 def test_of_two_headers_of_a_part_the_one_that_flask_takes_counts():

@@ -306,7 +306,7 @@ class Waiting:
 
     def __next__(self):
         self.entered.release()
-        assert self.let.acquire(timeout=10)
+        assert self.let.acquire(timeout=60)
         answer = next(self.answers)
         if isinstance(answer, BaseException):
             raise answer
@@ -342,12 +342,12 @@ def test_slot_of_a_client_that_is_gone_is_free_when_the_view_lets_go_and_not_bef
     stream = metered(source, settled)
     thread, chunks = read_in_a_thread(stream)
     source.let.release()
-    assert source.entered.acquire(timeout=10)
-    assert source.entered.acquire(timeout=10)
+    assert source.entered.acquire(timeout=60)
+    assert source.entered.acquire(timeout=60)
     stream.abandon()
     assert settled == []
     source.let.release()
-    thread.join(10)
+    thread.join(60)
     assert chunks == read
     assert settled == ["ABANDONED", *(["CLOSED"] if answer == b"b" else [])]
     stream.close()
@@ -395,11 +395,11 @@ def test_slot_that_ends_with_the_client_is_free_at_once_and_what_comes_later_is_
     source, settled = Waiting(), Settled()
     stream = metered(source, settled)
     thread, chunks = read_in_a_thread(stream)
-    assert source.entered.acquire(timeout=10)
+    assert source.entered.acquire(timeout=60)
     stream.abandon(at_once=True)
     assert settled == ["ABANDONED"]
     source.let.release()
-    thread.join(10)
+    thread.join(60)
     assert chunks == [b"a"]
     assert settled == ["ABANDONED", "RESUMED", "ABANDONED", "CLOSED"]
 
@@ -408,11 +408,11 @@ def test_stream_that_another_thread_closes_ends_when_the_view_lets_go():
     source, settled = Waiting(), Settled()
     stream = metered(source, settled)
     thread, _ = read_in_a_thread(stream)
-    assert source.entered.acquire(timeout=10)
+    assert source.entered.acquire(timeout=60)
     stream.close()
     assert settled == []
     source.let.release()
-    thread.join(10)
+    thread.join(60)
     assert settled == ["ABANDONED", "CLOSED"]
     assert source.closed_by is thread
 
@@ -424,7 +424,7 @@ def test_account_is_never_told_two_things_at_once():
     class Slow(Settled):
         def end(self, ending, meter):
             told.set()
-            assert release.wait(10)
+            assert release.wait(60)
             super().end(ending, meter)
 
     settled = Slow()
@@ -432,11 +432,11 @@ def test_account_is_never_told_two_things_at_once():
     next(stream)
     ends = threading.Thread(target=stream.end, args=[Ending.ABANDONED])
     ends.start()
-    assert told.wait(10)
+    assert told.wait(60)
     thread, chunks = read_in_a_thread(stream, list)
     release.set()
-    ends.join(10)
-    thread.join(10)
+    ends.join(60)
+    thread.join(60)
     assert chunks == [b"b."]
     assert settled == ["ABANDONED"]
 

@@ -28,7 +28,7 @@ def test_the_page_s_tests_pass_and_leave_no_store_behind(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "4 passed" in ran.stdout

@@ -81,9 +81,9 @@ def test_child_process_does_not_wait_for_a_lock_that_a_thread_of_its_parent_held
 
     turn = streams.pop()._turn
 
-    thread = threading.Thread(target=lambda: turn.run(lambda: (held.set(), let.wait(10))))
+    thread = threading.Thread(target=lambda: turn.run(lambda: (held.set(), let.wait(60))))
     thread.start()
-    assert held.wait(10)
+    assert held.wait(60)
     assert in_child(lambda: drop(kept))
     let.set()
     thread.join()

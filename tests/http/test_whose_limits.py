@@ -222,7 +222,7 @@ def test_block_whose_limit_is_made_in_each_request_keeps_a_bounded_number(monkey
 def test_block_entered_by_two_requests_at_once_asks_each_for_its_own_limit():
     """They stand in one line, and what was entered last was what both were asked for."""
     served = limited()
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
     plans = {"alice": UNLIMITED, "bob": "1 per day"}
 
     @served.app.get("/")
