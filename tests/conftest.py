@@ -2,8 +2,13 @@ import os
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 BASE = "AILIMIT_STORES_DIRECTORY"
+
+# The machine may be busy: no example has a deadline, and none is too slow to make.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # Before any test imports it: the store contract's asserts are to tell what they compared.
 pytest.register_assert_rewrite("flask_ailimit.testing")

@@ -272,4 +272,11 @@ def test_twice_as_much_takes_no_more_than_some_three_times_as_long(pattern, mime
         meter.measure(7, complete=True)
         return thread_time() - started
 
-    assert min(seconds(400_000) for _ in range(3)) < 4 * min(seconds(200_000) for _ in range(3)) + 0.02
+    def is_in_proportion():
+        return min(large) < 4 * min(small) + 0.02
+
+    large, small = [], []
+    while len(large) < 3 or (not is_in_proportion() and len(large) < 12):  # The machine may be busy for a while.
+        large.append(seconds(400_000))
+        small.append(seconds(200_000))
+    assert is_in_proportion()
