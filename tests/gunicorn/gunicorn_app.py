@@ -71,7 +71,7 @@ def create_app(
             api_key,
             app=app,
             storage_uri=redis or f"local://{directory}/limits",
-            storage_options=options,
+            storage_options=options if redis else {"lock_timeout": 60, **options},
             secret=SECRET if redis else None,
             token_counter=count_words,
             write_timeout=WRITE_TIMEOUT,
