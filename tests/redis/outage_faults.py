@@ -10,8 +10,9 @@ import redis
 from fault_proxy import FOREVER
 from redis_servers import wait_until
 
-# Makes a server read its dump slowly, at so many microseconds for each key, and answer meanwhile.
-SLOW_TO_LOAD = ("--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024")
+# Makes a server read its dump slowly, at so many microseconds for each key, and answer meanwhile: for six seconds,
+# in which a busy machine comes to the end of a test.
+SLOW_TO_LOAD = ("--key-load-delay", "400", "--loading-process-events-interval-bytes", "1024")
 LOADED = 15_000
 
 

@@ -156,7 +156,7 @@ class TestOneServer(AtMostOnce):
     def test_decision_that_a_server_makes_when_nobody_waits_for_it_any_more_is_undone(self, place, server):
         with closing(place), closing(store_at(server.uri, timeout=TIMEOUT)) as store:
             subject = place.somebody()
-            assert answers(store, subject)
+            wait_until(lambda: answers(store, subject))
             call = Call(place, [subject], 30)
             server.stop_process()
             with pytest.raises(StoreError):

@@ -200,7 +200,7 @@ def test_node_that_hangs_is_away_until_it_answers_though_a_slot_of_it_has_moved(
     proxy = cluster.proxies[0]
     moving, staying = subjects_of_node(cluster, hanging, 2)
     migration = cluster.migration(key_of(moving), cluster.nodes[1])
-    with closing(store_at(cluster.uri, timeout=0.3)) as store:
+    with closing(store_at(cluster.uri, timeout=1)) as store:
         changes = []
         store.watch(changes.append)
         for subject in (moving, moving, staying):  # The first is asked for while no node is known.
