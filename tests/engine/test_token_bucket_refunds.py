@@ -138,6 +138,7 @@ def test_troughs_rise_in_time_and_in_debt_and_numbers_stay_small(life):
 def test_overrun_is_charged_when_it_is_known(life, overruns):
     """The same with reservations that cost more: that part is a charge of its own, made at the settlement."""
     quota, happenings = life
+    quota = quota.owing(1000)  # The oracle knows of no bound.
     oracle, state, now, reserved, exact = Oracle(quota), (), START_US, [], True
     for (pause, which, amount), more in zip(happenings, overruns * 40, strict=False):
         now += pause
