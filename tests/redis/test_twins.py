@@ -33,6 +33,7 @@ SEEN = {
 }
 
 SUBJECT = b"somebody".ljust(16)
+PLACES = {SUBJECT: 1}
 KEY = b"ailimit:{c29tZWJvZHkgICAgICAgIA}"
 QUOTA = Quota(10, 60, "tokens")
 NO_WHOLE_NUMBERS = (-1, -(2**53), -(2**63), MAX_EXACT + 1, MAX_EXACT + 2, 2**63 - 1)
@@ -129,7 +130,9 @@ def test_decisions_are_made_at_the_time_of_the_server(server):
 @pytest.mark.parametrize("cost", NO_WHOLE_NUMBERS)
 @pytest.mark.parametrize("dry", [False, True])
 def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry):
-    request = with_number(packing.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), COST_AT, cost)
+    request = with_number(
+        packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), COST_AT, cost
+    )
     refuses(server, "reserve", [KEY, *([] if dry else [MARKER])], request)
 
 
@@ -137,16 +140,21 @@ def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry):
 @pytest.mark.parametrize("place", [COST_AT, ACTUAL_AT], ids=["cost", "actual"])
 def test_script_refuses_to_settle_what_is_no_whole_number(server, cost, place):
     settlements = [Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)]
-    refuses(server, "settle", [KEY, MARKER], with_number(packing.pack_settlements(settlements, START_US), place, cost))
+    refuses(
+        server,
+        "settle",
+        [KEY, MARKER],
+        with_number(packing.pack_settlements(PLACES, settlements, START_US), place, cost),
+    )
 
 
 @pytest.mark.parametrize("script", ["reserve", "settle", "renew"])
 def test_script_refuses_what_was_cut_short(server, script):
     charge = Charge(SUBJECT, QUOTA, 1)
     request = {
-        "reserve": packing.pack_charges([charge, charge], START_US, 1, dry=False),
-        "settle": packing.pack_settlements([Settlement(charge, START_US, 1, 1)], START_US),
-        "renew": packing.pack_renewals([(charge, {1})], START_US),
+        "reserve": packing.pack_charges(PLACES, [charge, charge], START_US, 1, dry=False),
+        "settle": packing.pack_settlements(PLACES, [Settlement(charge, START_US, 1, 1)], START_US),
+        "renew": packing.pack_renewals(PLACES, [(charge, {1})], START_US),
     }[script]
     for length in range(len(request)):
         refuses(server, script, [KEY, MARKER], request[:length])
@@ -157,8 +165,10 @@ def test_script_refuses_what_was_cut_short(server, script):
 def test_script_that_fails_does_not_remember_that_it_was_done(server, script):
     """Else what it never took would be given back: a decision that was not answered is undone."""
     request = {
-        "reserve": packing.pack_charges([Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=False),
-        "settle": packing.pack_settlements([Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], START_US),
+        "reserve": packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=False),
+        "settle": packing.pack_settlements(
+            {SUBJECT: 1}, [Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], START_US
+        ),
     }[script]
     refuses(server, script, [KEY, MARKER], with_number(request, COST_AT, -1))
     assert not server.ask("EXISTS", MARKER)

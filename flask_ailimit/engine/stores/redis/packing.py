@@ -26,26 +26,27 @@ _HEAD_ONLY = Struct("<" + _HEAD)
 
 _MOST_COUNTED = 4096
 
+Places = dict[bytes, int]
+"""The place of each subject among the keys of a request."""
+
 _counted: dict[tuple[bytes, int], bytes] = {}
 """What the scripts must know of a count, by its bucket and ceiling: a request has many that the one before had, too."""
 
 
-def pack_charges(charges: Sequence[Charge], now_us: int, lease: int, *, dry: bool) -> bytes:
+def pack_charges(places: Places, charges: Sequence[Charge], now_us: int, lease: int, *, dry: bool) -> bytes:
     """What reserve asks; with ``dry``, what peek asks."""
-    return _packed((now_us, lease), charges, dry=dry)
+    return _packed((now_us, lease), places, charges, dry=dry)
 
 
-def pack_settlements(settlements: Sequence[Settlement], now_us: int) -> bytes:
+def pack_settlements(places: Places, settlements: Sequence[Settlement], now_us: int) -> bytes:
     """What settle asks."""
     rests = [(each.taken_at_us, each.actual, each.lease) for each in settlements]
-    return _packed((now_us, 0), [each.charge for each in settlements], rests, _SETTLED)
+    return _packed((now_us, 0), places, [each.charge for each in settlements], rests, _SETTLED)
 
 
-def pack_renewals(held: Sequence[Held], now_us: int) -> bytes:
+def pack_renewals(places: Places, held: Sequence[Held], now_us: int) -> bytes:
     """What renew asks: of each count, how many leases, and which."""
-    counts = [charge for charge, _ in held]
-    places = _places(counts)
-    parts = [_HEAD_ONLY.pack(now_us, 0, len(places) or 1, len(counts))]
+    parts = [_HEAD_ONLY.pack(now_us, 0, len(places) or 1, len(held))]
     for charge, leases in held:
         item = _item(places, charge, charge.dry)
         parts.append(_layout("", f"{_CHARGE}I{len(leases)}q", 1).pack(*item, len(leases), *leases))
@@ -54,7 +55,7 @@ def pack_renewals(held: Sequence[Held], now_us: int) -> bytes:
 
 def pack_bucket(bucket: bytes, now_us: int) -> bytes:
     """What forget asks."""
-    return _packed((now_us, 0), ()) + bucket
+    return _packed((now_us, 0), {}, ()) + bucket
 
 
 def unpack_decision(answer: bytes, charges: Sequence[Charge]) -> Decision:
@@ -69,13 +70,14 @@ def unpack_decision(answer: bytes, charges: Sequence[Charge]) -> Decision:
     return Decision(tuple(verdicts), now_us)
 
 
-def subjects_of(charges: Sequence[Charge]) -> list[bytes]:
-    """Each subject once, in the order asked."""
-    return list(dict.fromkeys([charge.subject for charge in charges]))
+def places_of(charges: Sequence[Charge]) -> Places:
+    """Each subject once, in the order asked, with its place among the keys. Places begin at 1, as in Lua."""
+    return {subject: i for i, subject in enumerate(dict.fromkeys([charge.subject for charge in charges]), start=1)}
 
 
 def _packed(
     head: tuple[int, int],
+    places: Places,
     charges: Sequence[Charge],
     rests: Sequence[tuple[int, ...]] = (),
     rest: str = "",
@@ -83,7 +85,6 @@ def _packed(
     dry: bool = False,
 ) -> bytes:
     """A head and the items: each charge and its rest, numbers of the format ``rest``."""
-    places = _places(charges)
     fields: list[int | bytes] = [*head, len(places) or 1, len(charges)]
     for i, charge in enumerate(charges):
         fields += _item(places, charge, dry or charge.dry)
@@ -92,12 +93,7 @@ def _packed(
     return _layout(_HEAD, _CHARGE + rest, len(charges)).pack(*fields)
 
 
-def _places(charges: Sequence[Charge]) -> dict[bytes, int]:
-    """The places of the subjects among the keys, from 1, as Lua counts."""
-    return {subject: place for place, subject in enumerate(subjects_of(charges), start=1)}
-
-
-def _item(places: dict[bytes, int], charge: Charge, dry: bool) -> tuple[int, bool, int, bytes]:
+def _item(places: Places, charge: Charge, dry: bool) -> tuple[int, bool, int, bytes]:
     counted = _counted.get((charge.bucket, charge.quota.ceiling)) or _count(charge)
     return places[charge.subject], dry, charge.cost, counted
 

@@ -114,10 +114,10 @@ class RedisStore:
         held = by_count(leases)
         for places in self._by_slot(held, lambda each: each[0]):
             for piece in in_pieces([held[place] for place in places], _RENEWED_AT_ONCE):
-                keys = self._keys([charge for charge, _ in piece])
-                request = packing.pack_renewals(piece, self._clock())
+                places_among_keys = packing.places_of([charge for charge, _ in piece])
+                request = packing.pack_renewals(places_among_keys, piece, self._clock())
                 try:
-                    self._ask("renew", keys, request, int, even_when_full=True)
+                    self._ask("renew", self._keys(places_among_keys), request, int, even_when_full=True)
                 except StoreError as error:
                     failed = error
         if failed:
@@ -169,8 +169,9 @@ class RedisStore:
 
     def decide(self, charges: Sequence[Charge], lease: int, *, dry: bool = False) -> Decision:
         """Decide charges of one slot in one step; with ``dry``, answer what would be."""
-        keys = self._keys(charges)
-        request = packing.pack_charges(charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
+        places = packing.places_of(charges)
+        keys = self._keys(places)
+        request = packing.pack_charges(places, charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
         try:
             markers = [] if dry else [_decided(keys[0], lease)]
             decision = self._ask(
@@ -186,21 +187,24 @@ class RedisStore:
         return decision
 
     def _settle(self, settlements: Sequence[Settlement]) -> int:
-        keys = self._keys([settlement.charge for settlement in settlements])
+        places = packing.places_of([settlement.charge for settlement in settlements])
+        keys = self._keys(places)
         needs_none = all(settlement.is_repeatable for settlement in settlements)
         markers = [] if needs_none else [_settled(keys[0], settlements[0].lease)]
-        request = packing.pack_settlements(settlements, self._clock())
+        request = packing.pack_settlements(places, settlements, self._clock())
         return self._ask("settle", keys, request, int, markers=markers, even_when_full=True)
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
-        first = self._keys(charges)[0]
+        first = self._keys(packing.places_of(charges))[0]
         taken = [charge for charge in charges if not charge.dry]
         if not taken:
             return
         # Without its markers it would be wrong.
-        keys = [*self._keys(taken), _settled(first, lease), _decided(first, lease)]
+        places = packing.places_of(taken)
+        keys = [*self._keys(places), _settled(first, lease), _decided(first, lease)]
         settlements = [Settlement(charge, 0, 0, lease) for charge in taken]
-        self._ask("settle", keys, packing.pack_settlements(settlements, self._clock()), int, even_when_full=True)
+        request = packing.pack_settlements(places, settlements, self._clock())
+        self._ask("settle", keys, request, int, even_when_full=True)
 
     def _ask(
         self,
@@ -233,9 +237,9 @@ class RedisStore:
             groups.setdefault(slot, []).append(place)
         return list(groups.values())
 
-    def _keys(self, charges: Sequence[Charge]) -> list[bytes]:
-        """The keys of the charges' subjects. Even no charges need a key, by which a cluster knows whom to ask."""
-        return [self._key(subject) for subject in packing.subjects_of(charges)] or [self._key(b"")]
+    def _keys(self, places: packing.Places) -> list[bytes]:
+        """The keys of the subjects. Without any there is a key too, by which a cluster knows whom to ask."""
+        return [self._key(subject) for subject in places] or [self._key(b"")]
 
     def _key(self, subject: bytes) -> bytes:
         return _key(self._prefix, subject)
