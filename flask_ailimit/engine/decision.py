@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     @property
     def quota(self) -> Quota:
         """The quota that decided: the charge's, or a share of it while the store is away."""
-        return self.charge.quota
+        return self.share or self.charge.quota
 
     @property
     def limit(self) -> int:

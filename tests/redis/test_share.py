@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement, StoreError
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
 from flask_ailimit.engine.stores.memory import MemoryStore
-from flask_ailimit.engine.stores.share import Share, SharedVerdict, ShareStore
+from flask_ailimit.engine.stores.share import Share, ShareStore
 from flask_ailimit.headers import DIALECTS, limit_headers
-from flask_ailimit.responses import refusal_body, refusal_headers, refusal_message
+from flask_ailimit.http.responses import refusal_body, refusal_headers, refusal_message
 from flask_ailimit.testing import ManualClock
 
 SUBJECT = b"0123456789abcdef"
@@ -266,7 +266,7 @@ def decision(request):
 
 def test_verdicts_and_headers_say_the_share_s_numbers(decision):
     for verdict, (limit, cost) in zip(decision.verdicts, [(5, 1), (33, 20)], strict=True):
-        assert isinstance(verdict, SharedVerdict)
+        assert verdict.share is not None
         assert verdict.limit == limit
         assert verdict.remaining == limit - cost
         assert verdict.used == cost
@@ -285,7 +285,7 @@ def test_decision_that_is_given_back_stays_within_the_share(decision):
     back = decision.without([verdict.charge for verdict in decision.verdicts])
     for verdict in back.verdicts:
         assert verdict.remaining <= verdict.limit
-        assert isinstance(verdict, SharedVerdict)
+        assert verdict.share is not None
 
 
 @pytest.mark.parametrize("decision", ["refused"], indirect=True)

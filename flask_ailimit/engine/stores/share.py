@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from flask_ailimit.engine.charge import Charge, Settlement
-from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.errors import ConfigurationError, StoreError
 from flask_ailimit.engine.quota import Quota
 
@@ -30,17 +30,6 @@ class Share(NamedTuple):
     def part(self, whole: int) -> int:
         """This part of ``whole``; the parts of all ranks sum up to it."""
         return whole * (self.rank + 1) // self.of - whole * self.rank // self.of
-
-
-class SharedVerdict(Verdict):
-    """A verdict over a share of the charge's quota."""
-
-    __slots__ = ()
-
-    @property
-    def quota(self) -> Quota:
-        """The quota that decided."""
-        return self.share or self.charge.quota
 
 
 class ShareStore:
@@ -103,7 +92,7 @@ class ShareStore:
 
     def _told(self, charges: Sequence[Charge], decision: Decision) -> Decision:
         verdicts = [
-            SharedVerdict(charge, v.allowed, v.remaining, v.reset_after_us, v.retry_after_us, v.charge.quota)
+            v._replace(charge=charge, share=v.charge.quota)
             for charge, v in zip(charges, decision.verdicts, strict=True)
         ]
         return Decision(tuple(verdicts), decision.at_us)
