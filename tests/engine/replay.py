@@ -36,7 +36,7 @@ class Replay:
                     self.granted.setdefault((charge.subject, charge.quota), []).append((logged.now_us, charge.cost))
         elif logged.kind == SETTLE:
             taken_at_us, unknown = logged.body
-            ended = settlements(logged.slot, logged.number, taken_at_us, logged.lease)
+            ended = settlements(request(logged.slot, logged.number), taken_at_us, logged.lease)
             answer, changes = decide.settle(self.read, ended, logged.now_us)
             self.different += answer != unknown
             self.settled += 1

@@ -66,10 +66,9 @@ def request(slot, number):
     return charges, [round(c.cost * part) if c.quota.unit == "tokens" else c.cost for c in charges]
 
 
-def settlements(slot, number, taken_at_us, lease):
-    return [
-        Settlement(charge, taken_at_us, actual, lease) for charge, actual in zip(*request(slot, number), strict=True)
-    ]
+def settlements(asked, taken_at_us, lease):
+    """Of a request: its charges, and what each has really cost."""
+    return [Settlement(charge, taken_at_us, actual, lease) for charge, actual in zip(*asked, strict=True)]
 
 
 def verdicts_of(decision):
@@ -129,7 +128,7 @@ def work(directory, log, progress, slot, decisions):
         while unsettled and draw.random() < 0.5:
             settled, taken_at_us, lease = unsettled.popleft() if draw.random() < 0.9 else unsettled.pop()
             store.about = SETTLE, settled, lease, taken_at_us
-            store.settle(settlements(slot, settled, taken_at_us, lease))
+            store.settle(settlements(request(slot, settled), taken_at_us, lease))
         if unsettled and draw.random() < 0.05:
             renewed, taken_at_us, lease = draw.choice(unsettled)
             store.about = RENEW, renewed, lease, taken_at_us

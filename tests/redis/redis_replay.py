@@ -5,9 +5,9 @@ import struct
 from redis_soak import ALL, PREFIX, read_log, request
 from redis_traffic import key_of
 from replay import Replay
-from soak import RESERVE, SETTLE, SUBJECTS, verdicts_of
+from soak import RESERVE, SETTLE, SUBJECTS, settlements, verdicts_of
 
-from flask_ailimit.engine import Settlement, decide
+from flask_ailimit.engine import decide
 from flask_ailimit.engine.stores import record
 from flask_ailimit.engine.stores.redis.packing import unpack_decision
 from flask_ailimit.engine.stores.renewing import by_count
@@ -78,7 +78,7 @@ class RedisReplay(Replay):
             actuals = [0] * len(charges)
             for charge in charges:
                 self.granted[charge.subject, charge.quota].remove((taken_at_us, charge.cost))
-        ended = [Settlement(c, taken_at_us, actual, logged.lease) for c, actual in zip(charges, actuals, strict=True)]
+        ended = settlements((charges, actuals), taken_at_us, logged.lease)
         unknown, changes = decide.settle(self.read, ended, logged.now_us)
         self.different += unknown != told
         self.settled += 1

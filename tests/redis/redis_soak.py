@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
 
-from soak import QUOTAS, RENEW, RESERVE, SETTLE, SUBJECTS, spawn
+from soak import QUOTAS, RENEW, RESERVE, SETTLE, SUBJECTS, settlements, spawn
 
-from flask_ailimit.engine import Charge, Settlement, StoreError
+from flask_ailimit.engine import Charge, StoreError
 from flask_ailimit.engine.stores.redis import packing
 from flask_ailimit.engine.stores.redis.addresses import parse
 from flask_ailimit.engine.stores.redis.connecting import wires_to
@@ -135,12 +135,6 @@ def request(slot, number):
     return charges, [round(c.cost * part) if c.quota.unit == "tokens" else c.cost for c in charges]
 
 
-def settlements(slot, number, taken_at_us, lease):
-    return [
-        Settlement(charge, taken_at_us, actual, lease) for charge, actual in zip(*request(slot, number), strict=True)
-    ]
-
-
 def work(uri, progress, slot, decisions):
     """Decide until so many decisions of this slot are done, by this process and those killed before it."""
     wires = wires_to(parse(uri), {}, timeout=TIMEOUT, connect_timeout=TIMEOUT)
@@ -161,7 +155,8 @@ def work(uri, progress, slot, decisions):
         progress[slot] = number + 1
         while unsettled and draw.random() < 0.5:
             settled = unsettled.popleft() if draw.random() < 0.9 else unsettled.pop()
-            store.settle(settlements(slot, *settled))
+            settled, *taken = settled
+            store.settle(settlements(request(slot, settled), *taken))
         if unsettled and draw.random() < 0.05:
             renewed, _, lease = draw.choice(unsettled)
             held = [(c, lease) for c in request(slot, renewed)[0] if c.quota.unit == "concurrency"]
