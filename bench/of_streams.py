@@ -8,7 +8,7 @@ from figures import Figure, Size, added, here_and_there
 from racing import Work, race
 from requests_to import caller
 
-from flask_ailimit.streaming import Ending, MeteredStream
+from flask_ailimit.request.streaming import Ending, MeteredStream
 from flask_ailimit.tokens import StreamMeter, open_counter
 
 CHUNKS = 1000

@@ -3,8 +3,7 @@
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
 
-from flask_ailimit import AILimiter
-from flask_ailimit.engine.decision import Decision
+from flask_ailimit import AILimiter, Decision
 
 PUBLIC = frozenset({"healthz"})
 """Endpoints that ask for no key."""

@@ -14,7 +14,6 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from flask_ailimit.tokens import InvalidBody, decode_body
-from flask_ailimit.watch import socket_of
 
 from .errors import ApiError, too_large
 from .model import Call, Message
@@ -70,7 +69,7 @@ def read_body() -> Body:
 
 
 def _raw_body() -> bytes:
-    client = socket_of(request.environ)
+    client = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
     before = client.gettimeout() if client else None
     try:
         if client:

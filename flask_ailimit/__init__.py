@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine import AILimitError, ConfigurationError, Decision, HandOverError, StoreError, Verdict
-    from .errors import LimiterUnavailable, QuotaExceeded
     from .extension import AILimiter
-    from .keys import api_key, api_key_in, remote_address
+    from .http.errors import LimiterUnavailable, QuotaExceeded
+    from .limits.keys import api_key, api_key_in, remote_address
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
@@ -34,16 +34,16 @@ __all__ = [
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:
-    # Each name is imported when somebody asks for it, so that flask_ailimit.engine works where there is no Flask.
+    # Each name is imported at its first use, so that flask_ailimit.engine works without Flask.
     _HOMES = {
         "AILimiter": "extension",
-        "LimiterUnavailable": "errors",
-        "QuotaExceeded": "errors",
+        "LimiterUnavailable": "http.errors",
+        "QuotaExceeded": "http.errors",
         "UNLIMITED": "unlimited",
         "Usage": "tokens",
-        "api_key": "keys",
-        "api_key_in": "keys",
-        "remote_address": "keys",
+        "api_key": "limits.keys",
+        "api_key_in": "limits.keys",
+        "remote_address": "limits.keys",
         "request_refused": "signals",
         "store_changed": "signals",
         "usage_settled": "signals",

@@ -1,4 +1,4 @@
-"""``flask ailimit``: settings, limits, stores, what a subject has left, forgetting it, and forgiving what it owes."""
+"""``flask ailimit``: shows settings, limits, stores and usage; resets a subject's counts, and forgives its debts."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,12 +12,12 @@ from .engine import Decision, StoreError, Verdict, system_clock
 from .engine.clock import MICROSECONDS
 from .engine.stores.directory import default_homes
 from .engine.stores.housekeeping import standing
-from .errors import NotAllowed
 from .extension import AILimiter
-from .planning import is_static
+from .http.errors import NotAllowed
+from .request.which_limits import is_static
 
 NOTHING_ALLOWED = Decision((), 0)
-"""What is left where a limit is 0."""
+"""Stands for the decision on a route with a limit of 0."""
 
 cli = AppGroup("ailimit", help="Look at limits and usage.")
 
@@ -26,9 +26,9 @@ cli = AppGroup("ailimit", help="Look at limits and usage.")
 def config() -> None:
     """Print the settings and the store."""
     limiter = _limiter()
-    for name, value in asdict(limiter.state.settings).items():
+    for name, value in asdict(limiter.app_state.settings).items():
         click.echo(f"{name}: {'(set)' if name == 'secret' and value else value}")
-    click.echo(f"strategy: {limiter.state.algorithm}")
+    click.echo(f"strategy: {limiter.app_state.algorithm}")
     click.echo(f"store: {type(limiter.engine.store).__name__}")
 
 
@@ -98,7 +98,7 @@ def _limiter() -> AILimiter:
 
 
 def _verdicts(limiter: AILimiter, subject: str) -> Iterator[Verdict]:
-    """Every limit of every route, after a line that names the route."""
+    """Print a line for each route, and yield the verdicts of its limits."""
     for rule, decision in _decisions(limiter, subject):
         if decision is None or decision is NOTHING_ALLOWED or decision.verdicts:
             click.echo(f"{rule.endpoint}  {rule.rule}")
@@ -111,14 +111,14 @@ def _verdicts(limiter: AILimiter, subject: str) -> Iterator[Verdict]:
 
 
 def _decisions(limiter: AILimiter, subject: str) -> Iterator[tuple[Rule, Decision | None]]:
-    """What is left on every route; None where only a request can tell."""
+    """Yield each route and what is left on it; None if that depends on the request."""
     for rule in sorted(flask.current_app.url_map.iter_rules(), key=str):
         if not is_static(rule.endpoint):
             yield rule, _peek(limiter, rule, subject)
 
 
 def _peek(limiter: AILimiter, rule: Rule, subject: str) -> Decision | None:
-    """What is left on a route. None if the app's own functions need a real request to tell a limit."""
+    """What is left on a route; None if the app's own functions need a real request to return a limit."""
     method = min((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}, default="GET")
     with flask.current_app.test_request_context(method=method):
         try:

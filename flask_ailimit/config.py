@@ -1,4 +1,4 @@
-"""Our settings: read once in ``init_app``, from the constructor first and ``app.config`` second, and checked there."""
+"""Our settings. ``init_app`` reads each once, from the constructor or else from ``app.config``, and checks it."""
 
 import dataclasses
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from .engine import ConfigurationError
 from .engine.charge import LOCAL, STORE_ERROR_POLICIES
 from .headers import DEFAULT_DIALECTS, require_dialects
-from .responses import ERROR_FORMATS
+from .http.responses import ERROR_FORMATS
 from .tokens import TokenCounter, open_counter
 from .unlimited import Unlimited
 
@@ -29,32 +29,33 @@ _MOST_DEBT_PERIODS = 1000
 
 @dataclass(frozen=True)
 class Settings:
-    """Each is a keyword of :class:`flask_ailimit.AILimiter` and, in capitals after ``AILIMIT_``, a config key.
+    """Each is a keyword of :class:`flask_ailimit.AILimiter` and a config key: ``AILIMIT_`` and its name in capitals.
 
     Attributes:
         default_token_limits: Token limits of every route that has none of its own, such as ``["100000 per minute"]``.
-        address_limits: Limits on the requests of an address, decided before anything of the app runs.
-        token_counter: How text is counted when nobody reports usage: a name in
+        address_limits: Limits on the requests of an address, decided before any function of the app runs.
+        token_counter: How text is counted when the usage is not reported: a name in
             :data:`flask_ailimit.tokens.COUNTERS` or a callable from text to tokens.
         default_output_tokens: Output tokens to reserve for a request that names no maximum.
-        count_cached_tokens: Whether input read from the model's cache counts.
+        count_cached_tokens: Whether input from the model's cache counts.
         headers: Dialects of limit headers, names in :data:`flask_ailimit.headers.DIALECTS`.
-        error_format: Shape of a refusal's body: ``hybrid``, ``problem``, ``openai`` or ``anthropic``.
-        too_large_status: Status for a request larger than a whole limit: 413, 400 or 429.
-        on_store_error: What holds while the store is away: ``local`` decides over this machine's share of the limit
-            (where nothing can decide in the store's place, as ``deny``), ``deny`` answers 503, ``allow`` lets requests
-            through uncounted. A limit's own ``on_store_error`` goes before it.
-        max_body_bytes: The largest body that is read to estimate tokens; a larger one is refused with 413.
-        unreadable_body: What to do with a body that was sent as JSON and that nobody could read: ``refuse`` answers
-            400, ``reserve`` reserves tokens by its length and leaves it to the view.
-        max_debt_periods: How much of what was used beyond a limit is owed at most, in periods of it: 0 to 1,000.
+        error_format: The shape of a refusal's body: ``hybrid``, ``problem``, ``openai`` or ``anthropic``.
+        too_large_status: The status for a request larger than a whole limit: 413, 400 or 429.
+        on_store_error: The policy while the store is away: ``local`` decides over this machine's share of the limit
+            (if nothing can decide in place of the store, it is ``deny``), ``deny`` answers 503, ``allow`` lets requests
+            pass uncounted. A limit's own ``on_store_error`` replaces it.
+        max_body_bytes: The largest body that is read to estimate tokens. A larger one is refused with 413.
+        unreadable_body: The policy for a body that was sent as JSON and can't be read: ``refuse`` answers 400,
+            ``reserve`` reserves tokens by its length and calls the view.
+        max_debt_periods: The most that a count owes beyond its limit, in periods of the limit: 0 to 1,000.
         write_timeout: Seconds that a stream waits for a client that doesn't read, before it is cut; None: for ever.
-        slot_ends: When a stream that its client has left gives its slot back and settles its tokens: ``work``, when the
-            view lets go, or ``client``, as soon as the client is gone, though the view may work on.
-        longest_abandoned: Seconds after which that happens though the view has not let go; None: never.
-        name: The app's name in the default place of ``local://``, 1 to 64 of ``A-Za-z0-9_.-``. Apps of one name share
+        slot_ends: When a stream gives its slot back and settles its tokens after its client has left: ``work``, when
+            the view returns or raises, or ``client``, as soon as the client is gone, although the view may work on.
+        longest_abandoned: Seconds after which that happens although the view works on; None: never.
+        name: The app's name in the default place of ``local://``, 1 to 64 of ``A-Za-z0-9_.-``. Apps with one name share
             their counts. None: made of the app's import name and folder.
-        secret: Text that keys the hash of identities; shared by all machines. None: made by the store.
+        secret: The secret for the hash of identities; the same on all machines. None: made by the store, or of Flask's
+            ``SECRET_KEY`` if several machines share the store.
     """
 
     default_token_limits: Sequence[str | Unlimited | Callable[[], str | Unlimited]] = ()
@@ -102,7 +103,7 @@ class Settings:
             raise ConfigurationError("secret: 16 to 64 bytes are needed. Got none; leave it out for the store's own.")
 
     def open_counter(self) -> TokenCounter:
-        """The token counter that ``token_counter`` names."""
+        """Return the token counter that ``token_counter`` names."""
         return open_counter(self.token_counter)
 
     @property
@@ -115,7 +116,7 @@ NAMES = tuple(field.name for field in dataclasses.fields(Settings))
 
 
 def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settings:
-    """Settings from what the constructor was given, else the app's config, else the default.
+    """Read each setting from the constructor, else from the app's config, else its default.
 
     Raises:
         ConfigurationError: A value is wrong, or the config has an ``AILIMIT_`` key that doesn't exist.
@@ -134,10 +135,10 @@ def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settin
 
 
 def require_policy(value: object) -> None:
-    """Refuse what is no failure policy.
+    """Check that ``value`` is a failure policy.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not.
     """
     _one_of("on_store_error", value, STORE_ERROR_POLICIES)
 

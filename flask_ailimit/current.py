@@ -1,4 +1,4 @@
-"""The current app and request themselves. Flask's names for them look them up anew for each attribute."""
+"""The real objects of the current app and request. Flask's proxies would look them up for each attribute."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 current_app = cast("Callable[[], Flask]", cast("Any", flask.current_app)._get_current_object)  # noqa: SLF001  documented
-"""Answers the current app. Raises ``RuntimeError`` outside of any."""
+"""Returns the current app. Raises ``RuntimeError`` if there is none."""
 
 current_request = cast("Callable[[], Request]", cast("Any", flask.request)._get_current_object)  # noqa: SLF001  likewise
-"""Answers the current request. Raises ``RuntimeError`` outside of any."""
+"""Returns the current request. Raises ``RuntimeError`` if there is none."""

@@ -1,76 +1,70 @@
-"""``AILimiter``: Flask-Limiter's ``Limiter``, deciding over all limits at once, tokens and calls in flight too."""
+"""``AILimiter``: Flask-Limiter's ``Limiter`` with one decision over limits on requests, tokens and calls in flight."""
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import flask
-import flask_limiter
 from flask import Flask, Request, Response
 from flask_limiter import Limiter, RequestLimit
-from flask_limiter._limits import RuntimeLimit
 from flask_limiter.constants import ConfigVars
-from werkzeug.exceptions import HTTPException
 
-from .answering import finish
-from .applying import prefixed
-from .bridge import SCHEME, EngineRateLimiter
-from .checking import Marked, require_options
-from .client import ClientGone
+from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
 from .config import NAMES
 from .current import current_app, current_request
-from .cycle import decide_as_planned, decide_before_dispatch, is_automatic_options, is_switched_on, tab_of
-from .decorators import Decorators
-from .draining import drain_when_answered
 from .engine import ConfigurationError, Decision, Engine, system_clock
 from .engine.clock import Clock
 from .engine.few_lines import few_lines
-from .engine.stores.memory import MemoryStore
-from .errors import Carried, LimiterUnavailable, QuotaExceeded, Told
-from .evaluation import applicable, evaluate, request_limit, request_limits
-from .misconfigured import misconfigured
-from .outliving import OutlivingWork, note_of
-from .planning import ADDRESS, is_static, plan, plan_address, view_name
-from .resolving import Resolved
-from .settling import Metering, set_metering, settle_failure
-from .state import DEFAULT_URI, State, open_state
-from .tab import Tab
+from .http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter
+from .limits.checks import require_options
+from .limits.decorated_names import DecoratedNames
+from .limits.decorators import Decorators
+from .limits.misconfigured import misconfigured
+from .limits.phase import RuntimeLimit
+from .limits.registry import LimitRegistry
+from .limits.seam import Seam
+from .request.charges import with_prefix
+from .request.client_gone import ClientGone
+from .request.client_watch import client_gone, watch_until_closed
+from .request.decide import peek_charges, request_limit, request_limits
+from .request.ledger import Ledger
+from .request.lifecycle import (
+    decide_addresses,
+    decide_before_dispatch,
+    decide_known_limits,
+    decide_new_limits,
+    open_ledger,
+    respond,
+    tear_down,
+    turn_away,
+)
+from .request.outliving import OutlivingWork, note_of
+from .request.settle import Metering, set_metering
 from .tokens import Usage
-from .watch import client_gone, left, release, watch_until_closed
-from .watched_limits import WatchedLimits
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
-_SEAM = "_Limiter__evaluate_limits"
-_EXEMPT = "_Limiter__check_all_limits_exempt"
-_HEADERS = "_Limiter__inject_headers"
 _UNKNOWN_APP = "This AILimiter doesn't know the app. Call limiter.init_app(app), with it enabled."
 _FLASK_LIMITER_S = {*inspect.signature(Limiter).parameters}
-
-if not all(hasattr(Limiter, name) for name in (_SEAM, _EXEMPT, _HEADERS)):
-    raise ImportError(
-        f"flask_ailimit needs Flask-Limiter 4.1; {flask_limiter.__version__} decides limits in another place. "
-        'Run: pip install "flask-limiter>=4.1,<4.2"'
-    )
 
 
 class AILimiter(Decorators):
     """Limits requests, tokens and calls in flight, in one decision over all of them.
 
-    Everything of Flask-Limiter's ``Limiter`` works as documented there, with two differences on purpose: a refused
-    request uses up nothing, and an empty key falls into a count of its address in place of passing unlimited.
+    Everything of Flask-Limiter's ``Limiter`` works as documented there, with two deliberate differences: a refused
+    request is charged nothing, and a request with an empty key counts by its address and does not pass unlimited.
 
     Args:
-        key_func: Answers who sent the request, such as :func:`flask_ailimit.api_key`.
+        key_func: Returns who sent the request, such as :func:`flask_ailimit.api_key`.
         app: The app, if it exists already; else call :meth:`init_app`.
-        storage_uri: ``local://`` (default: one machine, all workers), ``local:///a/directory`` or ``memory://``
-            (one process). ``RATELIMIT_STORAGE_URI`` in the app's config says the same.
-        clock: Answers integer microseconds since 1970, for tests.
+        storage_uri: ``local://`` (one machine, all workers), ``local:///a/directory``, ``memory://``
+            (one process), or a Redis or Valkey, see docs/redis.md. Default: ``RATELIMIT_STORAGE_URI``, else ``local://``.
+        clock: Returns integer microseconds since 1970. For tests.
         **options: Our settings, see :class:`flask_ailimit.config.Settings`, and Flask-Limiter's options.
 
     Raises:
-        ConfigurationError: In ``init_app`` or a decorator: a setting is wrong; the message says the fix.
+        ConfigurationError: Also in ``init_app`` and decorators: a setting is wrong; the message says the fix.
         StoreError: In ``init_app``: the store can't be used.
     """
 
@@ -93,30 +87,38 @@ class AILimiter(Decorators):
             require_options(options, known)
         self._given = {name: options.pop(name) for name in NAMES if name in options}
         self._clock = clock
-        self._states: WeakKeyDictionary[Flask, State] = WeakKeyDictionary()
+        self._states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
         self._asked_storage = (storage_uri, storage_options)
         self._switched_on = True
-        self._latest: State | None = None
-        self._fallback: Engine | None = None
-        self._identifies: Callable[[], str] | None = None
-        self._tab_name = f"flask_ailimit.tab.{id(self)}"
+        self._latest: AppState | None = None
         super().__init__(key_func, app=None, **options)
         self.logger.addFilter(few_lines)
-        self.limit_manager: WatchedLimits = WatchedLimits(self.limit_manager, clock)
-        self._marked = self._marked_for_limiting = Marked(self._states)
+        self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
+        self._seam = Seam(self, self.limit_manager)
+        self._marked = self._marked_for_limiting = DecoratedNames(self._states)
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Read the configuration, open the store, and join the app's request cycle. A second call changes nothing."""
+        """Read the configuration, open the store, and register the app's hooks. A second call changes nothing."""
         if app in self._states:
             return
         switched_on = self._switched_on
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
-            self._states[app] = self._latest = open_state(self, app, self._given, self._asked_storage, self._clock)
-            self._init_flask_limiter(app)
-            if self._states[app].address_limits:
-                app.before_request_funcs.setdefault(None, []).insert(0, self._check_address)
+            state = open_app_state(self, self._seam, app, self._given, self._asked_storage, self._clock)
+            self._states[app] = self._latest = state
+            self._seam.join(
+                app,
+                super().init_app,
+                uri=self._asked_storage[0] or app.config.get(ConfigVars.STORAGE_URI) or DEFAULT_URI,
+                engine_now=lambda: self.engine,
+                decision_now=lambda: self.decision,
+                algorithm=state.algorithm,
+                debt_periods=state.settings.max_debt_periods,
+                clock=self._clock,
+            )
+            if state.address_limits:
+                app.before_request_funcs.setdefault(None, []).insert(0, self._check_addresses)
             decide_before_dispatch(app, self._check_request_limit)
             app.after_request(self._after_request)
             app.teardown_request(self._teardown_request)
@@ -127,7 +129,7 @@ class AILimiter(Decorators):
 
     @property
     def enabled(self) -> bool:
-        """Whether the current app is limited: ``RATELIMIT_ENABLED`` of that app, unless switched off here for all."""
+        """Whether the current app is limited: its ``RATELIMIT_ENABLED``. If this is set to False, no app is."""
         return self._switched_on and (not flask.has_app_context() or is_switched_on(current_app()))
 
     @enabled.setter
@@ -135,60 +137,60 @@ class AILimiter(Decorators):
         self._switched_on = bool(value)
 
     def record_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cached_input_tokens: int = 0) -> None:
-        """Say what the current request really used; it goes before what can be read from the answer.
+        """Record the tokens that the current request really used. They replace the usage that the answer reports.
 
-        Several calls add up. In a stream, call it inside :func:`flask.stream_with_context`, at best before the last
-        event: what comes after it is charged by itself, until the answer is closed. After that it is not charged, and
-        logged.
+        Several calls add up. In a stream, call it inside :func:`flask.stream_with_context`, if possible before the last
+        event. Usage that is recorded after the last event is charged separately. After the answer is closed, usage is
+        logged and not charged.
 
         Raises:
-            ValueError: A number is not an integer from 0 to 2**53 - 1, or more is cached than was put in.
+            ValueError: A number is not an integer from 0 to 2**53 - 1, or there is more cached input than input.
         """
         usage = Usage.checked(input_tokens, output_tokens, cached_input_tokens)
-        if self._active and not self.tab.record(usage):
+        if self._active and not self.ledger.record(usage):
             self.logger.warning(
                 "record_usage came after the answer was closed or its work handed over, and was not charged."
             )
 
     def hand_over(self) -> str:
-        """Let work that outlives its answer end this request's reservations: answers a token for :meth:`take_over`.
+        """Hand this request's reservations over to work that goes on after the answer.
 
-        The view gives the token to its queue and answers, with 202 for example. Until somebody takes it over, nobody
-        renews its leases: a slot comes back when its lease ends, and is taken again when the work begins. A conditional
-        limit (``deduct_when``) stays charged.
+        The view puts the token in a queue and returns an answer, such as a 202. Until a process takes the work over,
+        its leases are not renewed: a slot is free when its lease ends, and is taken again by :meth:`take_over`. A
+        conditional limit (``deduct_when``) stays charged.
 
         Returns:
-            Printable ASCII. It holds no key, works for a day, and can't be made up without the limiter's secret.
+            A token for :meth:`take_over`, in printable ASCII. It holds no key, works for a day, and nobody can make one
+            without the limiter's secret.
 
         Raises:
             StoreError: Nothing was reserved, and the store can't tell the time.
         """
-        tab = self.tab
-        token = self.engine.hand_over(tab.take(), note_of(tab))
-        tab.closed = True
+        ledger = self.ledger
+        token = self.engine.hand_over(ledger.take(), note_of(ledger))
+        ledger.closed = True
         return token
 
     def take_over(self, token: str) -> OutlivingWork:
-        """Go on with what :meth:`hand_over` handed over, in any process with the same store and secret.
+        """Take over the work of a token from :meth:`hand_over`, in any process with the same store and secret.
 
-        Needs an app context. Slots are held from now on.
+        Needs an app context. Its slots are held from now on.
 
         Raises:
-            HandOverError: The token was changed, is another app's, or is more than a day old.
-            StoreError: The store can't answer.
+            HandOverError: The token was changed, belongs to another app, or is more than a day old.
+            StoreError: The store failed.
         """
-        state = self.state
-        return OutlivingWork(current_app(), state, self.engine_of(state).take_over(token))
+        return OutlivingWork(current_app(), self.app_state, self.engine.take_over(token))
 
     def metering(self, *, ends_with_body: bool = False, recorded_only: bool = False) -> Callable[[_View], _View]:
-        """Say how the answers of a view are to be read, as a decorator below ``@app.route``.
+        """Say how the answers of a view are read. A decorator, to be put below ``@app.route``.
 
         Args:
-            ends_with_body: Only the end of the body ends an answer. Otherwise the last event of a message does
-                (``[DONE]``, ``message_stop``, ``response.completed``), and an agent whose answer goes on after it takes
-                its slot anew.
-            recorded_only: What an answer reports is not believed: it may be text that a model wrote. Usage comes from
-                :meth:`record_usage`; without it the text is counted.
+            ends_with_body: Only the end of the body ends an answer. Otherwise the last event of a message ends it
+                (``[DONE]``, ``message_stop``, ``response.completed``), and if an agent's answer goes on after it, the
+                slot is taken again.
+            recorded_only: The usage that an answer reports is not believed, because a model may have written it. Usage
+                comes from :meth:`record_usage`; without it the text is counted.
         """
 
         def mark(view: _View) -> _View:
@@ -198,193 +200,142 @@ class AILimiter(Decorators):
         return mark
 
     def peek(self, endpoint: str | None = None, subject: str | None = None) -> Decision:
-        """What is left of every limit of an endpoint, for the current request's caller; takes nothing.
+        """Return what is left of every limit of an endpoint for the subject of the current request. Takes nothing.
 
         Args:
             endpoint: Default: the current request's.
-            subject: Ask for this identity in place of the caller's.
+            subject: Use this key, and not the one of the current request.
+
+        Raises:
+            StoreError: The store failed.
+            NotAllowed: A limit is 0.
+            LimiterUnavailable: A key function or a callable limit failed.
         """
+        # The current app may be another one than the request's, which has its own limits and engine.
+        ledger: Ledger | None = None
+        if flask.has_request_context():
+            ledger = current_request().__dict__.get(self._seam.ledger_key)
+        if ledger is None or ledger.app_state is not self.app_state:
+            ledger = Ledger(current_app(), self.app_state, self._seam, flask.request)
         try:
-            return self.engine.peek(applicable(self, endpoint or flask.request.endpoint or "", subject))
-        except Carried as carried:
-            raise carried.answer from carried.__cause__
+            return self.engine.peek(peek_charges(ledger, endpoint or flask.request.endpoint or "", subject))
+        except PastFlaskLimiter as carried:
+            raise carried.answer or LimiterUnavailable(**ledger.answer_facts) from carried.__cause__
 
     def subject(self, key: str) -> bytes:
-        """The hash that stands for a key in the store."""
-        return self.engine.subject(*prefixed(self, [key]))
+        """Return the hash that stands for a key in the store."""
+        return self.engine.subject(*with_prefix(self._seam.key_prefix, [key]))
 
     @property
     def request_id(self) -> str:
-        """Our id of the current request: on its answer as ``x-request-id``, and in every event about it.
+        """Our id of the current request, on its answer as ``x-request-id`` and in every event about it.
 
-        It is never the client's. Empty where requests are not limited.
+        It is never the client's id. It is empty if requests are not limited.
         """
-        return self.tab.request_id if self._active else ""
+        return self.ledger.request_id if self._active else ""
 
     @property
     def client_gone(self) -> ClientGone:
-        """Tells the current request's view, and whatever it starts, that the client is gone. See docs/streams.md.
+        """An object that tells the view, and all that it starts, that the client is gone. See docs/streams.md.
 
-        The client is watched from the first time that somebody asks; a stream's client is in any case. Ask inside the
-        request, in a generator inside :func:`flask.stream_with_context`; the answer may be kept.
+        The first access starts to watch the client; a stream's client is always watched. Access it inside the request,
+        in a generator inside :func:`flask.stream_with_context`. The object may be kept.
         """
         return client_gone(current_request())
 
     @property
     def decision(self) -> Decision | None:
-        """The decision over this request's limits; None outside a request or if none applied."""
-        return self.tab.decision if flask.has_request_context() and self._active else None
+        """The decision over this request's limits; None outside a request or if no limit applied."""
+        return self.ledger.decision if flask.has_request_context() and self._active else None
 
     @property
     def current_limit(self) -> RequestLimit | None:
-        """Flask-Limiter's word for the limit that matters most in this request so far."""
+        """Flask-Limiter's property: of the limits decided last, the last that refused, else the first unshared one."""
         return request_limit(self.current_limits)
 
     @property
     def current_limits(self) -> list[RequestLimit]:
-        """Flask-Limiter's words for the limits that were decided last in this request."""
-        return request_limits(self, self.tab) if self._active else []
+        """Flask-Limiter's property: the limits that were decided last in this request."""
+        return request_limits(self.ledger) if self._active else []
 
     @property
     def engine(self) -> Engine:
         """The current app's engine, or the in-memory one while Flask-Limiter's fallback is in use."""
-        return self.engine_of(self.state)
-
-    def engine_of(self, state: State) -> Engine:
-        """The same, of the app that the state belongs to."""
-        return self._fallback if self._storage_dead and self._fallback else state.engine
+        app_state = self.app_state
+        return self._seam.fallback_in_use or app_state.engine
 
     @property
-    def state(self) -> State:
-        """What belongs to the current app; outside one, to the app that was initialised last."""
+    def app_state(self) -> AppState:
+        """The state of the current app; without an app context, of the app that was initialised last."""
         state = self._states.get(current_app()) if flask.has_app_context() else self._latest
         if state is None:
             raise RuntimeError(_UNKNOWN_APP)
         return state
 
     @property
-    def tab(self) -> Tab:
-        """What the current request owes."""
-        tab = tab_of(self, current_request())
-        if tab is None:
+    def ledger(self) -> Ledger:
+        """The ledger of the current request."""
+        ledger = self._ledger_of(current_request())
+        if ledger is None:
             raise RuntimeError(_UNKNOWN_APP)
-        return tab
+        return ledger
 
-    @property
-    def decides_alone(self) -> bool:
-        """Whether none of Flask-Limiter's own policies for a failing storage was asked for: they come before ours."""
-        return not (self._in_memory_fallback_enabled or self._swallow_errors)
+    def _ledger_of(self, request: Request) -> Ledger | None:
+        """The ledger of a request; None if its app isn't limited."""
+        ledger: Ledger | None = request.__dict__.get(self._seam.ledger_key)
+        if ledger is None and self.initialized:
+            state = self._states.get(current_app())
+            return None if state is None else open_ledger(request, state, self._seam)
+        return ledger
 
     def identify_request(self) -> str:
-        """What Flask-Limiter calls the endpoint of the current request."""
-        return self.identify(current_request()) if self._active else ""
-
-    def identify(self, request: Request) -> str:
-        """The same of a request that is at hand."""
-        return request.endpoint or "" if self._identifies is None else self._identifies()
-
-    def passes_unlimited(self, endpoint: str) -> bool:
-        """Whether Flask-Limiter lets the current request pass without any limit."""
-        return bool(getattr(self, _EXEMPT)(endpoint))
-
-    @property
-    def writes_headers(self) -> bool:
-        """Whether Flask-Limiter's own headers were asked for (``headers_enabled``)."""
-        return bool(self._headers_enabled)
+        """Return Flask-Limiter's name of the current request's endpoint."""
+        return self._seam.endpoint_of(current_request()) if self._active else ""
 
     def note_decided(self, name: str) -> None:
-        """The limits of a function were decided with those of one around it: its call that follows is not asked for."""
-        tab = tab_of(self, current_request())
-        if tab is not None:
-            tab.decided |= {name}
-
-    def unavailable(self) -> LimiterUnavailable:
-        """The 503 for the current request."""
-        return LimiterUnavailable(request_id=self.tab.request_id, error_format=self.state.settings.error_format)
+        """Note that the limits of a function were decided with its wrapper's, so that its next call decides nothing."""
+        ledger = self._ledger_of(current_request())
+        if ledger is not None:
+            ledger.decided |= {name}
 
     @property
     def _active(self) -> bool:
         """Whether requests to the current app are limited."""
         return self.initialized and self.enabled
 
-    def _check_address(self) -> None:
-        """Decide the limits by address, before anything of the app runs."""
+    def _check_addresses(self) -> None:
         request = current_request()
-        tab = tab_of(self, request)
-        if tab is None or not self._active or is_automatic_options(request) or is_static(request.endpoint):
-            return
-        tab.caller, tab.in_middleware = ADDRESS, True
-        try:
-            phase = plan_address(self, tab)
-            evaluate(self, tab, self.identify(request), phase)
-        except (Told, Carried) as error:
-            _turn_away(tab, error)
+        ledger = self._ledger_of(request)
+        if ledger is not None and self._active:
+            decide_addresses(ledger, request)
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        request = current_request()
+        ledger = self._ledger_of(request)
         try:
-            if not decide_as_planned(self, callable_name, in_middleware):
-                super()._check_request_limit(callable_name or view_name(self) or None, in_middleware)
-        except (Told, Carried) as error:
-            _turn_away(self.tab, error)
+            if (
+                ledger is None
+                or not self._switched_on
+                or not is_switched_on(ledger.app)
+                or not decide_known_limits(ledger, callable_name, in_middleware)
+            ):
+                name = callable_name or self.limit_manager.names.of_view(current_app(), request.endpoint)
+                super()._check_request_limit(name or None, in_middleware)
+        except (OwnAnswer, PastFlaskLimiter) as error:
+            turn_away(self.ledger, error)
 
-    # Naughty, but the narrowest cut: Flask-Limiter resolves which limits apply, and we decide. The name is that of its
-    # private method as Python mangles it; the guard above and its own test suite, run on this class, watch over it.
+    # Flask-Limiter finds out which limits apply, and calls this to decide. It replaces a private method of
+    # Flask-Limiter. limits/seam.py checks that there is one, and Flask-Limiter's own tests are run on this class.
     def _Limiter__evaluate_limits(self, endpoint: str, limits: list[RuntimeLimit]) -> None:  # noqa: N802
         if self._active:
-            tab = self.tab
-            try:
-                evaluate(self, tab, endpoint, plan(self, tab, endpoint, limits))
-            except QuotaExceeded:
-                raise
-            except HTTPException as answer:
-                raise Carried(answer) from answer.__cause__
+            decide_new_limits(self.ledger, endpoint, limits)
 
     def _after_request(self, response: Response) -> Response:
         request = current_request()
         watch_until_closed(request, response)
-        tab: Tab | None = request.__dict__.get(self._tab_name)
-        if tab is None:
-            return response
-        tab.waive(response)
-        if self.writes_headers:
-            response = getattr(self, _HEADERS)(response)
-        return finish(self, tab, request, response)
+        ledger: Ledger | None = request.__dict__.get(self._seam.ledger_key)
+        return response if ledger is None else respond(ledger, request, response)
 
     def _teardown_request(self, error: BaseException | None) -> None:
         request = current_request()
-        tab: Tab | None = request.__dict__.get(self._tab_name)
-        if tab is not None and not tab.streaming:
-            if tab.reservations:
-                settle_failure(tab, error, gone=left(request))
-            tab.closed = True
-        release(request)
-
-    def _init_flask_limiter(self, app: Flask) -> None:
-        """Let the base class read its options, with our storage in place of its own."""
-        strategy, uri = self._strategy, self._asked_storage[0] or app.config.get(ConfigVars.STORAGE_URI)
-        self._strategy = "fixed-window"  # The one that asks nothing of a storage when it is made; replaced below.
-        self._storage_uri = f"{SCHEME}://"
-        self._storage_options = cast("Any", {"engine_now": lambda: self.engine})
-        # It joins no request cycle of an app that it finds itself in: each of its hooks would cost a request something.
-        app.extensions.setdefault("limiter", set()).add(self)
-        self._identifies = self._request_identifier or app.config.get(ConfigVars.REQUEST_IDENTIFIER)
-        super().init_app(app)
-        self._strategy, self._storage_uri, self._storage_options = strategy, uri or DEFAULT_URI, {}
-        algorithm, debt_periods = self._states[app].algorithm, self._states[app].settings.max_debt_periods
-        self._limiter = EngineRateLimiter(
-            self.storage, algorithm, lambda: self.engine, lambda: self.decision, debt_periods
-        )
-        if self._in_memory_fallback_enabled:
-            self._fallback = Engine(MemoryStore(self._clock))
-            self._fallback_limiter = self._limiter
-        self._in_memory_fallback = Resolved(limit.bind(self) for limit in list.copy(self._in_memory_fallback))
-        self.limit_manager.changed()
-
-
-def _turn_away(tab: Tab, error: Told | Carried) -> NoReturn:
-    """Send what was raised while limits were decided on to Flask; an answer of ours is remembered."""
-    answer = error.answer if isinstance(error, Carried) else error
-    drain_when_answered(current_request(), tab.state.settings.max_body_bytes)
-    if isinstance(answer, Told):
-        tab.turned_away = answer
-    raise answer from error.__cause__
+        tear_down(request.__dict__.get(self._seam.ledger_key), request, error)

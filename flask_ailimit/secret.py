@@ -1,4 +1,4 @@
-"""The secret that keys the hash of identities, where the store keeps none for all machines: given, or Flask's own."""
+"""The secret for the hash of identities. If the store makes none for all machines, it comes from Flask's key."""
 
 import hmac
 from hashlib import blake2b, sha256
@@ -20,10 +20,10 @@ FROM_FLASK = (
 
 
 def secret_of(app: Flask, settings: Settings, store: Store) -> bytes | None:
-    """The secret for a store. None: the store's own.
+    """The secret for a store; None if the store makes its own.
 
     Raises:
-        ConfigurationError: It would have to be made of a ``SECRET_KEY`` that is too short.
+        ConfigurationError: It must be made of a ``SECRET_KEY`` that is too short.
     """
     key = app.secret_key
     if settings.secret is not None or not key or not isinstance(store, Agreeing):
@@ -34,15 +34,15 @@ def secret_of(app: Flask, settings: Settings, store: Store) -> bytes | None:
             f"secret: a SECRET_KEY of less than {_LEAST_BYTES} bytes is too short to make a secret of it. Set a longer "
             "one, or AILIMIT_SECRET. To make one: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
-    # Of a use of its own: nothing that is signed with the key can be made of this, nor this of such a signature.
+    # For this use only: no signature by the key can be made from this, and this can't be made from such a signature.
     return hmac.digest(given, _CONTEXT, sha256)
 
 
 def require_agreement(store: Store, settings: Settings, secret: bytes | None) -> None:
-    """Refuse a secret that isn't that of the others who use the store.
+    """Check that the secret is the same as that of all other processes with this store.
 
     Raises:
-        ConfigurationError: It isn't.
+        ConfigurationError: It is not.
     """
     if secret and isinstance(store, Agreeing):
         fingerprint = blake2b(key=secret, digest_size=16, person=b"fingerprint").hexdigest()

@@ -1,9 +1,9 @@
-"""For tests: a clock that moves when told, also as a fixture, and the examination that every store passes.
+"""For tests: a clock that a test moves, also as a fixture, and the tests that every store must pass.
 
-Needs pytest. For readable failures, write ``pytest.register_assert_rewrite("flask_ailimit.testing")`` in your
+Needs pytest. For readable failures, put ``pytest.register_assert_rewrite("flask_ailimit.testing")`` in your
 ``conftest.py``.
 """
-# ruff: noqa: D102, PLR2004, S101  the tests' names are their sentences, and asserting literals is what they do
+# ruff: noqa: D102, PLR2004, S101  a test's name says what it tests, and tests assert literals
 
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -19,14 +19,14 @@ from .engine.decide import MOST_COUNTS
 from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
 
 START_US = 20_000 * 86400 * MICROSECONDS
-"""2024-10-04, a midnight: every window of a whole part of a day begins here."""
+"""2024-10-04, midnight UTC: a window of every period that divides a day begins here."""
 
 Advance = Callable[[int], None]
-"""Moves a store's time by so many microseconds."""
+"""Moves a store's time by this many microseconds."""
 
 
 class ManualClock:
-    """A clock that stands until it is moved; pass it wherever a :data:`~flask_ailimit.engine.Clock` is asked for.
+    """A clock that stands still until it is moved. Pass it as a :data:`~flask_ailimit.engine.Clock`.
 
     Example:
         >>> clock = ManualClock()
@@ -40,19 +40,19 @@ class ManualClock:
         self.now_us = start_us
 
     def __call__(self) -> int:
-        """Microseconds since the epoch."""
+        """Return the microseconds since the epoch."""
         return self.now_us
 
     def advance(self, seconds: float) -> None:
-        """Move by so many seconds, to the nearest microsecond; a negative number moves back."""
+        """Move by this many seconds, rounded to microseconds. A negative number moves the clock back."""
         self.now_us += round(seconds * MICROSECONDS)
 
     def advance_us(self, microseconds: int) -> None:
-        """Move by so many microseconds."""
+        """Move by this many microseconds."""
         self.now_us += microseconds
 
     def set(self, now_us: int) -> None:
-        """Move to this microsecond of the epoch."""
+        """Move to this number of microseconds since the epoch."""
         self.now_us = now_us
 
 
@@ -60,7 +60,7 @@ class ManualClock:
 def limits_clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """A pytest fixture: the time of every limiter of this process stands still until the test moves it.
 
-    It begins at :data:`START_US`. A store with a clock of its own (Redis) keeps its own time. Import it into
+    It begins at :data:`START_US`. A store with its own clock (Redis) is not stopped. Import the fixture into
     ``conftest.py``, or into the test's file.
 
     Example::
@@ -91,18 +91,18 @@ _leases = count(1)
 
 
 def charge(cost: int = 1, *, subject: bytes = ALICE, limit: int = 10, algorithm: str = "token-bucket") -> Charge:
-    """A charge of ``limit`` per minute; of ``limit`` in flight if the algorithm is ``concurrency``."""
+    """A charge to a limit of ``limit`` per minute; with the algorithm ``concurrency``, of ``limit`` in flight."""
     unit = CONCURRENCY if algorithm == "concurrency" else TOKENS
     return Charge(subject, Quota(limit, 60, unit, algorithm), cost)
 
 
 def reserve(store: Store, *charges: Charge) -> Decision:
-    """Decide under a lease of its own."""
+    """Decide with a new lease."""
     return store.reserve(charges, next(_leases))
 
 
 def settle(store: Store, taken: Decision, *actual: int, lease: int = 0) -> int:
-    """Settle each charge of a decision with what it really cost."""
+    """Settle each charge of a decision with its actual cost."""
     return store.settle(
         [Settlement(v.charge, taken.at_us, a, lease) for v, a in zip(taken.verdicts, actual, strict=True)]
     )
@@ -117,10 +117,10 @@ every_algorithm = pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 
 
 class StoreContract:
-    """What every store must do. Subclass it in a test file and say how to open yours.
+    """The tests that every store must pass. Subclass it in a test file, and open your store in a fixture.
 
-    The store's time must stand still unless ``advance`` moves it. A store with a clock of its own (a database server)
-    needs a hook for tests that lets a :class:`ManualClock` speak in its place.
+    The store's time must stand still unless ``advance`` moves it. A store with its own clock (a database server) needs
+    a hook for tests that replaces this clock by a :class:`ManualClock`.
 
     Example::
 
@@ -135,11 +135,11 @@ class StoreContract:
 
     @pytest.fixture
     def store_and_advance(self) -> tuple[Store, Advance]:
-        """Override this: an empty store, and a function that moves its time by microseconds."""
+        """Override this: return an empty store, and a function that moves its time by microseconds."""
         raise NotImplementedError
 
     def count_records(self, store: Store) -> int:
-        """Override this if your store can tell how many subjects it keeps."""
+        """Override this if your store can count the subjects that it keeps."""
         pytest.skip(f"{type(store).__name__} doesn't tell how many records it keeps")
 
     @pytest.fixture
@@ -148,7 +148,7 @@ class StoreContract:
 
     @pytest.fixture
     def advance(self, store_and_advance: tuple[Store, Advance]) -> Advance:
-        """Move to the beginning of a minute, where the windows of the tests begin, then as the test says."""
+        """Move to the beginning of a minute, where the tests' windows begin. Returns the function that moves time."""
         store, advance = store_and_advance
         advance(-store.peek([]).at_us % MINUTE)
         return advance
@@ -205,7 +205,7 @@ class StoreContract:
             ("concurrency", 60, 1),
             ("fixed-window", 48, 48),
             ("moving-window", 60, 60),
-            ("sliding-window-counter", 108, 48 + 20),  # A minute on, a third of the three has left the window.
+            ("sliding-window-counter", 108, 48 + 20),  # After 20 s of the next window, a third of the 3 has left.
             ("token-bucket", 18, 6),
         ],
     )
@@ -235,7 +235,7 @@ class StoreContract:
         wait = reserve(store, one).retry_after_us
         assert wait
         if algorithm == "concurrency":
-            wait = MINUTE  # Its promise is a guess; the leases are not.
+            wait = MINUTE  # Its wait is only a guess. The slots are free when the leases end.
         advance(wait - 1)
         assert not reserve(store, one).allowed
         advance(1)
@@ -547,7 +547,7 @@ class StoreContract:
         return charge(cost)._replace(scope=scope)
 
     def _fill(self, store: Store, counts: int, cost: int = 1) -> None:
-        """Have Alice use so many counts."""
+        """Let Alice use this many counts."""
         for first in range(0, counts, 64):
             scopes = range(first, min(first + 64, counts))
             assert reserve(store, *[self._scoped(str(number), cost) for number in scopes]).allowed

@@ -1,4 +1,4 @@
-"""The word of an app for a customer without a limit."""
+"""The value for a customer without a limit."""
 
 from enum import Enum
 from typing import Final
@@ -14,4 +14,4 @@ class Unlimited(Enum):
 
 
 UNLIMITED: Final = Unlimited.UNLIMITED
-"""What a callable limit answers if the request has no such limit. Nothing else says so: not None, not ``""``."""
+"""A callable limit returns this if the request has no such limit. None and ``""`` don't mean that."""

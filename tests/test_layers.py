@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,30 +13,37 @@ PACKAGE = Path(find_spec("flask_ailimit").origin).parent
 WEB = {"flask", "werkzeug", "flask_limiter", "limits"}
 STANDARD = sys.stdlib_module_names
 
+ROOMS = [
+    ["cli.py"],
+    ["extension.py"],
+    ["request/"],
+    ["app_state.py"],
+    ["secret.py"],
+    ["limits/"],
+    ["signals.py", "config.py"],
+    ["http/"],
+    ["tokens/", "headers/"],
+    ["engine/"],
+]
+"""From the top down. A room imports those below it, and none beside or above it."""
+
+GROUND = {"__init__.py", "code_places.py", "current.py", "unlimited.py"}
+"""Files that import nothing of the package but what is in here, so that every room may import them."""
+
+APART = {"testing.py"}
+"""What only tests import."""
+
 KNOW_FLASK_LIMITER = {
-    "applying.py",
-    "checking.py",
-    "cycle.py",
-    "decorators.py",
-    "errors.py",
-    "evaluation.py",
+    "app_state.py",
     "extension.py",
-    "planning.py",
-    "refusing.py",
-    "resolving.py",
-    "state.py",
-    "watched_limits.py",
-    "wrapping.py",
+    "http/errors.py",
+    "request/charges.py",
+    "request/decide.py",
+    "request/which_limits.py",
 }
-KNOW_ITS_INTERNALS = {
-    "applying.py",
-    "extension.py",
-    "planning.py",
-    "refusing.py",
-    "resolving.py",
-    "watched_limits.py",
-}
-KNOW_LIMITS = {"bridge.py", "misconfigured.py", "resolving.py", "token_limit.py"}
+"""Files outside of the limits room that use Flask-Limiter's public names."""
+
+KNOW_LIMITS = {"limits/misconfigured.py", "limits/rate_limiter.py", "limits/resolve.py", "limits/unit_limit.py"}
 
 
 def name_of(path):
@@ -77,10 +85,57 @@ def test_core_imports_no_web_framework(folder):
     assert not found
 
 
-@pytest.mark.parametrize("file", ["responses.py", "problems.py", "streaming.py"])
+@pytest.mark.parametrize("file", ["http/responses.py", "http/problems.py", "request/streaming.py"])
 def test_pure_parts_of_the_extension_import_no_web_framework(file):
     (tree,) = [tree for name, tree in sources(file)]
     assert WEB.isdisjoint(map(root, imported(file, tree)))
+
+
+def imports_of_files():
+    """For each file of the package the other ones that it imports anywhere, also for type checkers only."""
+    files = {module_of(name): name for name, _ in sources()}
+    edges = {}
+    for name, tree in sources():
+        edges[name] = {files[module] for module in imported(name, tree) if module in files}
+        if module_of(name) in files:
+            edges[name] -= {name}
+    return edges
+
+
+def module_of(name):
+    return ".".join(["flask_ailimit", *name.removesuffix(".py").removesuffix("__init__").strip("/").split("/")]).strip(
+        "."
+    )
+
+
+def test_no_files_import_each_other_in_a_circle():
+    edges = imports_of_files()
+    # Each package's __init__ gathers the names of its files, and Python runs it before any of them.
+    edges = {name: {each for each in to if not each.endswith("__init__.py")} for name, to in edges.items()}
+    while edges:
+        leaves = {name for name, to in edges.items() if not to & edges.keys()}
+        assert leaves, f"in a circle, or above one: {sorted(edges)}"
+        edges = {name: to for name, to in edges.items() if name not in leaves}
+
+
+def room_of(name):
+    return next((floor for floor, rooms in enumerate(ROOMS) for room in rooms if name.startswith(room)), None)
+
+
+def test_every_file_has_a_room():
+    assert {name for name, _ in sources() if room_of(name) is None} == GROUND | APART
+
+
+def test_rooms_import_only_what_is_below_them():
+    for name, to in imports_of_files().items():
+        for other in to - GROUND - APART:
+            if name not in GROUND and name not in APART and name.partition("/")[0] != other.partition("/")[0]:
+                assert room_of(name) < room_of(other), (name, other)
+
+
+def test_what_every_room_may_import_imports_nothing_of_them():
+    edges = imports_of_files()
+    assert all(edges[name] <= GROUND for name in GROUND - {"__init__.py"})
 
 
 def test_engine_imports_nothing_of_the_package_around_it():
@@ -127,23 +182,29 @@ def test_only_the_clock_asks_the_machine_for_the_wall_time():
 
 
 def test_only_these_files_know_flask_limiter():
-    assert importers_of(lambda module: root(module) == "flask_limiter") == KNOW_FLASK_LIMITER
+    found = importers_of(lambda module: root(module) == "flask_limiter")
+    assert {name for name in found if not name.startswith("limits/")} == KNOW_FLASK_LIMITER
 
 
-def test_only_the_seam_knows_flask_limiters_internals():
+def test_only_the_limits_room_knows_flask_limiters_internals():
     private = importers_of(lambda module: module.startswith("flask_limiter._"))
-    assert private == KNOW_ITS_INTERNALS
+    assert private
+    assert all(name.startswith("limits/") for name in private)
 
 
-def test_private_attributes_of_other_objects_are_reached_only_in_the_seam():
+def test_private_names_of_other_objects_are_excused_in_the_limits_room_only():
     """What pyproject.toml excuses from SLF001 is what this test knows of; the rest is ruff's to find."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    excused = settings["tool"]["ruff"]["lint"]["per-file-ignores"]
+    files = [files for files, rules in excused.items() if "SLF001" in rules and not files.startswith("tests/")]
+    assert files == ["flask_ailimit/limits/{registry,seam,view_limit}.py"]
     mangled = {
         name
         for name, tree in sources()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and str(node.value).startswith("_Limiter__")
     }
-    assert mangled == {"extension.py"}
+    assert mangled == {"limits/seam.py"}
 
 
 def test_only_these_files_know_limits():
@@ -153,7 +214,9 @@ def test_only_these_files_know_limits():
 def test_every_law_sees_the_files_it_speaks_of():
     """A moved folder would make the tests above pass on nothing."""
     names = {name for name, _ in sources()}
-    assert {"engine/clock.py", "engine/algorithms/token_bucket.py", "tokens/__init__.py", "headers/ietf.py"} <= names
+    expected = {"engine/clock.py", "engine/algorithms/token_bucket.py", "tokens/__init__.py", "headers/ietf.py"}
+    assert expected | GROUND | APART <= names
+    assert all(any(name.startswith(room) for name in names) for rooms in ROOMS for room in rooms)
 
 
 def without(modules, code):
@@ -170,7 +233,7 @@ from flask_ailimit.engine import Charge, Engine, Quota, open_store, system_clock
 import flask_ailimit
 from flask_ailimit import Decision, Usage
 from flask_ailimit.headers import limit_headers
-import flask_ailimit.responses, flask_ailimit.streaming
+import flask_ailimit.http.responses, flask_ailimit.request.streaming
 
 engine = Engine(open_store("memory://", name="worker", clock=system_clock, options={}))
 reservation = engine.reserve([Charge(engine.subject("user-1"), Quota(10, 60, "tokens"), 4)])

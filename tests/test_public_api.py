@@ -1,6 +1,8 @@
 """What users may import; a change here is a change for them."""
 
+import ast
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,21 @@ def test_star_import_brings_exactly_the_public_names():
     names = {}
     exec("from flask_ailimit import *", names)
     assert set(names) - {"__builtins__"} == set(PUBLIC["flask_ailimit"])
+
+
+def test_demo_imports_only_public_names():
+    demo = Path(__file__).parents[1] / "demo_app"
+    if not demo.exists():
+        pytest.skip("the demo is not part of the sdist")
+    imports = [
+        (node.module, alias.name)
+        for path in demo.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and not node.level and str(node.module).startswith("flask_ailimit")
+        for alias in node.names
+    ]
+    assert imports
+    assert [each for each in imports if each[1] not in PUBLIC.get(each[0], ())] == []
 
 
 def test_name_that_is_not_there_is_an_attribute_error():

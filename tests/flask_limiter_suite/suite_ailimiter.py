@@ -13,8 +13,8 @@ from flask_limiter.constants import ConfigVars
 from limits.strategies import FixedWindowRateLimiter
 
 from flask_ailimit import AILimiter
-from flask_ailimit.bridge import EngineRateLimiter
 from flask_ailimit.engine.stores.memory import MemoryStore
+from flask_ailimit.limits.rate_limiter import EngineRateLimiter
 
 BOUNDARY = 58 * 360 * 86_400
 """A time, in the year 2027, at which a window of every length begins: seconds to years of 360 days."""

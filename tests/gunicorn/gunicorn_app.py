@@ -15,7 +15,7 @@ from gunicorn_witness import Witness
 from flask_ailimit import AILimiter, api_key
 from flask_ailimit.engine import system_clock
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.watch import watching
+from flask_ailimit.request.client_watch import watching
 
 LEASE = 5
 """Seconds; the shortest there is."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_ailimit.engine import Charge, Quota, Verdict
-from flask_ailimit.responses import LONGEST_RETRY, count_tries, fair_wait_us
+from flask_ailimit.http.responses import LONGEST_RETRY, fair_wait_us, parse_retry_count
 
 SECOND = 1_000_000
 A_MINUTE = Charge(b"0123456789abcdef", Quota(10, 60, algorithm="fixed-window"))
@@ -56,4 +56,4 @@ def test_request_that_never_fits_has_no_wait_however_often_it_is_tried():
     [(None, None), ("", None), ("0", 0), ("12", 12), ("-1", None), ("1.5", None), ("\u0663", None), ("9" * 5000, None)],
 )
 def test_tries_are_read_from_a_whole_number_and_nothing_else(header, count):
-    assert count_tries(header) == count
+    assert parse_retry_count(header) == count

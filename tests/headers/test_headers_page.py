@@ -9,7 +9,7 @@ from header_decisions import SECOND, allowed, decided, refused
 
 from flask_ailimit.engine.quota import Quota
 from flask_ailimit.headers import DEFAULT_DIALECTS, DIALECTS, limit_headers
-from flask_ailimit.responses import content_type, refusal_body, refusal_headers
+from flask_ailimit.http.responses import content_type, refusal_body, refusal_headers
 
 FILE = Path(__file__).parents[2] / "docs" / "headers.md"
 if not FILE.exists():

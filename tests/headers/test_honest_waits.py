@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flask_ailimit.engine import Charge, Engine, Quota, open_store
 from flask_ailimit.headers import limit_headers
-from flask_ailimit.responses import refusal_headers, refusal_status
+from flask_ailimit.http.responses import refusal_headers, refusal_status
 
 RATES = st.tuples(st.integers(1, 500), st.sampled_from([1, 7, 60, 3600]))
 START_US = 1_755_780_058_250_000

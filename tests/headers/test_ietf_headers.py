@@ -7,7 +7,7 @@ from structured_fields import read_list
 
 from flask_ailimit.engine.quota import CONCURRENCY, Quota
 from flask_ailimit.headers.ietf import ietf_headers, named_verdicts
-from flask_ailimit.responses import refusal_headers
+from flask_ailimit.http.responses import refusal_headers
 
 REQUESTS = Quota(60, 60)
 DAILY = Quota(1000, 86400)

@@ -23,7 +23,7 @@ from hypothesis import given
 
 from flask_ailimit.engine.quota import Quota
 from flask_ailimit.headers.ietf import ietf_headers
-from flask_ailimit.responses import (
+from flask_ailimit.http.responses import (
     ERROR_FORMATS,
     content_type,
     refusal_body,

@@ -17,7 +17,7 @@ from header_decisions import (
     refused,
 )
 
-from flask_ailimit.responses import refusal_message
+from flask_ailimit.http.responses import refusal_message
 
 
 @pytest.mark.parametrize(

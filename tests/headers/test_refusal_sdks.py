@@ -13,7 +13,7 @@ from header_decisions import SECOND, allowed, decided, refused
 
 from flask_ailimit.engine.quota import Quota
 from flask_ailimit.headers import DIALECTS, limit_headers
-from flask_ailimit.responses import (
+from flask_ailimit.http.responses import (
     content_type,
     refusal_body,
     refusal_headers,

@@ -20,7 +20,7 @@ from header_decisions import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_ailimit.responses import (
+from flask_ailimit.http.responses import (
     clean_request_id,
     new_request_id,
     refusal_body,

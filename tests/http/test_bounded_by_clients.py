@@ -106,10 +106,10 @@ def test_methods_that_a_client_makes_up_fill_no_plan_cache(path):
     served.app.add_url_rule("/any", "any", Anything(served.limiter.limit("900000 per day")(dict)))
     client, manager = served.client(), served.limiter.limit_manager
     client.get("/")
-    start, remembered = manager.start, manager._remembered
+    root, remembered = manager.root, manager._remembered
     for number in range(300):
         client.open(path, method=f"MADE-UP-{number}")
-    assert manager.start is start
+    assert manager.root is root
     assert manager._remembered <= remembered + 2
     assert len(served.limiter.engine.store._records) <= 3
 

@@ -15,12 +15,12 @@ import trustme
 from flask import Request, Response, stream_with_context
 from limited_apps import limited, serving
 
-from flask_ailimit import client as client_module
-from flask_ailimit.client import WatchedClient
 from flask_ailimit.config import Settings
 from flask_ailimit.engine import background
-from flask_ailimit.streaming import MeteredStream
-from flask_ailimit.watch import Watch, client_gone, end_with_client, left, release, watching
+from flask_ailimit.request import client_gone as client_module
+from flask_ailimit.request.client_gone import WatchedClient
+from flask_ailimit.request.client_watch import Watch, client_gone, end_with_client, left, release, watching
+from flask_ailimit.request.streaming import MeteredStream
 
 PATIENCE = 60
 """Seconds to wait for what must happen. Only a test that fails waits for so long."""
@@ -71,7 +71,7 @@ class Unstarted(Watch):
 def watch(clock, monkeypatch):
     """The one of the process, too: it would look in the middle of a test, and by another clock."""
     watch = Unstarted(clock)
-    monkeypatch.setattr("flask_ailimit.watch.watching", watch)
+    monkeypatch.setattr("flask_ailimit.request.client_watch.watching", watch)
     return watch
 
 
@@ -434,7 +434,7 @@ def test_first_stream_without_a_thread_is_answered(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     ours, theirs = socket.socketpair()
-    monkeypatch.setattr("flask_ailimit.watch.watching", Watch())
+    monkeypatch.setattr("flask_ailimit.request.client_watch.watching", Watch())
     monkeypatch.setattr(background.Thread, "start", refuse)
     with ours, theirs:
         environ = {"werkzeug.socket": ours}

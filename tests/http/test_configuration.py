@@ -130,8 +130,9 @@ def test_burst_is_the_token_bucket_s_alone(limiter):
 
 def test_burst_that_makes_the_limit_a_joke_is_warned_of(limiter):
     """c5."""
-    with pytest.warns(RuntimeWarning, match="burst: 1001 at once is more than 100 times the limit of 10"):
+    with pytest.warns(RuntimeWarning, match="burst: 1001 at once is more than 100 times the limit of 10") as warned:
         limiter.limit_tokens("10 per minute", burst=1001)
+    assert warned[0].filename == __file__
     limiter.limit_tokens("10 per minute", burst=1000)
 
 
@@ -260,7 +261,7 @@ def test_secret_is_never_shown():
 
 def test_keyword_wins_over_config():
     assert (
-        set_up({"AILIMIT_ERROR_FORMAT": "openai"}, error_format="problem").limiter.state.settings.error_format
+        set_up({"AILIMIT_ERROR_FORMAT": "openai"}, error_format="problem").limiter.app_state.settings.error_format
         == "problem"
     )
 
@@ -273,8 +274,8 @@ def test_settings_are_read_from_the_environment(monkeypatch):
     app.config.from_prefixed_env()
     limiter = AILimiter(api_key, storage_uri="memory://", app=app)
     with app.app_context():
-        assert limiter.state.settings.too_large_status == 400
-        assert limiter.state.settings.default_token_limits == ["100 per minute"]
+        assert limiter.app_state.settings.too_large_status == 400
+        assert limiter.app_state.settings.default_token_limits == ["100 per minute"]
 
 
 @pytest.mark.parametrize(
@@ -479,10 +480,10 @@ def statuses(app, count=2, path="/"):
 
 def test_second_init_app_changes_nothing():
     served = set_up()
-    store = served.limiter.state.engine.store
+    store = served.limiter.app_state.engine.store
     served.limiter.init_app(served.app)
     served.limiter.init_app(served.app)
-    assert served.limiter.state.engine.store is store
+    assert served.limiter.app_state.engine.store is store
     once_a_day(served.limiter, served.app)
     assert statuses(served.app, 1) == [200]
     assert set(served.used(key=None).values()) == {0}  # of another address than the client's
@@ -535,7 +536,7 @@ def test_limiter_can_be_switched_off_and_on_again():
 
 def test_limiter_that_was_never_set_up_says_so(limiter):
     with pytest.raises(RuntimeError, match=r"limiter\.init_app\(app\)"):
-        limiter.state  # noqa: B018  a property that raises
+        limiter.app_state  # noqa: B018  a property that raises
     app = Flask("x")
     with app.app_context(), pytest.raises(RuntimeError, match=r"limiter\.init_app\(app\)"):
         limiter.engine  # noqa: B018  a property that raises

@@ -9,7 +9,7 @@ from limited_apps import limited
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable, TooManyRequests
 
 from flask_ailimit import QuotaExceeded, StoreError, api_key
-from flask_ailimit.errors import LimiterUnavailable
+from flask_ailimit.http.errors import LimiterUnavailable
 
 SAME_KEY_TWICE = {"Authorization": "Bearer a", "x-api-key": "b"}
 LARGE = {"prompt": "hi " * 200, "max_tokens": 5000}

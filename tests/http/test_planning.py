@@ -8,7 +8,8 @@ from flask_limiter import ApplicationLimit, Limit, MetaLimit
 from limited_apps import limited
 from werkzeug.routing import Rule
 
-from flask_ailimit import AILimiter, api_key, watched_limits
+from flask_ailimit import AILimiter, api_key
+from flask_ailimit.limits import registry
 
 OK, REFUSED = 200, 429
 
@@ -17,13 +18,13 @@ OK, REFUSED = 200, 429
 def resolved(monkeypatch):
     """How often Flask-Limiter has resolved the limits of each endpoint."""
     count = Counter()
-    resolve = watched_limits.WatchedLimits.resolve_limits
+    resolve = registry.LimitRegistry.resolve_limits
 
     def counting(self, app, endpoint=None, *rest):
         count[endpoint] += 1
         return resolve(self, app, endpoint, *rest)
 
-    monkeypatch.setattr(watched_limits.WatchedLimits, "resolve_limits", counting)
+    monkeypatch.setattr(registry.LimitRegistry, "resolve_limits", counting)
     return count
 
 
@@ -233,12 +234,12 @@ def test_helper_that_is_decorated_is_limited_on_every_way_to_it(resolved):
 
 
 def phases_behind(phase):
-    return sum(1 + phases_behind(later) for later in phase.later.values())
+    return sum(1 + phases_behind(each) for each in phase.next_phases.values())
 
 
 @pytest.fixture
 def room_for_ten(monkeypatch):
-    monkeypatch.setattr(watched_limits, "_MOST_PHASES", 10)
+    monkeypatch.setattr(registry, "_MOST_PHASES", 10)
 
 
 @pytest.mark.usefixtures("room_for_ten")
@@ -249,7 +250,7 @@ def test_endpoints_that_an_app_makes_up_are_not_remembered_for_ever():
     client, manager = limits.client(), limits.limiter.limit_manager
     for number in range(50):
         assert statuses(client, 2, path=f"/?endpoint={number}") == [OK, REFUSED]
-        assert phases_behind(manager.start) <= 10
+        assert phases_behind(manager.root) <= 10
         assert not manager._endpoint_hints
 
 
@@ -259,7 +260,7 @@ def test_number_of_calls_that_a_client_chooses_is_not_remembered_for_ever():
     helper = limits.limiter.limit("100 per day")(ok)
     limits.app.get("/<int:calls>", endpoint="view")(lambda calls: [helper() for _ in range(calls)])
     assert statuses(limits.client(), 2, path="/30") == [OK, OK]
-    assert phases_behind(limits.limiter.limit_manager.start) <= 10
+    assert phases_behind(limits.limiter.limit_manager.root) <= 10
     assert statuses(limits.client(), 2, path="/40") == [OK, REFUSED]
 
 
@@ -350,7 +351,7 @@ def test_methods_that_a_client_makes_up_are_one_count_and_are_not_remembered():
     for number in range(50):
         assert client.open("/get", method=f"MADE{number}").status_code == 405
         assert client.open("/nowhere", method=f"MADE{number}").status_code == 404
-    assert phases_behind(limits.limiter.limit_manager.start) == 0
+    assert phases_behind(limits.limiter.limit_manager.root) == 0
     assert len(limits.limiter.engine.store.read(limits.limiter.subject("alice"))) == counts
     assert statuses(client, 4) == [OK] * 3 + [REFUSED]
 

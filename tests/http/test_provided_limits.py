@@ -10,7 +10,7 @@ from limited_apps import limited
 
 from flask_ailimit import UNLIMITED, AILimiter, ConfigurationError
 from flask_ailimit.cli import cli
-from flask_ailimit.problems import ERROR_FORMATS
+from flask_ailimit.http.problems import ERROR_FORMATS
 
 
 def on_view(served, limit):

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limited_apps import limited
 
-from flask_ailimit import refused_lately, request_refused
+from flask_ailimit import request_refused
 from flask_ailimit.engine import Charge, Quota, StoreError, Verdict
-from flask_ailimit.refused_lately import RefusedLately
+from flask_ailimit.limits import refused_lately
+from flask_ailimit.limits.refused_lately import RefusedLately
 from flask_ailimit.testing import ManualClock
 
 BODY = {"prompt": "hello", "max_tokens": 20}

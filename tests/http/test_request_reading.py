@@ -454,7 +454,7 @@ def test_body_that_breaks_the_estimate_reserves_all_there_is(monkeypatch, caplog
     def broken(*_):
         raise TypeError("a secret")
 
-    monkeypatch.setattr("flask_ailimit.estimating.estimate_with_models", broken)
+    monkeypatch.setattr("flask_ailimit.request.estimate.estimate_with_models", broken)
     assert reserving().client().post("/", json={"prompt": "a secret"}).json["reserved"] == 1_000_000
     assert "TypeError" in caplog.text
     assert "secret" not in caplog.text

@@ -181,8 +181,8 @@ def test_reprs_show_no_secret():
     limits = served()
     with limits.app.test_request_context("/json", method="POST", json=BODY, headers={"x-api-key": KEY}):
         limits.app.preprocess_request()
-        seen = [limits.limiter, limits.limiter.state, limits.limiter.state.settings, limits.limiter.engine]
-        seen += [limits.limiter.tab, limits.limiter.decision, limits.limiter.peek(), limits.limiter.current_limits]
+        seen = [limits.limiter, limits.limiter.app_state, limits.limiter.app_state.settings, limits.limiter.engine]
+        seen += [limits.limiter.ledger, limits.limiter.decision, limits.limiter.peek(), limits.limiter.current_limits]
     for each in seen:
         assert_clean(repr(each))
 

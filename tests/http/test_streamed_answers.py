@@ -9,7 +9,7 @@ from flask import Response
 from limited_apps import limited
 
 from flask_ailimit import StoreError
-from flask_ailimit.streaming import Ending, MeteredStream
+from flask_ailimit.request.streaming import Ending, MeteredStream
 from flask_ailimit.tokens import StreamMeter
 
 BODY = {"prompt": "one two three", "max_tokens": 40}

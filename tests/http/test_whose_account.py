@@ -9,7 +9,7 @@ from flask import Response, request
 from limited_apps import limited
 
 from flask_ailimit.engine import Charge, Quota
-from flask_ailimit.streaming import MeteredStream
+from flask_ailimit.request.streaming import MeteredStream
 
 TOKENS, SLOTS, REQUESTS = "tokens-per-day", "concurrency", "requests-per-day"
 

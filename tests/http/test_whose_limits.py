@@ -207,7 +207,7 @@ def test_view_that_decorates_in_each_request_keeps_nothing():
 
 
 def test_block_whose_limit_is_made_in_each_request_keeps_a_bounded_number(monkeypatch):
-    monkeypatch.setattr("flask_ailimit.watched_limits._MOST_BLOCKS", 10)
+    monkeypatch.setattr("flask_ailimit.limits.registry._MOST_BLOCKS", 10)
     served = limited()
 
     @served.app.get("/")

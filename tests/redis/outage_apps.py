@@ -117,7 +117,7 @@ class App:
         return b"ailimit:{%b}" % urlsafe_b64encode(self.limiter.subject(key)).rstrip(b"=")
 
     def close(self):
-        engine = self.limiter.state.engine  # Not that of Flask-Limiter's fallback.
+        engine = self.limiter.app_state.engine  # Not that of Flask-Limiter's fallback.
         engine.close()
         put_away(engine.store)
 

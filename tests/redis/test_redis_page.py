@@ -33,7 +33,7 @@ from flask_ailimit.engine.stores.redis import (
 )
 from flask_ailimit.engine.stores.redis.sequence import decide_in_sequence
 from flask_ailimit.engine.stores.share import Share
-from flask_ailimit.evaluation import applicable
+from flask_ailimit.request.decide import peek_charges
 from flask_ailimit.testing import ManualClock
 
 ROOT = Path(__file__).parents[2]
@@ -548,7 +548,7 @@ def test_policies_of_the_decorators_are_as_documented(away, default):
     given = dict(re.findall(r"limiter\.(\w+)\(.*on_store_error=\"(\w+)\"", example))
     assert given == {"limit": "allow", "shared_limit": "local", "limit_tokens": "deny", "limit_concurrency": "local"}
     with app.test_request_context("/v1/images", method="POST"):
-        charges = applicable(limiter, "images")
+        charges = peek_charges(limiter.ledger, "images")
     assert sorted(charge.on_store_error for charge in charges) == sorted(given.values())
     limiter.engine.close()
 

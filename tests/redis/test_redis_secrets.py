@@ -183,7 +183,15 @@ def test_flask_limiter_s_command_line_shows_none_either(secured):
 def test_reprs_show_no_secret(secured):
     _, limiter = served(secured.uri)
     store = limiter.engine.store
-    seen = [limiter, limiter.state, limiter.state.settings, limiter.engine, store, store._link, store._link.wire]
+    seen = [
+        limiter,
+        limiter.app_state,
+        limiter.app_state.settings,
+        limiter.engine,
+        store,
+        store._link,
+        store._link.wire,
+    ]
     seen += [
         store.nearby,
         store._machines,

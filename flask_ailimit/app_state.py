@@ -1,0 +1,212 @@
+"""The state of one app: settings, token counter, default limits, engine. One limiter may serve several apps."""
+
+import re
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from hashlib import blake2b
+from typing import Any
+
+from flask import Flask
+from flask_limiter import ApplicationLimit, Limit
+from flask_limiter.constants import ConfigVars
+
+from .config import PREFIX, Settings, read_settings
+from .engine import ConfigurationError, Engine, Store, open_store
+from .engine.clock import Clock
+from .engine.mutex import Mutex, mutex
+from .engine.stores.base import Shared
+from .limits.checks import require_algorithm, require_request_limit
+from .limits.decorators import Decorators
+from .limits.keys import remote_address
+from .limits.misconfigured import misconfigured
+from .limits.seam import Seam
+from .limits.unit_limit import UnitLimit
+from .secret import require_agreement, secret_of
+from .signals import store_changed, tell
+from .tokens import TokenCounter
+
+DEFAULT_URI = "local://"
+TESTS_URI = "memory://"
+_NOT_OF_LIMITS = (ConfigVars.STORAGE_URI, ConfigVars.STORAGE_OPTIONS, ConfigVars.ENABLED)
+_LIMITS = (
+    ConfigVars.APPLICATION_LIMITS,
+    ConfigVars.DEFAULT_LIMITS,
+    ConfigVars.IN_MEMORY_FALLBACK,
+    ConfigVars.META_LIMITS,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AppState:
+    """The state of one app.
+
+    Attributes:
+        settings: Our settings.
+        counter: Counts the tokens of a text.
+        algorithm: The algorithm of limits on requests: Flask-Limiter's ``strategy``.
+        default_token_limits: The token limits of every route that has none of its own.
+        address_limits: The limits on each address, which are decided before all others.
+        opened: The engine over the store that was opened with the app.
+        in_tests: Opens an engine in memory, if the app is ``TESTING`` and names no store; else returns None.
+    """
+
+    settings: Settings
+    counter: TokenCounter
+    algorithm: str
+    default_token_limits: list[UnitLimit]
+    address_limits: list[Limit]
+    opened: Engine
+    in_tests: Callable[[], Engine | None] = field(repr=False)
+    first_use: Mutex = field(default_factory=mutex, repr=False)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine over the app's store.
+
+        Many tests set ``TESTING`` after ``init_app``. So it is read again when the engine is first used, because a test
+        must not count in the store of a live server, or reset it.
+        """
+        return self.first_use.run(self._chosen)
+
+    def _chosen(self) -> Engine:
+        if "engine" not in self.__dict__:
+            self.__dict__["engine"] = self.in_tests() or self.opened
+        engine: Engine = self.__dict__["engine"]
+        return engine
+
+
+def open_app_state(
+    limiter: Decorators,
+    seam: Seam,
+    app: Flask,
+    given: Mapping[str, Any],
+    storage: tuple[str | None, Any],
+    clock: Clock,
+) -> AppState:
+    """Read the app's configuration, and open its store.
+
+    Args:
+        limiter: The limiter, to which the default limits belong.
+        seam: The Flask-Limiter part of the limiter.
+        app: The app.
+        given: The settings of ours that the limiter's constructor got.
+        storage: The address and options of the store that it got; None for those of the app's config.
+        clock: Returns integer microseconds.
+
+    Raises:
+        ConfigurationError: Something is wrong; the message says the fix.
+        StoreError: The store can't be used.
+    """
+    with misconfigured():
+        settings = read_settings(given, app.config)
+        algorithm = seam.strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
+        require_algorithm("strategy", algorithm)
+        for key in _LIMITS:
+            if app.config.get(key):
+                require_request_limit(key, app.config[key])
+        defaults = [limiter.limit_tokens(limit) for limit in settings.default_token_limits]
+        if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
+            _require_room(settings.default_output_tokens, defaults)
+        addresses: list[Limit] = []
+        for each in settings.address_limits:
+            require_request_limit("address_limits", each)
+            limit = ApplicationLimit(each, key_function=remote_address, scope="address")  # type: ignore[arg-type]  # checked
+            addresses.append(limit.bind(limiter))
+        counter = settings.open_counter()
+        name = settings.name or store_name(app)
+        store = _open_store(app, storage, name, clock)
+        secret = secret_of(app, settings, store)
+        engine = Engine(store, secret=secret)
+        try:
+            engine.peek(())  # Raises now if the store can't be used.
+            require_agreement(store, settings, secret)
+        except BaseException:
+            engine.close()  # It has threads by now.
+            raise
+        engine.store.watch(partial(_tell, app))
+        if isinstance(engine.store, Shared):
+            engine.store.introduce(_fingerprint(seam, app, given, algorithm), app.name)
+        late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
+        return AppState(settings, counter, algorithm, defaults, addresses, engine, late)
+
+
+def _tell(app: Flask, available: bool) -> None:
+    tell(store_changed, app, available=available)
+
+
+def _in_tests(app: weakref.ref[Flask], named: bool, opened: Engine, clock: Clock, settings: Settings) -> Engine | None:
+    """Close the default store and open an engine in memory, if the app is ``TESTING`` by now; else return None."""
+    found = app()
+    if named or found is None or not isinstance(opened.store, Shared) or not _is_of_tests(found):
+        return None
+    opened.close()
+    opened.store.discard()
+    return Engine(open_store(TESTS_URI, name="", clock=clock, options={}), secret=settings.secret_bytes)
+
+
+def _is_of_tests(app: Flask) -> bool:
+    return app.config.get(ConfigVars.STORAGE_URI) is None and app.testing
+
+
+def _fingerprint(seam: Seam, app: Flask, given: Mapping[str, Any], algorithm: str) -> str:
+    """A hash of the app and of the configuration of its limits, which is the same in all of its workers."""
+    config = {
+        key: value
+        for key, value in app.config.items()
+        if str(key).startswith((PREFIX, "RATELIMIT_")) and not str(key).startswith((*_NOT_OF_LIMITS, f"{PREFIX}SECRET"))
+    }
+    parts = [
+        *(app.import_name, app.name, app.config.get("SERVER_NAME"), algorithm, config),
+        {key: value for key, value in given.items() if key != "secret"},
+        seam.registry.providers_for_all(),
+        seam.key_prefix,
+    ]
+    return blake2b(_in_words(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _in_words(value: object) -> str:
+    """The value as text without memory addresses, so that it is the same in all processes."""
+    if isinstance(value, Mapping):
+        return repr(sorted((str(key), _in_words(part)) for key, part in value.items()))
+    if isinstance(value, (list, tuple)):
+        return repr([_in_words(part) for part in value])
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return repr(value)
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _open_store(app: Flask, storage: tuple[str | None, Any], name: str, clock: Clock) -> Store:
+    uri, options = storage
+    if uri is None:
+        uri = app.config.get(ConfigVars.STORAGE_URI)
+    given = [options, app.config.get(ConfigVars.STORAGE_OPTIONS)]
+    for each in given:
+        if each is not None and not isinstance(each, Mapping):
+            raise ConfigurationError(f"storage_options: a dictionary is needed. Got {type(each).__name__}.")
+    merged = {name: value for each in given for name, value in (each or {}).items()}
+    if uri is None and _is_of_tests(app):
+        return open_store(TESTS_URI, name=name, clock=clock, options={})
+    return open_store(DEFAULT_URI if uri is None else uri, name=name, clock=clock, options=merged)
+
+
+def _require_room(output_tokens: int, limits: Iterable[UnitLimit]) -> None:
+    for limit in limits:
+        for quota in () if callable(limit.limit_provider) else limit.quotas(limit.limit_provider):
+            if output_tokens >= quota.burst:
+                raise ConfigurationError(
+                    f"default_output_tokens: {output_tokens} is all that '{quota.text}' hands out at once, or more, so "
+                    "a request that names no maximum would take the whole limit. Lower it, or raise the limit."
+                )
+
+
+def store_name(app: Flask) -> str:
+    """The directory name for an app without a ``name`` setting, made of its import name and folder."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", app.import_name)[:40]
+    return f"{name}-{blake2b(app.root_path.encode(), digest_size=4).hexdigest()}"
+
+
+def is_switched_on(app: Flask) -> bool:
+    """Whether ``RATELIMIT_ENABLED`` of the app is true."""
+    return bool(app.config.get(ConfigVars.ENABLED, True))

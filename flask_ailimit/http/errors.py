@@ -1,0 +1,228 @@
+"""The errors that the extension raises inside a request. Flask sends each as an answer."""
+
+import json
+from typing import Any
+
+from flask import Response
+from flask_limiter import RateLimitExceeded
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, RequestEntityTooLarge, ServiceUnavailable
+
+from flask_ailimit.engine import Decision
+from flask_ailimit.tokens import Estimate
+
+from .responses import (
+    content_type,
+    never_taken_body,
+    never_taken_headers,
+    refusal_body,
+    refusal_headers,
+    refusal_status,
+    unavailable_body,
+    unavailable_headers,
+)
+
+
+class OwnAnswer(HTTPException):
+    """An error that is sent as our own answer. Its headers are also set on the response of an error handler.
+
+    Attributes:
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    request_id: str
+    error_format: str
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """Its headers without the content type."""
+        raise NotImplementedError
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its JSON body. Flask-RESTful and Flask-RESTX read it under this name."""
+        raise NotImplementedError
+
+    def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:  # noqa: ARG002
+        """Return the content type and the other headers."""
+        return [("Content-Type", content_type(self.error_format)), *self.told]
+
+    def get_body(self, environ: Any = None, scope: Any = None) -> str:  # noqa: ARG002
+        """Return the JSON body."""
+        return json.dumps(self.data)
+
+
+def reached_flask(error: HTTPException) -> bool:
+    """Whether no code in the view caught the error, so that it reached the place where Flask looks for a handler."""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_frame.f_code.co_name == "full_dispatch_request"
+
+
+class QuotaExceeded(OwnAnswer, RateLimitExceeded):
+    """A refusal. ``errorhandler(QuotaExceeded)`` catches every refusal.
+
+    ``errorhandler(429)`` and ``errorhandler(RateLimitExceeded)`` catch one with status 429, like Flask-Limiter's, and
+    ``errorhandler(413)`` one with 413. There is a subclass for each status, because Flask reads the class's ``code``.
+
+    Attributes:
+        decision: The whole decision, with a verdict for each limit.
+        limit: The limit that Flask-Limiter would have named.
+        request_id: The id that the answer carries.
+        tries: How often the client says it was refused before; None if it doesn't say so.
+        estimate: The estimate of the request; None if it was not needed.
+    """
+
+    code: Any = None  # Flask keeps handlers by their class's code. Those of this class are for every code.
+
+    def __init__(
+        self,
+        limit: Any,
+        decision: Decision,
+        *,
+        request_id: str,
+        error_format: str,
+        tries: int | None = None,
+        response: Response | None = None,
+        estimate: Estimate | None = None,
+    ) -> None:
+        super().__init__(limit, response)
+        self.estimate = estimate
+        self.decision = decision
+        self.request_id = request_id
+        self.tries = tries
+        self.error_format = error_format
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """Wait and request id."""
+        return refusal_headers(self.decision, self.request_id, self.tries)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON body. A limit's own ``error_message`` replaces our sentence."""
+        unnamed = 0 if self.estimate is None or self.estimate.names_maximum else self.estimate.usage.output_tokens
+        body: dict[str, Any] = refusal_body(
+            self.decision, self.code or 429, self.request_id, self.error_format, unnamed_output=unnamed
+        )
+        error = body.get("error", {})
+        if "limit" in error:
+            error["limit"]["text"] = str(self.limit.limit)
+        if self.limit.error_message:
+            for place, name in ((body, "detail"), (error, "message")):
+                if name in place:
+                    place[name] = self.description
+        return body
+
+
+class _TooOften(QuotaExceeded):
+    code = 429
+
+
+class _TooLarge(QuotaExceeded, RequestEntityTooLarge):
+    code = 413
+
+
+class _TooLargeForAny(QuotaExceeded, BadRequest):
+    code = 400
+
+
+_BY_STATUS: dict[int, type[QuotaExceeded]] = {each.code: each for each in (_TooOften, _TooLarge, _TooLargeForAny)}
+
+
+def quota_exceeded(limit: Any, decision: Decision, *, too_large_status: int, **told: Any) -> QuotaExceeded:
+    """Make a refusal of the subclass for its status. ``told`` are the other arguments of :class:`QuotaExceeded`."""
+    return _BY_STATUS[refusal_status(decision, too_large_status)](limit, decision, **told)
+
+
+class PastFlaskLimiter(BaseException):
+    """Carries an error past Flask-Limiter, which takes every ``Exception`` for a failing store.
+
+    Flask-Limiter would let the request pass (``swallow_errors``) or use its fallback (``in_memory_fallback_enabled``).
+
+    Attributes:
+        answer: The error that is sent to the client; None: a 503, because a limit is unknown.
+    """
+
+    def __init__(self, answer: HTTPException | None = None) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+class LimiterUnavailable(OwnAnswer, ServiceUnavailable):
+    """503: the limits can't be checked now, and the client may try again soon.
+
+    The store is away and ``on_store_error`` is ``deny``, or a key function failed, or a callable returned no limit.
+    """
+
+    def __init__(self, *, request_id: str, error_format: str) -> None:
+        super().__init__("Limits can't be checked right now.")
+        self.request_id = request_id
+        self.error_format = error_format
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """Wait and request id."""
+        return unavailable_headers(self.request_id)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON body."""
+        return unavailable_body(self.request_id, self.error_format)
+
+
+class NeverTaken(OwnAnswer):
+    """The request can't be taken as it is, and waiting doesn't help: ``x-should-retry: false``.
+
+    Attributes:
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+        problem_code: Our code for the problem.
+    """
+
+    def __init__(self, problem_code: str, detail: str, *, request_id: str, error_format: str) -> None:
+        super().__init__(detail)
+        self.problem_code = problem_code
+        self.request_id = request_id
+        self.error_format = error_format
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """``x-should-retry: false`` and the request id."""
+        return never_taken_headers(self.request_id)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON body. It repeats nothing of the request."""
+        status, detail = self.code or BadRequest.code, self.description or ""
+        return never_taken_body(status, self.problem_code, detail, self.request_id, self.error_format)
+
+
+class UnreadableBody(NeverTaken, BadRequest):
+    """400: the body was sent as JSON but holds none, or different readers would find different models in the request.
+
+    The codes are ``invalid_body`` and ``ambiguous_model``.
+    """
+
+
+class BodyTooLarge(NeverTaken, RequestEntityTooLarge):
+    """413: the body has more bytes than the app takes: as announced, as sent, or decoded."""
+
+    def __init__(self, most: int, *, request_id: str, error_format: str) -> None:
+        detail = f"The body is too large: at most {most} bytes are taken. Send less at once."
+        super().__init__("body_too_large", detail, request_id=request_id, error_format=error_format)
+
+
+class AmbiguousKey(NeverTaken, BadRequest):
+    """400: the request has several keys, and the app may authenticate by another key than the counted one."""
+
+    def __init__(self, request_id: str, error_format: str = "hybrid") -> None:
+        detail = "The request carries several different API keys. Send one."
+        super().__init__("ambiguous_api_key", detail, request_id=request_id, error_format=error_format)
+
+
+class NotAllowed(NeverTaken, Forbidden):
+    """403: a limit is 0, so the client may not send such requests at all."""
+
+    def __init__(self, *, request_id: str, error_format: str) -> None:
+        detail = "This request is not allowed: a limit of it is 0. Waiting does not help."
+        super().__init__("not_allowed", detail, request_id=request_id, error_format=error_format)

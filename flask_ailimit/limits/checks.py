@@ -1,0 +1,124 @@
+"""Checks limits and options when the app writes them.
+
+Flask-Limiter finds a limit that it can't read at the first request, logs it, and lets every request pass.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from flask_limiter import Limit
+
+from flask_ailimit.config import require_policy
+from flask_ailimit.engine import ALGORITHMS, ConfigurationError
+from flask_ailimit.engine.charge import require_cost
+from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.unlimited import UNLIMITED
+
+from .resolve import request_items
+
+_CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LISTS = ("application_limits", "default_limits", "in_memory_fallback", "meta_limits")
+
+
+def require_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Check that the constructor's options exist, and that its lists of limits can be read.
+
+    Raises:
+        ConfigurationError: One is wrong; the message says what was meant, or what to write.
+    """
+    names = sorted(known)
+    for option in options:
+        if option not in names:
+            close = get_close_matches(option, names, n=1)
+            hint = f"Did you mean {close[0]}?" if close else "See docs/configuration.md, and Flask-Limiter's."
+            raise ConfigurationError(f"{option[:40]}: there is no such option. {hint}")
+    for name in _LISTS:
+        limits = options.get(name) or ()
+        if isinstance(limits, str):
+            raise ConfigurationError(f"{name}: a list is needed, such as ['10 per minute']. Got {limits[:80]!r}.")
+        for limit in limits:
+            require_request_limit(name, limit)
+
+
+def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> None:
+    """Check the limit and the options of a decorator for requests.
+
+    Raises:
+        ConfigurationError: One is wrong; the message says what to write.
+    """
+    require_request_limit(name, limit)
+    require_methods(options.get("methods"))
+    require_callables(**{name: options.get(name) for name in _CALLED})
+    cost = options.get("cost", 1)
+    if not callable(cost):
+        try:
+            require_cost(cost)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+    require_policy_if_given(options.get("on_store_error"))
+
+
+def require_request_limit(setting: str, limit: object) -> None:
+    """Check that a limit on requests can be read and counted. A callable is not called here, but in each request.
+
+    Raises:
+        ConfigurationError: It can't; the message gives an example.
+    """
+    value = limit
+    if isinstance(limit, Limit):
+        value = limit.limit_provider
+        require_methods(limit.methods)
+    if callable(value) or value is UNLIMITED:
+        return
+    try:
+        request_items(value if isinstance(value, str) else repr(value)[:80], "fixed-window")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{setting}: {error}.") from error
+
+
+def require_methods(methods: object) -> None:
+    """Check that ``methods`` is a list of HTTP methods or None. The letters of a text would be taken for methods.
+
+    Raises:
+        ConfigurationError: It is not; the message gives an example.
+    """
+    if methods is None:
+        return
+    names = methods if isinstance(methods, list | tuple | set | frozenset) else ()
+    if not names or not all(isinstance(each, str) and _METHOD.fullmatch(each) for each in names):
+        raise ConfigurationError(f"methods: a list of HTTP methods is needed, such as ['POST']. Got {methods!r:.80}.")
+
+
+def require_policy_if_given(policy: object) -> None:
+    """Check that ``policy`` is a failure policy, or None for an option that was not given.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if policy is not None:
+        require_policy(policy)
+
+
+def require_callables(**options: object) -> None:
+    """Check that each option is a callable, or None for an option that was not given.
+
+    Raises:
+        ConfigurationError: One is not.
+    """
+    for name, value in options.items():
+        if value is not None and not callable(value):
+            raise ConfigurationError(f"{name}: a callable is needed. Got {str(value)[:80]!r}.")
+
+
+def require_algorithm(setting: str, value: object) -> None:
+    """Check that ``value`` is the name of an algorithm for limits over time.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    known = sorted(set(ALGORITHMS) - {CONCURRENCY})
+    if value not in known:
+        raise ConfigurationError(f"{setting}: use one of {', '.join(known)}. Got {str(value)[:40]!r}.")

@@ -1,0 +1,209 @@
+"""The decorators: Flask-Limiter's for requests, with checks, and ours for tokens and calls in flight."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+
+import flask
+import flask_limiter
+from flask import Blueprint, Response
+from flask_limiter import ExemptionScope, Limiter
+
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS
+from flask_ailimit.tokens import Usage
+from flask_ailimit.unlimited import Unlimited
+
+from .checks import require_algorithm, require_callables, require_decorator, require_methods, require_policy_if_given
+from .misconfigured import misconfigured
+from .unit_limit import RequestCost, UnitLimit
+from .view_limit import ViewLimit
+
+_EXEMPTIONS = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
+_LEAST_LEASE = 5
+_LONGEST_LEASE = 3600
+
+
+class RequestOptions(TypedDict, total=False):
+    """The options of a limit on requests: Flask-Limiter's, documented there, and our ``on_store_error``."""
+
+    key_func: Callable[[], str] | None
+    per_method: bool
+    methods: list[str] | None
+    error_message: str | Callable[[], str] | None
+    exempt_when: Callable[[], bool] | None
+    override_defaults: bool
+    deduct_when: Callable[[Response], bool] | None
+    on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None
+    cost: int | Callable[[], int]
+    meta_limits: Sequence[str | Callable[[], str] | flask_limiter.MetaLimit] | None
+    on_store_error: str | None
+
+
+class ScopedOptions(RequestOptions, total=False):
+    """The same with ``scope``, which :meth:`Decorators.limit` takes as an option."""
+
+    scope: str | Callable[[str], str] | None
+
+
+class UnitOptions(TypedDict, total=False):
+    """The common options of limits on tokens and on calls in flight.
+
+    Attributes:
+        key_func: Returns the key of the subject; default: the limiter's.
+        scope: Separates counts within a view; with ``shared``, names a count that several views share.
+        shared: Leave the view out of the count's name.
+        per_method: Count each HTTP method separately.
+        methods: Limit only these HTTP methods.
+        error_message: Replaces our sentence in the refusal.
+        exempt_when: Returns whether the current request is exempt.
+        on_breach: Called when this limit refuses. If it returns a response, that is sent.
+        on_store_error: ``local``, ``allow`` or ``deny`` while the store is away; default: the limiter's.
+    """
+
+    key_func: Callable[[], str] | None
+    scope: str | Callable[[str], str] | None
+    shared: bool
+    per_method: bool
+    methods: list[str] | None
+    error_message: str | Callable[[], str] | None
+    exempt_when: Callable[[], bool] | None
+    on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None
+    on_store_error: str | None
+
+
+class Decorators(Limiter):
+    """The decorators for views and blueprints."""
+
+    @misconfigured()
+    def limit(
+        self, limit_value: str | Unlimited | Callable[[], str | Unlimited], **options: Unpack[ScopedOptions]
+    ) -> flask_limiter.RouteLimit:
+        """Limit the requests of a view or blueprint. Like Flask-Limiter's, but a wrong limit raises at once."""
+        require_decorator("limit", limit_value, options)
+        return self._limit_requests(limit_value, shared=False, **options)
+
+    @misconfigured()
+    def shared_limit(
+        self,
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
+        scope: str | Callable[[str], str],
+        **options: Unpack[RequestOptions],
+    ) -> flask_limiter.RouteLimit:
+        """Limit the requests of several views together. Like Flask-Limiter's, but a wrong limit raises at once."""
+        require_decorator("shared_limit", limit_value, options)
+        return self._limit_requests(limit_value, shared=True, scope=scope, **options)
+
+    if not TYPE_CHECKING:  # Its overloads are Flask-Limiter's.
+
+        def exempt(self, obj: Any = None, *, flags: ExemptionScope = _EXEMPTIONS) -> Any:
+            """Exempt a view or blueprint from default, application and meta limits, like Flask-Limiter's."""
+            if obj is None:
+                return partial(self.exempt, flags=flags)
+            if isinstance(obj, Blueprint):
+                return super().exempt(obj, flags=flags)
+            self.limit_manager.add_route_exemption(self.limit_manager.names.written_on(obj), flags)
+            return obj
+
+    def _limit_requests(
+        self,
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
+        *,
+        key_func: Callable[[], str] | None = None,
+        override_defaults: bool = True,
+        cost: int | Callable[[], int] = 1,
+        on_store_error: str | None = None,
+        **options: Any,
+    ) -> ViewLimit:
+        return ViewLimit(
+            limit_provider=cast("Any", limit_value),
+            limiter=self,
+            key_function=key_func or self._key_func,
+            override_defaults=override_defaults,
+            cost=RequestCost(cost, on_store_error) if on_store_error else cost,
+            **options,
+        )
+
+    @misconfigured()
+    def limit_tokens(
+        self,
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
+        *,
+        unit: str = TOKENS,
+        estimate: Callable[[flask.Request], int | Usage] | None = None,
+        algorithm: str = "token-bucket",
+        burst: int | None = None,
+        override_defaults: bool = True,
+        **options: Unpack[UnitOptions],
+    ) -> UnitLimit:
+        """Limit the tokens of a view or blueprint; also a context manager, like Flask-Limiter's ``limit``.
+
+        Before the view, the tokens that the request may use are reserved. After it, the tokens it really used are
+        settled.
+
+        Args:
+            limit_value: Such as ``"10000 per minute"``, or a callable that returns one for the current request.
+                ``UNLIMITED`` is no limit, and ``"0 per minute"`` allows nothing.
+            unit: ``tokens`` (input and output), ``input_tokens`` or ``output_tokens``.
+            estimate: Takes the request and returns the tokens to reserve, which are cut to the burst, so that the
+                request stays possible. Default: the input counted from the body, and the most output it asks for.
+            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
+            burst: The most that a token bucket gives at once; default: the limit.
+            override_defaults: Whether this limit replaces ``default_token_limits``.
+            **options: See :class:`UnitOptions`.
+
+        Raises:
+            ConfigurationError: The limit can't be read, or an option is wrong.
+        """
+        if unit not in TOKEN_UNITS:
+            raise ConfigurationError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
+        require_algorithm("algorithm", algorithm)
+        if estimate is not None and not callable(estimate):
+            raise ConfigurationError(
+                f"estimate: a callable from the request to tokens is needed. Got {str(estimate)[:80]!r}."
+            )
+        return self._limit_units(
+            limit_value,
+            options,
+            unit=unit,
+            algorithm=algorithm,
+            burst=burst,
+            custom_estimate=estimate,
+            overrides=override_defaults,
+        )
+
+    @misconfigured()
+    def limit_concurrency(
+        self,
+        limit_value: int | Unlimited | Callable[[], int | Unlimited],
+        *,
+        lease: int = 60,
+        **options: Unpack[UnitOptions],
+    ) -> UnitLimit:
+        """Limit the calls in flight of a view or blueprint. A stream is in flight until it ends.
+
+        Args:
+            limit_value: Calls, 1 to 10,000, or a callable that returns a number for the current request. ``UNLIMITED``
+                is no limit, and 0 allows nothing.
+            lease: Seconds, 5 to 3,600, after which the slot of a killed process is free. Running processes renew it.
+            **options: See :class:`UnitOptions`.
+
+        Raises:
+            ConfigurationError: An option is wrong.
+        """
+        if type(lease) is not int or not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
+            raise ConfigurationError(
+                f"lease: a whole number of seconds from {_LEAST_LEASE} to {_LONGEST_LEASE} is needed. "
+                f"Got {str(lease)[:40]!r}."
+            )
+        return self._limit_units(limit_value, options, unit=CONCURRENCY, algorithm=CONCURRENCY, lease=lease)
+
+    def _limit_units(self, limit_value: object, options: Mapping[str, Any], **own: Any) -> UnitLimit:
+        for name in options.keys() - UnitOptions.__annotations__.keys():
+            raise TypeError(f"{name}: limits on tokens and on calls in flight have no such option.")
+        common: dict[str, Any] = {**options}
+        key_func = common.pop("key_func", None)
+        require_methods(common.get("methods"))
+        require_callables(key_func=key_func, exempt_when=common.get("exempt_when"), on_breach=common.get("on_breach"))
+        require_policy_if_given(common.get("on_store_error"))
+        return UnitLimit(limit_provider=cast("Any", limit_value), limiter=self, key_function=key_func, **own, **common)

@@ -1,0 +1,129 @@
+"""The limits of one phase of a request, with everything that is the same in each request.
+
+A request goes through phases: before the view, in the view's decorator, and in each decorated function that the view
+calls. Each phase is kept in the phase before it, so that the same sequence of phases is resolved only once. The
+subject, the cost and the exemption may differ between requests, and are found out in each request.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from flask_limiter._limits import RuntimeLimit
+
+from flask_ailimit.engine import Charge, Quota
+from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS
+
+__all__ = ["BlueprintLimit", "LimitCharge", "Phase", "ResolvedLimit", "RuntimeLimit"]
+
+_MOST_SUBJECTS = 128
+
+
+class BlueprintLimit(RuntimeLimit):
+    """A limit of the view's blueprint."""
+
+
+@dataclass(slots=True, eq=False)
+class ResolvedLimit:
+    """A limit, with everything of its charges that is the same in each request.
+
+    Attributes:
+        limit: The limit as Flask-Limiter resolved it.
+        quota: What it allows.
+        on_store_error: Its failure policy.
+        only_checked: It is checked but not charged: a meta limit, which is charged when another limit refuses.
+        scope: Separates its count from others; None if a callable returns the scope.
+        cost: The cost of each request; None if it differs between requests.
+        once: A request is charged once, however often it meets the count. So are limits on tokens and calls in flight,
+            and limits on requests of a blueprint. Any other limit on requests counts each call of the function or block
+            that it limits, as Flask-Limiter does.
+    """
+
+    limit: RuntimeLimit
+    quota: Quota
+    on_store_error: str
+    only_checked: bool
+    scope: str | None
+    cost: int | None
+    once: bool
+
+    def charge(self, subject: bytes, scope: str, cost: int) -> Charge:
+        """The charge of this limit to a subject."""
+        return Charge(subject, self.quota, cost, scope, self.only_checked, self.on_store_error)
+
+
+class LimitCharge(NamedTuple):
+    """A limit that applies to a request, and its charge."""
+
+    resolved: ResolvedLimit
+    charge: Charge
+
+    @property
+    def limit(self) -> RuntimeLimit:
+        """The limit as Flask-Limiter resolved it."""
+        return self.resolved.limit
+
+    @property
+    def counted_in(self) -> tuple[bytes, bytes]:
+        """The count that is charged: the subject, and the name of the count."""
+        return self.charge.subject, self.charge.bucket
+
+
+@dataclass(slots=True, eq=False)
+class Phase:
+    """The limits in one phase of all requests that went through the same phases before.
+
+    Attributes:
+        metas: Limits on refusals, which are checked first.
+        limits: The limits, in the order of Flask-Limiter: the shortest window first.
+        forbidding: Limits of 0.
+        defaults_decided: The default limits that are decided so far. A request decides each of them once.
+        counts_tokens: Whether a limit is on tokens.
+        needs_settling: Whether the end of the request may give back what a limit took.
+        once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
+        may_collide: Whether two of the limits may have the same count.
+        has_deduct_when: Whether a limit is charged only if the response says so (Flask-Limiter's ``deduct_when``).
+        sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
+        charges_by_subject: The charges of up to 128 subjects, to be reused. Needs a sole key function.
+        next_phases: The phases that follow, by the key of everything that they depend on.
+    """
+
+    metas: tuple[ResolvedLimit, ...] = ()
+    limits: tuple[ResolvedLimit, ...] = ()
+    forbidding: tuple[RuntimeLimit, ...] = ()
+    defaults_decided: tuple[RuntimeLimit, ...] = ()
+    counts_tokens: bool = field(init=False)
+    needs_settling: bool = field(init=False)
+    once: bool = field(init=False)
+    may_collide: bool = field(init=False)
+    has_deduct_when: bool = field(init=False)
+    sole_key_func: Callable[[], str] | None = field(init=False)
+    charges_by_subject: dict[bytes, tuple[list[LimitCharge], list[Charge]]] = field(default_factory=dict)
+    next_phases: dict[Hashable, "Phase"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.counts_tokens = any(each.quota.unit in TOKEN_UNITS for each in limits)
+        self.has_deduct_when = any(each.limit.deduct_when for each in limits)
+        self.needs_settling = self.has_deduct_when or any(
+            each.quota.unit in (*TOKEN_UNITS, CONCURRENCY) for each in limits
+        )
+        self.once = any(each.once for each in limits)
+        self.may_collide = len({(each.quota, each.limit.deduct_when) for each in limits}) < len(limits)
+        self.sole_key_func = None if self.may_collide else _sole_key_func(limits)
+
+    def charges_of(self, subject: bytes) -> tuple[list[LimitCharge], list[Charge]]:
+        """The charges of a subject, in a phase that has a sole key function. They are kept for later requests."""
+        charges = self.charges_by_subject.get(subject)
+        if charges is None:
+            if len(self.charges_by_subject) >= _MOST_SUBJECTS:
+                self.charges_by_subject.clear()
+            limits = [LimitCharge(each, each.charge(subject, each.scope or "", each.cost or 0)) for each in self.limits]
+            charges = self.charges_by_subject[subject] = (limits, [each.charge for each in limits])
+        return charges
+
+
+def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:
+    key_funcs = {each.limit.key_func for each in limits}
+    asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
+    return None if asks_more or len(key_funcs) != 1 else key_funcs.pop()

@@ -1,0 +1,255 @@
+"""All limits and exemptions of a limiter. When one changes, all kept phases are forgotten."""
+
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import flask
+from flask import Flask
+from flask_limiter import ExemptionScope, Limit
+from flask_limiter._limits import RuntimeLimit
+from flask_limiter._manager import LimitManager
+
+from flask_ailimit.engine import Clock
+
+from .methods import meets
+from .names import Names
+from .phase import BlueprintLimit, Phase
+from .refused_lately import RefusedLately
+from .resolve import resolve
+
+_MOST_PHASES = 4096
+_MOST_BLOCKS = 4096
+
+
+class LimitRegistry(LimitManager):
+    """Flask-Limiter's ``LimitManager``, which also keeps phases, and forgets them when a limit changes.
+
+    Attributes:
+        root: The phase before the first one of every request; a new one after each change.
+        names: The names of functions.
+        refused_lately: The counts that refused a moment ago.
+    """
+
+    def __init__(self, limits: LimitManager, clock: Clock, algorithm_now: Callable[[], str]) -> None:
+        super().__init__(
+            limits._application_limits,
+            limits._default_limits,
+            limits._decorated_limits,
+            limits._blueprint_limits,
+            limits._route_exemptions,
+            limits._blueprint_exemptions,
+        )
+        self.names = Names()
+        self._algorithm_now = algorithm_now
+        self._inner: dict[str, str] = {}
+        self._blocks: dict[tuple[str, Limit], str] = {}
+        self._block_numbers = itertools.count(1)
+        self.refused_lately = RefusedLately(clock)
+        self.changed()
+
+    def resolved(self, limits: Iterable[Limit]) -> list[RuntimeLimit]:
+        """Resolve limits for the current request. Raises the same errors as :func:`.resolve.resolve`."""
+        return [each for limit in limits for each in resolve(limit, self._algorithm_now)]
+
+    def providers_for_all(self) -> list[object]:
+        """The limits of every route as the app wrote them: texts and callables."""
+        return [limit.limit_provider for limit in (*self._application_limits, *self._default_limits)]
+
+    def changed(self) -> None:
+        """Forget all kept phases, so that all limits are resolved again."""
+        self.root = Phase()
+        self._remembered = 0
+
+    def remember(self, before: Phase, key: Hashable, phase: Phase) -> None:
+        """Keep a phase in the phase before it. When there are too many phases, all of them are forgotten.
+
+        A client may be able to make new phases, if it can choose how often a helper is called, or an endpoint's name.
+        """
+        if self._remembered >= _MOST_PHASES:
+            self.changed()
+        else:
+            self._remembered += 1
+            before.next_phases[key] = phase
+
+    def set_application_limits(self, limits: Any) -> None:  # noqa: D102  the base's, as those below
+        super().set_application_limits(limits)
+        self.changed()
+
+    def set_default_limits(self, limits: Any) -> None:  # noqa: D102
+        super().set_default_limits(limits)
+        self.changed()
+
+    def add_decorated_limit(self, route: str, limit: Limit | None, override: bool = False) -> None:  # noqa: D102
+        before = [*self._decorated_limits.get(route, ())]
+        super().add_decorated_limit(route, limit, override)
+        if before != [*self._decorated_limits.get(route, ())]:
+            self.changed()
+
+    def add_blueprint_limit(self, blueprint: str, limit: Limit | None) -> None:  # noqa: D102
+        super().add_blueprint_limit(blueprint, limit)
+        self.changed()
+
+    def add_route_exemption(self, route: str, scope: ExemptionScope) -> None:  # noqa: D102
+        super().add_route_exemption(route, scope)
+        self.changed()
+
+    def add_blueprint_exemption(self, blueprint: str, scope: ExemptionScope) -> None:  # noqa: D102
+        super().add_blueprint_exemption(blueprint, scope)
+        self.changed()
+
+    def has_hints(self, endpoint: str) -> bool:  # noqa: ARG002, D102
+        return False  # A limited function in a view must not lift the view's limits: the next request may not call it.
+
+    def inherit(self, name: str, before: str, *, limits: bool) -> None:
+        """Give a wrapper the exemption of the function ``before``, which it wraps, and with ``limits`` its limits."""
+        if before in self._route_exemptions:
+            self._route_exemptions[name] = self._route_exemptions[before]
+        if limits:
+            self._inner[name] = before
+        self.changed()
+
+    def forget(self, name: str) -> None:
+        """Drop the limits and the exemption of a function that is gone."""
+        self._inner.pop(name, None)
+        self._route_exemptions.pop(name, None)
+        if self._decorated_limits.pop(name, None) is not None:
+            self.changed()
+
+    def name_of_block(self, place: str, limit: Limit) -> str:
+        """The name of a ``with`` block and its limit, which may be another one each time that the block runs."""
+        name = self._blocks.get((place, limit))
+        if name is None:
+            if len(self._blocks) >= _MOST_BLOCKS:
+                self._forget_blocks()
+            name = self._blocks[place, limit] = f"{place}#{next(self._block_numbers)}"
+            super().add_decorated_limit(name, limit)
+        return name
+
+    def _forget_blocks(self) -> None:
+        blocks, self._blocks = self._blocks, {}
+        for name in blocks.values():
+            self._decorated_limits.pop(name, None)
+        self.changed()
+
+    def _name_of_view(self, app: Flask, endpoint: str | None) -> str:
+        """The name of an endpoint's view; of the request's view, if the app identifies endpoints by its own names."""
+        return self.names.of_view(app, endpoint if endpoint in app.view_functions else flask.request.endpoint)
+
+    def _written_on(self, name: str) -> Iterator[Limit]:
+        """The limits of a function and of the functions that it wraps."""
+        within: str | None = name
+        while within is not None:
+            yield from self._decorated_limits.get(within, ())
+            within = self._inner.get(within)
+
+    @property
+    def application_limits(self) -> list[RuntimeLimit]:
+        """The limits of every route, for the current request."""
+        return self.resolved(self._application_limits)
+
+    @property
+    def default_limits(self) -> list[RuntimeLimit]:
+        """The limits of every route that has none of its own, for the current request."""
+        return self.resolved(self._default_limits)
+
+    def decorated_limits(self, callable_name: str) -> list[RuntimeLimit]:  # noqa: D102
+        if self._route_exemptions.get(callable_name):
+            return []
+        return _on_get_and_head(self.resolved(self._written_on(callable_name)))
+
+    def exemption_scope(self, app: Flask, endpoint: str | None, blueprint: str | None) -> ExemptionScope:  # noqa: D102
+        exempt = self._route_exemptions.get(self._name_of_view(app, endpoint), ExemptionScope.NONE)
+        if blueprint not in app.blueprints:
+            return exempt
+        scope, of_ancestors = self._blueprint_exemption_scope(app, blueprint)
+        if scope & ~(ExemptionScope.DEFAULT | ExemptionScope.APPLICATION) or of_ancestors:
+            scope = reduce(or_, of_ancestors.values(), scope)
+        return exempt | scope
+
+    def blueprint_limits(self, app: Flask, blueprint: str) -> list[RuntimeLimit]:  # noqa: D102
+        found = app.blueprints.get(blueprint)
+        if found is None:
+            return []
+        exempt, exempt_ancestors = self._blueprint_exemption_scope(app, blueprint)
+        if exempt & ~(ExemptionScope.DEFAULT | ExemptionScope.APPLICATION):
+            return []
+        own: Iterable[Limit] = self._blueprint_limits.get(found.name, [])
+        alone = self._blueprint_exemptions.get(found.name, ExemptionScope.NONE) & ExemptionScope.ANCESTORS
+        if not alone and not (own and all(limit.override_defaults for limit in own)):
+            family = [name for name in self._blueprint_limits if name in blueprint.split(".")]
+            own = itertools.chain(*(self._blueprint_limits[name] for name in family if name not in exempt_ancestors))
+        return _on_get_and_head([BlueprintLimit(**vars(limit)) for limit in self.resolved(own)])
+
+    def resolve_limits(  # noqa: D102
+        self,
+        app: Flask,
+        endpoint: str | None = None,
+        blueprint: str | None = None,
+        callable_name: str | None = None,
+        in_middleware: bool = False,
+        marked_for_limiting: bool = False,
+    ) -> tuple[list[RuntimeLimit], ...]:
+        view = self._name_of_view(app, endpoint)
+        exempt = self.exemption_scope(app, endpoint, blueprint)
+        if in_middleware and marked_for_limiting:
+            return [], []  # The view's decorator decides all limits at once.
+        if not in_middleware and callable_name and callable_name != view:
+            # The view called this function, and the limits of the view are decided already.
+            return [], self.decorated_limits(callable_name)
+        asked = in_middleware or callable_name  # Otherwise the application limits are left out.
+        limits = self.application_limits if asked and not exempt & ExemptionScope.APPLICATION else []
+        if not endpoint:
+            return limits, []
+        decorated = [] if in_middleware else self.decorated_limits(view)
+        if blueprint and not _override(decorated):
+            decorated += self.blueprint_limits(app, blueprint)
+        if not exempt & ExemptionScope.DEFAULT and not _override(decorated):
+            limits += self.default_limits
+        return limits, decorated
+
+    def may_change(self, name: str, others: Iterable[Limit]) -> bool:
+        """Whether the next request may have other limits, because a callable returns one of them."""
+        groups = itertools.chain(
+            others,
+            self._application_limits,
+            self._default_limits,
+            self._written_on(name),
+            *self._blueprint_limits.values(),
+        )
+        return any(map(_is_asked_each_time, groups))
+
+
+class ResolvedInTurn(list[Limit]):
+    """Limits over which Flask-Limiter iterates. Each is resolved for the current request when its turn comes."""
+
+    def __init__(self, limits: Iterable[Limit], registry: LimitRegistry) -> None:
+        super().__init__(limits)
+        self._registry = registry
+
+    def __iter__(self) -> Any:
+        return map(self._resolved, super().__iter__())
+
+    def _resolved(self, limit: Limit) -> list[RuntimeLimit]:
+        return self._registry.resolved([limit])
+
+
+def _override(limits: Iterable[RuntimeLimit]) -> bool:
+    """Whether one of the limits on the current request's method overrides others."""
+    return any(limit.override_defaults and meets(limit.methods, flask.request) for limit in limits)
+
+
+def _on_get_and_head(limits: list[RuntimeLimit]) -> list[RuntimeLimit]:
+    """Add HEAD to the limits on GET, so that Flask-Limiter applies them to it. Changes and returns the limits."""
+    for limit in limits:
+        if limit.methods is not None and "get" in limit.methods:
+            limit.methods = (*limit.methods, "head")
+    return limits
+
+
+def _is_asked_each_time(limit: object) -> bool:
+    """Whether a callable returns the limit or one of its meta limits."""
+    asked = getattr(limit, "limit_provider", limit)
+    return callable(asked) or any(map(_is_asked_each_time, getattr(limit, "meta_limits", None) or ()))

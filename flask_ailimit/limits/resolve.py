@@ -1,0 +1,122 @@
+"""Resolves a limit, as the app wrote it, for the current request. A callable limit is called here.
+
+Flask-Limiter logs a limit that it can't read, takes an empty one for no limit, and lets the request pass in both cases.
+Here a callable must return a limit or :data:`flask_ailimit.UNLIMITED`. Anything else makes the answer a 503.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from flask_limiter import Limit, MetaLimit
+from flask_limiter._limits import RuntimeLimit
+from limits import RateLimitItem, parse_many
+from limits.limits import RateLimitItemPerYear
+from werkzeug.exceptions import HTTPException
+
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.http.errors import PastFlaskLimiter
+from flask_ailimit.unlimited import UNLIMITED
+
+from .unit_limit import UnitLimit, quota_of
+
+# It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
+_NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
+
+
+def is_no_limit(limit: RuntimeLimit) -> bool:
+    """Whether the limit is UNLIMITED for the current request. It overrides the defaults like any other limit."""
+    return limit.limit is _NO_LIMIT
+
+
+def allows_nothing(limit: RuntimeLimit) -> bool:
+    """Whether the limit is 0."""
+    return limit.limit.amount == 0
+
+
+def resolve(limit: Limit, algorithm_now: Callable[[], str]) -> list[RuntimeLimit]:
+    """Resolve a limit for the current request.
+
+    Args:
+        limit: The limit as the app wrote it.
+        algorithm_now: Returns the algorithm of the app's limits on requests.
+
+    Raises:
+        PastFlaskLimiter: A callable turned the request away; or it failed or returned no limit, which makes a 503.
+    """
+    value = _provided(limit)
+    try:
+        items = _items(limit, value, algorithm_now)
+    except ConfigurationError as error:
+        limit.limiter.logger.error("%r answered %.80r, which is no limit: %s", limit.limit_provider, value, error)  # noqa: TRY400  that says it
+        raise PastFlaskLimiter from error
+    metas = tuple(meta for each in limit.meta_limits or () for meta in resolve(_meta(limit, each), algorithm_now))
+    return [
+        RuntimeLimit(
+            item,
+            limit.limit_by,
+            scope=limit.scope,
+            per_method=limit.per_method,
+            methods=limit.methods,
+            error_message=limit.error_message,
+            exempt_when=limit.exempt_when,
+            override_defaults=limit.override_defaults,
+            deduct_when=limit.deduct_when,
+            on_breach=limit.on_breach,
+            cost=limit.cost_of(item) if isinstance(limit, UnitLimit) else limit.cost or 1,
+            shared=limit.shared,
+            meta_limits=metas,
+        )
+        for item in items
+    ]
+
+
+@lru_cache(maxsize=1024)
+def request_items(text: str, algorithm: str) -> tuple[RateLimitItem, ...]:
+    """Parse a limit on requests as Flask-Limiter does. A limit of 0 is valid.
+
+    Raises:
+        ConfigurationError: It can't be read or counted; the message gives an example.
+    """
+    try:
+        items = tuple(parse_many(text))
+        for item in items:
+            quota_of(item if item.amount else type(item)(1, item.multiples), algorithm)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{str(text)[:80]!r} can't be used. Write a count and a period, such as '10 per minute', '100/second' or "
+            "'5000 per 2 hours'; separate several with ';'. UNLIMITED is no limit, and '0 per minute' allows nothing"
+        ) from error
+    return items
+
+
+def _items(limit: Limit, value: object, algorithm_now: Callable[[], str]) -> tuple[RateLimitItem, ...]:
+    if value is UNLIMITED:
+        return (_NO_LIMIT,)
+    if isinstance(limit, UnitLimit):
+        return limit.items(value)
+    if not isinstance(value, str):
+        raise ConfigurationError("a text is needed, such as '10 per minute'")
+    return request_items(value, algorithm_now())
+
+
+def _provided(limit: Limit) -> object:
+    provider = limit.limit_provider
+    if not callable(provider):
+        return provider
+    try:
+        return provider()
+    except HTTPException as answer:  # It turns the client away.
+        raise PastFlaskLimiter(answer) from answer.__cause__
+    except Exception as error:  # noqa: BLE001  any: it is the app's function
+        # Not the error's text, which may hold a key.
+        limit.limiter.logger.error("%r answered no limit: it raised %s", provider, type(error).__name__)  # noqa: TRY400
+        raise PastFlaskLimiter from None
+
+
+def _meta(limit: Limit, meta: Any) -> MetaLimit:
+    if isinstance(meta, MetaLimit):
+        return meta
+    bound = MetaLimit(meta).bind_parent(limit)
+    bound.limiter = limit.limiter
+    return bound

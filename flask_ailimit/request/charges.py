@@ -1,0 +1,122 @@
+"""Makes the charges of the current request from its resolved limits: finds the subject and the cost of each."""
+
+from collections.abc import Callable, Iterable
+
+from flask_limiter import RequestLimit
+from werkzeug.exceptions import HTTPException
+
+from flask_ailimit.code_places import code_places
+from flask_ailimit.current import current_request
+from flask_ailimit.engine import Reservation
+from flask_ailimit.engine.charge import require_cost
+from flask_ailimit.http.errors import AmbiguousKey, LimiterUnavailable
+from flask_ailimit.limits.keys import remote_address
+from flask_ailimit.limits.methods import counted_method
+from flask_ailimit.limits.phase import LimitCharge, ResolvedLimit, RuntimeLimit
+from flask_ailimit.limits.unit_limit import UnitCost
+
+from .estimate import token_cost
+from .ledger import Ledger
+
+
+def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) -> list[LimitCharge]:
+    """The charges of the current request under these limits. A cost that is not fixed is 0 until :func:`at_cost`.
+
+    A key function that several limits share is called once.
+    """
+    charges = []
+    subjects: dict[int, bytes] = {}
+    for each in limits:
+        limit = each.limit
+        if limit.exempt_when is not None and limit.is_exempt:
+            continue
+        subject = subjects.get(id(limit.key_func))
+        if subject is None:
+            subject = subjects[id(limit.key_func)] = subject_of(ledger, limit.key_func)
+        scope = limit.scope_for(endpoint, counted_method(current_request())) if each.scope is None else each.scope
+        charges.append(LimitCharge(each, each.charge(subject, scope, each.cost or 0)))
+    return charges
+
+
+def without_held(reservations: Iterable[Reservation], charges: Iterable[LimitCharge]) -> list[LimitCharge]:
+    """The charges of a later phase, without those that a request pays once and that it has paid already."""
+    taken = [verdict.charge for each in reservations for verdict in each.decision.verdicts]
+    held = {(charge.subject, charge.bucket) for charge in taken if not charge.dry}
+    return [each for each in charges if not each.resolved.once or each.counted_in not in held]
+
+
+def at_cost(ledger: Ledger, charges: Iterable[LimitCharge], *, may_collide: bool = False) -> list[LimitCharge]:
+    """The same charges with their costs. To find a cost, the request's body may be read."""
+    known = [
+        each
+        if each.resolved.cost is not None
+        else LimitCharge(each.resolved, each.charge.costing(_cost_now(ledger, each.limit)))
+        for each in charges
+    ]
+    return each_count_once(known) if may_collide else known
+
+
+def each_count_once(charges: Iterable[LimitCharge]) -> list[LimitCharge]:
+    """The costliest charge of each count. An app factory that runs twice decorates its views twice."""
+    counts: dict[object, LimitCharge] = {}
+    for each in charges:
+        count = (each.counted_in, each.limit.deduct_when)
+        if count not in counts or each.charge.cost > counts[count].charge.cost:
+            counts[count] = each
+    return list(counts.values())
+
+
+def subject_of(ledger: Ledger, key_func: Callable[[], str]) -> bytes:
+    """The hashed subject that a key function names, kept in the ledger. Raises what :func:`identity_of` raises."""
+    identity = ledger.identities[key_func] = identity_of(ledger, key_func)
+    return ledger.engine.subject(*identity)
+
+
+def identity_of(ledger: Ledger, key_func: Callable[[], str]) -> list[str]:
+    """The identity of the client: its key, or its address if the key is empty.
+
+    An address has two parts, so that no key looks like one. Flask-Limiter skips a limit whose key is empty; here it
+    counts the client's address.
+
+    Raises:
+        AmbiguousKey: The request carries different keys.
+        LimiterUnavailable: The key function failed. The address is not used then, because all clients of a proxy have
+            one address and would share one count.
+    """
+    key = None
+    try:
+        key = key_func()
+    except AmbiguousKey:
+        raise AmbiguousKey(**ledger.answer_facts) from None
+    except HTTPException:
+        raise  # It turns the client away.
+    except Exception as error:  # noqa: BLE001  any: it is the app's function
+        # Not the error's text, which may hold the key.
+        name, where = type(error).__name__, code_places(error)
+        ledger.seam.logger.error("key_func: %r raised %s at %s", key_func, name, where)  # noqa: TRY400  for that reason
+        raise LimiterUnavailable(**ledger.answer_facts) from None
+    return with_prefix(ledger.seam.key_prefix, [str(key)] if key else ["", remote_address()])
+
+
+def with_prefix(key_prefix: str, identity: list[str]) -> list[str]:
+    """An identity with the ``key_prefix`` before it, if there is one."""
+    return [key_prefix, *identity] if key_prefix else identity
+
+
+def as_request_limit(ledger: Ledger, charge: LimitCharge, *, breached: bool) -> RequestLimit:
+    """The charge's limit as Flask-Limiter's ``RequestLimit``."""
+    return ledger.seam.as_request_limit(charge, ledger.identities[charge.limit.key_func], breached=breached)
+
+
+def _cost_now(ledger: Ledger, limit: RuntimeLimit) -> int:
+    try:
+        if isinstance(limit.cost, UnitCost):
+            return token_cost(ledger, limit.cost.quota, limit.cost.custom_estimate)
+        return require_cost(limit.deduction_amount)
+    except HTTPException:
+        raise  # The body is too large, or the app's estimate refused it.
+    except Exception as error:  # noqa: BLE001  any: it may be the app's function
+        ledger.seam.logger.warning(
+            "The cost of %s counts as 1: asking for it raised %s", limit.limit, type(error).__name__
+        )
+        return 1

@@ -1,0 +1,153 @@
+"""Decides a phase of the current request: makes a charge of each limit, and asks the store about all in one step.
+
+All limits of a view are one decision. It is made in the view's decorator if the view has limits of its own, else just
+before the view. The limits by address are decided before it, in a decision of their own, and so are, after it, the
+limits of each function that the view calls.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+import flask
+from flask_limiter import ExemptionScope, RequestLimit
+
+from flask_ailimit.engine import AILimitError, Charge, Decision, Verdict
+from flask_ailimit.http.errors import LimiterUnavailable, NotAllowed
+from flask_ailimit.limits.methods import counted_method, meets
+from flask_ailimit.limits.phase import LimitCharge, Phase
+from flask_ailimit.limits.resolve import allows_nothing
+
+from .charges import as_request_limit, at_cost, charges_for, identity_of, subject_of, with_prefix, without_held
+from .ledger import Ledger
+from .refuse import forbid, refuse
+from .which_limits import counted, limits_despite_override, resolved_limit
+
+
+def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
+    """Decide one phase of the current request.
+
+    Args:
+        ledger: What the request owes.
+        endpoint: Flask-Limiter's name of the request's endpoint.
+        phase: The limits.
+
+    Raises:
+        QuotaExceeded: A limit refused.
+        LimiterUnavailable: The store failed and the policy is to refuse.
+        NotAllowed: A limit is 0.
+        UnreadableBody: The limits allow the request, but its body can't be read.
+    """
+    ledger.limits = ledger.refused = ()
+    if phase.forbidding:
+        forbid(ledger, phase.forbidding)
+    if not phase.limits and not phase.metas:
+        return
+    ledger.engine = ledger.engine_now()
+    metas = at_cost(ledger, charges_for(ledger, endpoint, phase.metas)) if phase.metas else []
+    limits, charges = _limit_charges(ledger, endpoint, phase, metas)
+    if metas:
+        charges = [*(each.charge for each in metas), *charges]
+    if not charges:
+        return
+    try:
+        reservation = ledger.engine.reserve(charges)
+    except AILimitError as error:
+        _store_failed(ledger, error)
+    ledger.add(reservation, phase)
+    ledger.limits = limits
+    if phase.has_deduct_when:
+        deductions = [(each.charge, each.limit.deduct_when) for each in limits if each.limit.deduct_when]
+        ledger.deductions = [*ledger.deductions, *deductions]
+    if not reservation.allowed:
+        if phase.counts_tokens:
+            ledger.seam.registry.refused_lately.note(_without_body(reservation.decision, metas, limits))
+        refuse(ledger, endpoint, metas, limits, reservation.decision)
+    if ledger.invalid is not None:  # Raised after the decision, so that invalid requests count too.
+        raise ledger.invalid
+
+
+def _limit_charges(
+    ledger: Ledger, endpoint: str, phase: Phase, metas: Sequence[LimitCharge]
+) -> tuple[list[LimitCharge], list[Charge]]:
+    """The request's charges in a phase, without those of meta limits: with their limits, and alone."""
+    meets_again = phase.once and ledger.reservations
+    if phase.sole_key_func is not None and not meets_again:
+        return phase.charges_of(subject_of(ledger, phase.sole_key_func))
+    limits = charges_for(ledger, endpoint, phase.limits)
+    if meets_again:
+        limits = without_held(ledger.reservations, limits)
+    if phase.counts_tokens:
+        _refuse_unread(ledger, endpoint, metas, limits)
+    limits = at_cost(ledger, limits, may_collide=phase.may_collide)
+    return limits, [each.charge for each in limits]
+
+
+def _refuse_unread(ledger: Ledger, endpoint: str, metas: Sequence[LimitCharge], limits: Sequence[LimitCharge]) -> None:
+    """Refuse a request before its body is read, if one of its counts refused a moment ago and still refuses.
+
+    A cost that depends on the body is 0 here. A request that is refused at that cost would be refused at any cost.
+    """
+    charges = [each.charge for each in (*metas, *limits)]
+    if not ledger.seam.registry.refused_lately.has_any(charges):
+        return
+    try:
+        decision = ledger.engine.peek(charges)
+    except AILimitError:
+        return  # The store is asked again, with all costs.
+    if _without_body(decision, metas, limits):
+        ledger.decision = ledger.decision.joined(decision) if ledger.decision else decision
+        refuse(ledger, endpoint, metas, limits, decision)
+
+
+def _without_body(decision: Decision, metas: Iterable[LimitCharge], limits: Iterable[LimitCharge]) -> list[Verdict]:
+    """The verdicts that refuse for limits whose cost doesn't depend on the body."""
+    known = {id(each.charge) for each in (*metas, *limits) if each.resolved.cost is not None}
+    return [verdict for verdict in decision.refused if id(verdict.charge) in known]
+
+
+def peek_charges(ledger: Ledger, endpoint: str, subject: str | None = None) -> list[Charge]:
+    """A dry charge of cost 0 for every limit of an endpoint, to ask what is left.
+
+    If there is a ``subject``, it replaces each limit's key function, which would need a real request.
+
+    Raises:
+        NotAllowed: One of the limits is 0.
+    """
+    app, registry, engine = ledger.app, ledger.seam.registry, ledger.engine_now()
+    blueprint = endpoint.rpartition(".")[0] or None
+    exempt = registry.exemption_scope(app, endpoint, blueprint) & ExemptionScope.APPLICATION
+    defaults, decorated = registry.resolve_limits(app, endpoint, blueprint)
+    limits = [*([] if exempt else registry.application_limits), *defaults, *decorated]
+    limits = [*limits, *limits_despite_override(ledger, endpoint, blueprint, limits)]
+    if any(allows_nothing(limit) and meets(limit.methods, flask.request) for limit in limits):
+        raise NotAllowed(**ledger.answer_facts)
+    charges = []
+    for limit in counted(limits):
+        named = None if subject is None else with_prefix(ledger.seam.key_prefix, [subject])
+        identity = named or identity_of(ledger, limit.key_func)
+        scope = limit.scope_for(endpoint, counted_method(flask.request))
+        resolved = resolved_limit(ledger, limit, endpoint, only_checked=True)
+        charges.append(resolved.charge(engine.subject(*identity), scope, 0))
+    return charges
+
+
+def request_limits(ledger: Ledger) -> list[RequestLimit]:
+    """What ``current_limits`` returns: the limits of the latest phase, as Flask-Limiter's ``RequestLimit``."""
+    return [as_request_limit(ledger, each, breached=each in ledger.refused) for each in ledger.limits]
+
+
+def request_limit(limits: list[RequestLimit]) -> RequestLimit | None:
+    """What ``current_limit`` returns: the last limit that refused, else the first unshared one, else the first."""
+    breached = [limit for limit in limits if limit.breached]
+    if breached:
+        return breached[-1]
+    explicit = [limit for limit in limits if not limit.shared]
+    return next(iter(explicit or limits), None)
+
+
+def _store_failed(ledger: Ledger, error: AILimitError) -> NoReturn:
+    if not ledger.seam.handles_store_errors:
+        raise error  # Flask-Limiter's own policies come first.
+    ledger.seam.logger.error("A request was refused, because its limits can't be checked: %s", error)
+    ledger.cancel()
+    raise LimiterUnavailable(**ledger.answer_facts) from error

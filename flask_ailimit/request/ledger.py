@@ -1,0 +1,324 @@
+"""What one request owes: its open reservations, and its real usage as far as it is known."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from flask import Flask, Request, Response
+from werkzeug.exceptions import HTTPException
+
+from flask_ailimit.app_state import AppState
+from flask_ailimit.engine import AILimitError, Charge, Decision, Engine, Reservation
+from flask_ailimit.engine.forking import lineage
+from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, TOKEN_UNITS, TOKENS
+from flask_ailimit.engine.reservation import ActualOf, end_together
+from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
+from flask_ailimit.http.responses import is_request_id, new_request_id
+from flask_ailimit.limits.phase import LimitCharge, Phase
+from flask_ailimit.limits.seam import Seam
+from flask_ailimit.signals import tell, usage_settled
+from flask_ailimit.tokens import Estimate, Usage
+
+_log = logging.getLogger("flask_ailimit")
+
+NO_USAGE = Usage()
+
+RECORDED = "recorded"
+REPORTED = "reported"
+COUNTED = "counted"
+RESERVED = "reserved"
+COMPLETE = "complete"
+FAILED = "failed"
+ABANDONED = "abandoned"
+HANDED_OVER = "handed_over"
+
+
+class Ledger:
+    """What one request owes to one limiter.
+
+    Attributes:
+        app: The app that serves the request.
+        app_state: What belongs to the app: settings, engine, token counter.
+        seam: Gives access to the Flask-Limiter part of the limiter.
+        root: The phase before the first one; None if phases are not kept.
+        phase: The latest phase of the request, if it is kept; else None.
+        engine: Decides the latest phase: :meth:`engine_now` when it began.
+        reservations: The reservations that are not ended yet, one for each phase of the request.
+        decision: The verdicts of all phases so far.
+        counts_tokens: Whether any phase has a limit on tokens.
+        needs_settling: Whether a reservation must be settled: its cost may still change, or it holds a slot.
+        identities: The identity that each key function named when it was called last.
+        limits: The limits of the latest phase, with their charges.
+        refused: Those of them that refused.
+        refusal: The error that was raised, if a limit refused.
+        turned_away: The error that was raised last: a refusal, a 503, or one that waiting doesn't help against.
+        estimate: The tokens that the request may use, once they are estimated.
+        invalid: The error to raise before the view, because the request's body can't be read.
+        recorded: The usage that the view recorded.
+        streaming: The end of a stream settles what is owed.
+        closed: The response is closed, or its work was handed over: usage that is recorded now comes too late.
+        deductions: Charges that cost nothing unless the response says so (Flask-Limiter's ``deduct_when``).
+        waived: Those of them that the response made free.
+        caller: The qualified name of the function whose limits are being decided, if it is one.
+        in_middleware: Whether the limits are being decided before Flask calls the view.
+        decided: Names of wrapped functions whose limits were decided with those of the wrapper around them.
+        status: The response's HTTP status, once there is one.
+    """
+
+    engine: Engine
+    reservations: Sequence[Reservation] = ()
+    decision: Decision | None = None
+    counts_tokens = False
+    needs_settling = False
+    limits: Sequence[LimitCharge] = ()
+    refused: Sequence[LimitCharge] = ()
+    refusal: QuotaExceeded | None = None
+    turned_away: OwnAnswer | None = None
+    estimate: Estimate | None = None
+    invalid: HTTPException | None = None
+    recorded: Usage | None = None
+    streaming = False
+    closed = False
+    deductions: Sequence[tuple[Charge, Callable[[Response], bool]]] = ()
+    waived: Sequence[Charge] = ()
+    caller: str | None = None
+    in_middleware = True
+    decided: frozenset[str | None] = frozenset()
+    status: int | None = None
+    _ended: tuple[Sequence[Reservation], ActualOf] | None = None
+
+    def __init__(self, app: Flask, app_state: AppState, seam: Seam, request: Request) -> None:
+        self.app = app
+        self.app_state = app_state
+        self.seam = seam
+        self.root = self.phase = seam.registry.root if seam.handles_store_errors else None
+        self.identities: dict[Callable[[], str], list[str]] = {}
+        self._request = request
+        self._paid: dict[tuple[bytes, bytes], int] = {}
+        self._told = NO_USAGE
+        self._id: str | None = None
+        self._lineage = lineage()
+
+    def engine_now(self) -> Engine:
+        """The app's engine, or the engine in memory while Flask-Limiter's fallback is in use."""
+        return self.seam.fallback_in_use or self.app_state.engine
+
+    @property
+    def answer_facts(self) -> dict[str, str]:
+        """The arguments of each error that we raise for this request: ``request_id`` and ``error_format``."""
+        return {"request_id": self.request_id, "error_format": self.app_state.settings.error_format}
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request on its answer, in a refusal and in events."""
+        if self._id is None:  # A cached property takes a lock.
+            self._id = new_request_id()
+        return self._id
+
+    @property
+    def endpoint(self) -> str | None:
+        """Flask's name of the view."""
+        return self._request.endpoint
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The id that the client sent, if it is fit for a header; else None."""
+        sent: str | None = self._request.environ.get("HTTP_X_REQUEST_ID")
+        return sent if sent is not None and is_request_id(sent) else None
+
+    def add(self, reservation: Reservation, phase: Phase) -> None:
+        """Add the reservation of one phase."""
+        self.counts_tokens = self.counts_tokens or phase.counts_tokens
+        self.needs_settling = self.needs_settling or phase.needs_settling
+        decision = reservation.decision
+        self.decision = self.decision.joined(decision) if self.decision else decision
+        if reservation.allowed:
+            self.reservations = [*self.reservations, reservation]
+
+    def record(self, usage: Usage) -> bool:
+        """Add usage of the view, which may call its model several times. Returns False if the ledger is closed."""
+        if self.closed:
+            return False
+        self.recorded = self.recorded + usage if self.recorded else usage
+        if self._ended and not self.reservations:
+            # The response is settled: its last event has left, or an after_request function records. Charge it now.
+            self.settle(self.recorded, RECORDED, COMPLETE)
+        return True
+
+    def waive(self, response: Response | None) -> None:
+        """Find the conditional charges that the response makes free (without one: all), and correct the decision."""
+        if not self.deductions:
+            return
+        self.waived = [charge for charge, when in self.deductions if response is None or not when(response)]
+        if self.waived and self.decision:
+            self.decision = self.decision.without(self.waived)
+
+    def settle(self, usage: Usage, source: str, ending: str) -> None:
+        """Charge what the request has used until now; with the source ``reserved``, at least what was reserved.
+
+        A second call charges what was used since the first. It gives nothing back, because another request may have
+        taken what the first gave back.
+        """
+        if self._lineage != lineage():
+            return  # A child process has only a copy.
+        again, used = self._ended is not None, self._by_unit(usage)
+        if again:
+            self._note_paid()
+        elif not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
+            self._conclude(self.take(), _cost, usage, source, ending)
+            return
+
+        def actual_of(charge: Charge) -> int:
+            units = used.get(charge.quota.unit)
+            if again:
+                return 0 if units is None else max(0, units - self._paid.get((charge.subject, charge.bucket), 0))
+            if self.waived and any(charge is waived for waived in self.waived):
+                return 0
+            if units is None:
+                return charge.cost
+            return max(charge.cost, units) if source is RESERVED else units
+
+        if again and not self.reservations and any(map(actual_of, self._ended_charges())):
+            self.resume()
+        taken = self.take()
+        if taken and _end_all(taken, actual_of):
+            self._conclude(taken, actual_of, usage, source, ending)
+
+    def _conclude(
+        self, ended: Sequence[Reservation], actual_of: ActualOf, usage: Usage, source: str, ending: str
+    ) -> None:
+        """Remember what was settled, and send :data:`flask_ailimit.usage_settled`."""
+        if ended:
+            self._ended = ended, actual_of
+            if usage_settled.receivers:
+                self._tell(usage, source, ending)
+
+    def resume(self) -> None:
+        """Take the slots again, because the response goes on after it was settled."""
+        if self._ended and not self.reservations and self._lineage == lineage():
+            try:
+                self.reservations = [each.reopen() for each in self._ended[0]]
+            except AILimitError as error:
+                _log.error("An answer goes on, and its slot could not be taken again: %s", error)
+
+    def settle_after_refusal(self) -> None:
+        """End every reservation of a refused request: charge the recorded usage, or nothing if there is none."""
+        if self.recorded is None:
+            self.cancel()
+        else:
+            self.settle(self.recorded, RECORDED, COMPLETE)
+
+    def cancel(self) -> None:
+        """Give back everything, requests too, because the request was refused, and correct the decision."""
+        if self.decision:
+            taken = [verdict.charge for each in self.reservations for verdict in each.decision.verdicts]
+            self.decision = self.decision.without(taken)
+        _end_all(self.take(), lambda _: 0)
+
+    def take(self) -> Sequence[Reservation]:
+        """Remove and return the open reservations. The caller ends them."""
+        taken, self.reservations = self.reservations, ()
+        return taken
+
+    def _by_unit(self, usage: Usage) -> dict[str, int]:
+        """The counted tokens of a usage by unit; empty if no limit is on tokens."""
+        if not self.counts_tokens:
+            return {}
+        return units_of(usage, count_cached=self.app_state.settings.count_cached_tokens)
+
+    def _ended_charges(self) -> Iterator[Charge]:
+        """The charges of the latest settlement, without dry ones."""
+        for reservation in self._ended[0] if self._ended else ():
+            for verdict in reservation.decision.verdicts:
+                if not verdict.charge.dry:
+                    yield verdict.charge
+
+    def _note_paid(self) -> None:
+        """Add the latest settlement to the sum charged to each count. Only a request that settles twice needs it."""
+        if self._ended:
+            reservations, actual_of = self._ended
+            for charge in self._ended_charges():
+                count = charge.subject, charge.bucket
+                self._paid[count] = self._paid.get(count, 0) + actual_of(charge)
+            self._ended = reservations, _nothing
+
+    def _tell(self, usage: Usage, source: str, ending: str) -> None:
+        assert self._ended  # noqa: S101  it is called after something has ended
+        actual_of = self._ended[1]
+        charges = [charge for charge in self._ended_charges() if charge.quota.unit != CONCURRENCY]
+        charged: dict[str, int] = {}
+        for charge in charges:
+            charged[charge.quota.unit] = max(charged.get(charge.quota.unit, 0), actual_of(charge))
+        if source is RESERVED:
+            usage = usage_of(charged)
+        since, self._told = _difference(usage, self._told), usage
+        tell(
+            usage_settled,
+            self.app,
+            usage=since,
+            source=source,
+            charged=charged,
+            ending=ending,
+            status=self.status,
+            plan=None,
+            model=None,
+            label=None,
+            **self.facts,
+        )
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The facts that every event about this request has."""
+        return {
+            "decision": self.decision,
+            "subject": self.subject.hex(),
+            "endpoint": self.endpoint,
+            "request_id": self.request_id,
+            "client_request_id": self.client_request_id,
+        }
+
+    @property
+    def subject(self) -> bytes:
+        """The subject of the first limit on tokens; without one, of the first limit; without any, empty."""
+        charges = [verdict.charge for verdict in self.decision.verdicts] if self.decision else []
+        of_tokens = [charge for charge in charges if charge.quota.unit in TOKEN_UNITS]
+        return next((charge.subject for charge in of_tokens or charges), b"")
+
+
+def units_of(usage: Usage, *, count_cached: bool) -> dict[str, int]:
+    """The counted tokens of a usage by unit, with or without input from the model's cache."""
+    counted = usage if count_cached else usage.without_cached()
+    return {unit: counted.of(unit) for unit in TOKEN_UNITS}
+
+
+def _end_all(reservations: Sequence[Reservation], actual_of: ActualOf) -> bool:
+    try:
+        return end_together(reservations, actual_of)
+    except AILimitError as error:
+        # The answer is sent all the same. What was reserved stays charged, and leases end, as time goes by.
+        # Logged as text: a handler that kept the error would keep the reservations in its traceback, too.
+        _log.error("A request was not settled: %s", str(error))
+        return False
+
+
+def _nothing(_: Charge) -> int:
+    return 0
+
+
+def _cost(charge: Charge) -> int:
+    return charge.cost
+
+
+def usage_of(charged: Mapping[str, int]) -> Usage:
+    """Charged tokens as a usage, where the real usage is unknown. Tokens of no known kind count as input."""
+    output = charged.get(OUTPUT_TOKENS, 0)
+    return Usage.clamped(charged.get(INPUT_TOKENS, max(0, charged.get(TOKENS, 0) - output)), output)
+
+
+def _difference(usage: Usage, before: Usage) -> Usage:
+    """The tokens of each kind in ``usage`` beyond those in ``before``; 0 where ``before`` has more."""
+    inputs = max(0, usage.input_tokens - before.input_tokens)
+    return Usage.clamped(
+        inputs,
+        max(0, usage.output_tokens - before.output_tokens),
+        max(0, usage.cached_input_tokens - before.cached_input_tokens),
+    )

@@ -1,0 +1,127 @@
+"""Work that goes on after its answer: a view hands its reservations over, and another process ends them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Self
+
+from flask import Flask
+
+from flask_ailimit.app_state import AppState
+from flask_ailimit.engine import Charge, HandedOver
+from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.signals import tell, usage_settled
+from flask_ailimit.tokens import Usage
+
+from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, units_of, usage_of
+
+
+def note_of(ledger: Ledger) -> dict[str, str | int]:
+    """The facts about the request that the process that takes over needs."""
+    facts = {
+        "endpoint": ledger.endpoint,
+        "subject": ledger.subject.hex(),
+        "request_id": ledger.request_id,
+        "client_request_id": ledger.client_request_id,
+    }
+    if ledger.recorded is not None:
+        facts |= asdict(ledger.recorded)
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _recorded_before(note: Mapping[str, str | int]) -> Usage | None:
+    """The usage that the view had recorded when it handed over; None if it had recorded none."""
+    if "input_tokens" not in note:
+        return None
+    return Usage(*(int(note[name]) for name in ("input_tokens", "output_tokens", "cached_input_tokens")))
+
+
+class OutlivingWork:
+    """A request's work, which goes on after its answer. Its slot is held until :meth:`settle` or :meth:`cancel`.
+
+    As a context manager it is settled at the end of the block. If the block raises, it is settled with what was
+    recorded, and cancelled if nothing was.
+
+    A queue may deliver a job twice. Of all processes that take the token over, the first to settle or cancel ends the
+    work, and the later calls do nothing.
+    """
+
+    def __init__(self, app: Flask, app_state: AppState, work: HandedOver) -> None:
+        self._app = app
+        self._app_state = app_state
+        self._work = work
+        self._recorded = _recorded_before(work.note)
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request that handed the work over."""
+        return str(self._work.note.get("request_id", ""))
+
+    def record_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cached_input_tokens: int = 0) -> None:
+        """Record usage. It is added to earlier calls, and to what the view recorded before it handed over.
+
+        Raises:
+            ValueError: As :meth:`flask_ailimit.AILimiter.record_usage`.
+        """
+        usage = Usage.checked(input_tokens, output_tokens, cached_input_tokens)
+        self._recorded = self._recorded + usage if self._recorded else usage
+
+    def settle(self) -> bool:
+        """Charge what was recorded; without a record, what was reserved. Returns whether this call ended the work.
+
+        Raises:
+            StoreError: The store failed. The work stays open, so try again.
+        """
+        source = RESERVED if self._recorded is None else RECORDED
+        return self._end(self._recorded, source)
+
+    def cancel(self) -> bool:
+        """Give back everything, the request too. Returns whether this call ended the work.
+
+        Raises:
+            StoreError: The store failed. The work stays open, so try again.
+        """
+        return self._work.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None or self._recorded is not None:
+            self.settle()
+        else:
+            self.cancel()
+
+    def _end(self, usage: Usage | None, source: str) -> bool:
+        used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
+        charged: dict[str, int] = {}
+
+        def actual_of(charge: Charge) -> int:
+            unit = charge.quota.unit
+            actual = used.get(unit, charge.cost)
+            if unit != CONCURRENCY and not charge.dry:
+                charged[unit] = max(charged.get(unit, 0), actual)
+            return actual
+
+        ended = self._work.end(actual_of)
+        if ended:
+            facts = {
+                name: self._work.note.get(name) for name in ("endpoint", "subject", "request_id", "client_request_id")
+            }
+            tell(
+                usage_settled,
+                self._app,
+                usage=usage_of(charged) if usage is None else usage,
+                source=source,
+                charged=charged,
+                ending=HANDED_OVER,
+                status=None,
+                decision=None,
+                plan=None,
+                model=None,
+                label=None,
+                **facts,
+            )
+        return ended

@@ -1,0 +1,120 @@
+"""Refuses a request: calls the callbacks, charges the meta limits, and raises the error that becomes the answer."""
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+import flask
+
+from flask_ailimit.current import current_request
+from flask_ailimit.engine import AILimitError, Decision
+from flask_ailimit.http.errors import NotAllowed, quota_exceeded
+from flask_ailimit.http.responses import parse_retry_count
+from flask_ailimit.limits.methods import meets
+from flask_ailimit.limits.phase import LimitCharge, RuntimeLimit
+from flask_ailimit.signals import request_refused, tell
+
+from .charges import as_request_limit, at_cost, charges_for
+from .ledger import Ledger
+from .which_limits import ADDRESS, counted, is_inside_view, resolved_limit
+
+REFUSAL = "flask_ailimit.refusal"
+"""The key in the request's ``__dict__`` of the refusal that was raised, for all limiters of the app."""
+
+
+def refuse(
+    ledger: Ledger,
+    endpoint: str,
+    metas: Sequence[LimitCharge],
+    limits: Sequence[LimitCharge],
+    decision: Decision,
+) -> NoReturn:
+    """Raise the refusal of a request that one of its limits refused.
+
+    Raises:
+        QuotaExceeded: Always.
+    """
+    allowed = {id(verdict.charge): verdict.allowed for verdict in decision.verdicts}
+    # A charge that passes uncounted while the store is away has no verdict.
+    refused_metas = [each for each in metas if not allowed.get(id(each.charge), True)]
+    refused = [each for each in limits if not allowed.get(id(each.charge), True)]
+    if ledger.seam.only_first_breach:
+        refused = refused[:1]
+    ledger.limits, ledger.refused = refused_metas[:1] or limits, refused_metas[:1] or refused
+    if not is_inside_view(ledger):
+        ledger.cancel()
+    if refused_metas:
+        response = _call_back(ledger, refused_metas[:1], ledger.seam.on_meta_breach, first_wins=True)
+        _raise(ledger, refused_metas[0], response)
+    response = _call_back(ledger, refused, ledger.seam.on_breach)
+    _charge_metas(ledger, endpoint, refused)
+    _raise(ledger, refused[0], response)
+
+
+def forbid(ledger: Ledger, limits: Iterable[RuntimeLimit]) -> None:
+    """Turn a request away, unless it is exempt from all of these limits of 0.
+
+    Raises:
+        NotAllowed: It is not exempt from one of them.
+    """
+    for limit in limits:
+        if limit.exempt_when is None or not limit.is_exempt:
+            if not is_inside_view(ledger):
+                ledger.cancel()
+            raise NotAllowed(**ledger.answer_facts)
+
+
+def _call_back(
+    ledger: Ledger, refused: Sequence[LimitCharge], general: object, *, first_wins: bool = False
+) -> flask.Response | None:
+    """Call ``on_breach`` of the limiter and of each limit. Returns the last response that one of them returned."""
+    response = None
+    for each in refused:
+        told = as_request_limit(ledger, each, breached=True)
+        callbacks = [each.limit.on_breach or general] if first_wins else [general, each.limit.on_breach]
+        for callback in dict.fromkeys(callbacks):
+            if callable(callback):
+                try:
+                    answer = callback(told)
+                except Exception as error:
+                    if not ledger.seam.swallows_errors:
+                        raise
+                    name = "on_meta_breach" if first_wins else "on_breach"
+                    ledger.seam.logger.exception("%s callback failed with error %s", name, error)  # noqa: TRY401
+                else:
+                    response = answer if isinstance(answer, flask.Response) else response
+    return response
+
+
+def _charge_metas(ledger: Ledger, endpoint: str, refused: Sequence[LimitCharge]) -> None:
+    """Charge a refusal to the meta limits."""
+    if ledger.caller == ADDRESS:
+        return  # The app has not found out yet who sent the request.
+    metas = ledger.seam.metas_of([each.limit for each in refused])
+    hit = [resolved_limit(ledger, meta, endpoint) for meta in counted(metas) if meets(meta.methods, flask.request)]
+    if not hit:
+        return
+    try:
+        charges = at_cost(ledger, charges_for(ledger, endpoint, hit))
+        ledger.engine.reserve([each.charge for each in charges])
+    except AILimitError as error:
+        ledger.seam.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
+
+
+def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None) -> NoReturn:
+    quota = refused.charge.quota
+    subject = refused.charge.subject.hex()[:8]  # Of the hash: the key itself is never logged.
+    ledger.seam.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", quota.text, subject, refused.charge.scope)
+    assert ledger.decision  # noqa: S101  a refusal has one
+    settings = ledger.app_state.settings
+    ledger.refusal = current_request().__dict__[REFUSAL] = quota_exceeded(
+        refused.limit,
+        ledger.decision,
+        request_id=ledger.request_id,
+        error_format=settings.error_format,
+        too_large_status=settings.too_large_status,
+        tries=parse_retry_count(flask.request.headers.get("x-stainless-retry-count")),
+        response=response,
+        estimate=ledger.estimate,
+    )
+    tell(request_refused, ledger.app, **ledger.facts)
+    raise ledger.refusal
