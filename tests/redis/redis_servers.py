@@ -38,7 +38,7 @@ def binary_of(name):
 
 
 def free_port():
-    """A port on which nobody listens now, and that nobody was given before: who was may not listen yet."""
+    """A port on which nobody listens now, and that was given to nobody before, who may not listen on it yet."""
     while True:
         port = random.choice(PORTS)
         if port in _given:
