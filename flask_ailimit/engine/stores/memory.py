@@ -52,6 +52,7 @@ class MemoryStore(StateStore):
         self._mutex = system_mutex()
         self._now = _Now(self, clock)
         self._most = max_counts
+        self._free_until = int(max_counts * _FULL)
         self._records: OrderedDict[bytes, Record] = OrderedDict()  # First comes who was longest there.
         self._counts: int | None = 0
         self._writes = 0
@@ -93,14 +94,16 @@ class MemoryStore(StateStore):
         self._writes += 1
         if self._writes % _WRITES_PER_SWEEP == 0:
             self._sweep()
-        if not self._has_room(changes):
+        after = self._after(changes)
+        if after > self._free_until and not self._has_room(changes, after):
             self._sweep()
-            if not self._has_room(changes):
+            after = self._after(changes)
+            if not self._has_room(changes, after):
                 raise StoreError(
                     f"memory:// keeps {self._most} counts, and nearly as many live. Give a larger max_counts in "
                     "storage_options, or use local://."
                 )
-        self._keep(changes)
+        self._keep(changes, after)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -127,31 +130,29 @@ class MemoryStore(StateStore):
         turn, now_us = list(islice(self._records.items(), _SWEPT)), self.now_us
         ended = {subject: kept for subject, record in turn if len(kept := alive(record, now_us)) < len(record)}
         if ended:
-            self._keep(ended)
+            self._keep(ended, self._after(ended))
         for subject, _ in turn:
             if self._records[subject]:
                 self._records.move_to_end(subject)
             else:
                 del self._records[subject]
 
-    def _has_room(self, changes: Changes) -> bool:
-        if self._counts is None:
-            self._counts = sum(map(len, self._records.values()))
-        after = self._counts + self._grown(changes)
-        if after <= self._most * _FULL or after <= self._counts:
+    def _has_room(self, changes: Changes, after: int) -> bool:
+        if after <= self._free_until or after <= self._after({}):
             return True
         is_new = any(record and subject not in self._records for subject, record in changes.items())
         return after <= self._most and not is_new
 
-    def _grown(self, changes: Changes) -> int:
-        grown = 0
-        for subject, record in changes.items():
-            grown += len(record) - len(self._records.get(subject, _NO_RECORD))
-        return grown
-
-    def _keep(self, changes: Changes) -> None:
+    def _after(self, changes: Changes) -> int:
+        """How many counts there are once the changes are made."""
         counts = self._counts
-        after = None if counts is None else counts + self._grown(changes)
+        if counts is None:
+            counts = sum(map(len, self._records.values()))
+        for subject, record in changes.items():
+            counts += len(record) - len(self._records.get(subject, _NO_RECORD))
+        return counts
+
+    def _keep(self, changes: Changes, after: int) -> None:
         self._counts = None  # An exception may be raised between any two steps: the next one counts anew.
         self._records.update(changes)  # All of them in one step. An empty record goes when its turn comes.
         self._counts = after
