@@ -19,9 +19,9 @@ from .engine.mutex import Mutex, mutex
 from .engine.stores.base import Shared
 from .limits.checks import require_algorithm, require_request_limit
 from .limits.decorators import Decorators
+from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.keys import remote_address
 from .limits.misconfigured import misconfigured
-from .limits.seam import Seam
 from .limits.unit_limit import UnitLimit
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
@@ -79,7 +79,7 @@ class AppState:
 
 def open_app_state(
     limiter: Decorators,
-    seam: Seam,
+    flask_limiter: FlaskLimiterAccess,
     app: Flask,
     given: Mapping[str, Any],
     storage: tuple[str | None, Any],
@@ -89,7 +89,7 @@ def open_app_state(
 
     Args:
         limiter: The limiter, to which the default limits belong.
-        seam: The Flask-Limiter part of the limiter.
+        flask_limiter: The Flask-Limiter part of the limiter.
         app: The app.
         given: The settings of ours that the limiter's constructor got.
         storage: The address and options of the store that it got; None for those of the app's config.
@@ -101,7 +101,7 @@ def open_app_state(
     """
     with misconfigured():
         settings = read_settings(given, app.config)
-        algorithm = seam.strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
+        algorithm = flask_limiter.strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
         require_algorithm("strategy", algorithm)
         for key in _LIMITS:
             if app.config.get(key):
@@ -127,7 +127,7 @@ def open_app_state(
             raise
         engine.store.watch(partial(_tell, app))
         if isinstance(engine.store, Shared):
-            engine.store.introduce(_fingerprint(seam, app, given, algorithm), app.name)
+            engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm), app.name)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
         return AppState(settings, counter, algorithm, defaults, addresses, engine, late)
 
@@ -150,7 +150,7 @@ def _is_of_tests(app: Flask) -> bool:
     return app.config.get(ConfigVars.STORAGE_URI) is None and app.testing
 
 
-def _fingerprint(seam: Seam, app: Flask, given: Mapping[str, Any], algorithm: str) -> str:
+def _fingerprint(flask_limiter: FlaskLimiterAccess, app: Flask, given: Mapping[str, Any], algorithm: str) -> str:
     """A hash of the app and of the configuration of its limits, which is the same in all of its workers."""
     config = {
         key: value
@@ -160,8 +160,8 @@ def _fingerprint(seam: Seam, app: Flask, given: Mapping[str, Any], algorithm: st
     parts = [
         *(app.import_name, app.name, app.config.get("SERVER_NAME"), algorithm, config),
         {key: value for key, value in given.items() if key != "secret"},
-        seam.registry.providers_for_all(),
-        seam.key_prefix,
+        flask_limiter.registry.providers_for_all(),
+        flask_limiter.key_prefix,
     ]
     return blake2b(_in_words(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

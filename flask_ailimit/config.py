@@ -51,7 +51,8 @@ class Settings:
         write_timeout: Seconds that a stream waits for a client that doesn't read, before it is cut; None: for ever.
         slot_ends: When a stream gives its slot back and settles its tokens after its client has left: ``work``, when
             the view returns or raises, or ``client``, as soon as the client is gone, although the view may work on.
-        longest_abandoned: Seconds after which that happens although the view works on; None: never.
+        longest_abandoned: Seconds after the client left, after which the slot is given back although the view works on;
+            None: never.
         name: The app's name in the default place of ``local://``, 1 to 64 of ``A-Za-z0-9_.-``. Apps with one name share
             their counts. None: made of the app's import name and folder.
         secret: The secret for the hash of identities; the same on all machines. None: made by the store, or of Flask's

@@ -20,13 +20,13 @@ from .http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter
 from .limits.checks import require_options
 from .limits.decorated_names import DecoratedNames
 from .limits.decorators import Decorators
+from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.misconfigured import misconfigured
 from .limits.phase import RuntimeLimit
 from .limits.registry import LimitRegistry
-from .limits.seam import Seam
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
-from .request.client_watch import client_gone, watch_until_closed
+from .request.client_watch import watch_client, watch_until_closed
 from .request.decide import peek_charges, request_limit, request_limits
 from .request.ledger import Ledger
 from .request.lifecycle import (
@@ -94,7 +94,7 @@ class AILimiter(Decorators):
         super().__init__(key_func, app=None, **options)
         self.logger.addFilter(few_lines)
         self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
-        self._seam = Seam(self, self.limit_manager)
+        self._access = FlaskLimiterAccess(self, self.limit_manager)
         self._marked = self._marked_for_limiting = DecoratedNames(self._states)
         if app is not None:
             self.init_app(app)
@@ -105,9 +105,9 @@ class AILimiter(Decorators):
             return
         switched_on = self._switched_on
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
-            state = open_app_state(self, self._seam, app, self._given, self._asked_storage, self._clock)
+            state = open_app_state(self, self._access, app, self._given, self._asked_storage, self._clock)
             self._states[app] = self._latest = state
-            self._seam.join(
+            self._access.join(
                 app,
                 super().init_app,
                 uri=self._asked_storage[0] or app.config.get(ConfigVars.STORAGE_URI) or DEFAULT_URI,
@@ -214,9 +214,9 @@ class AILimiter(Decorators):
         # The current app may be another one than the request's, which has its own limits and engine.
         ledger: Ledger | None = None
         if flask.has_request_context():
-            ledger = current_request().__dict__.get(self._seam.ledger_key)
+            ledger = current_request().__dict__.get(self._access.ledger_key)
         if ledger is None or ledger.app_state is not self.app_state:
-            ledger = Ledger(current_app(), self.app_state, self._seam, flask.request)
+            ledger = Ledger(current_app(), self.app_state, self._access, flask.request)
         try:
             return self.engine.peek(peek_charges(ledger, endpoint or flask.request.endpoint or "", subject))
         except PastFlaskLimiter as carried:
@@ -224,7 +224,7 @@ class AILimiter(Decorators):
 
     def subject(self, key: str) -> bytes:
         """Return the hash that stands for a key in the store."""
-        return self.engine.subject(*with_prefix(self._seam.key_prefix, [key]))
+        return self.engine.subject(*with_prefix(self._access.key_prefix, [key]))
 
     @property
     def request_id(self) -> str:
@@ -241,7 +241,7 @@ class AILimiter(Decorators):
         The first access starts to watch the client; a stream's client is always watched. Access it inside the request,
         in a generator inside :func:`flask.stream_with_context`. The object may be kept.
         """
-        return client_gone(current_request())
+        return watch_client(current_request())
 
     @property
     def decision(self) -> Decision | None:
@@ -262,7 +262,7 @@ class AILimiter(Decorators):
     def engine(self) -> Engine:
         """The current app's engine, or the in-memory one while Flask-Limiter's fallback is in use."""
         app_state = self.app_state
-        return self._seam.fallback_in_use or app_state.engine
+        return self._access.fallback_in_use or app_state.engine
 
     @property
     def app_state(self) -> AppState:
@@ -282,15 +282,15 @@ class AILimiter(Decorators):
 
     def _ledger_of(self, request: Request) -> Ledger | None:
         """The ledger of a request; None if its app isn't limited."""
-        ledger: Ledger | None = request.__dict__.get(self._seam.ledger_key)
+        ledger: Ledger | None = request.__dict__.get(self._access.ledger_key)
         if ledger is None and self.initialized:
             state = self._states.get(current_app())
-            return None if state is None else open_ledger(request, state, self._seam)
+            return None if state is None else open_ledger(request, state, self._access)
         return ledger
 
     def identify_request(self) -> str:
         """Return Flask-Limiter's name of the current request's endpoint."""
-        return self._seam.endpoint_of(current_request()) if self._active else ""
+        return self._access.endpoint_of(current_request()) if self._active else ""
 
     def note_decided(self, name: str) -> None:
         """Note that the limits of a function were decided with its wrapper's, so that its next call decides nothing."""
@@ -324,8 +324,9 @@ class AILimiter(Decorators):
         except (OwnAnswer, PastFlaskLimiter) as error:
             turn_away(self.ledger, error)
 
-    # Flask-Limiter finds out which limits apply, and calls this to decide. It replaces a private method of
-    # Flask-Limiter. limits/seam.py checks that there is one, and Flask-Limiter's own tests are run on this class.
+    # Flask-Limiter finds out which limits apply, and this decides in its place. The name is its private method's, in
+    # Python's spelling. A check in limits/flask_limiter_access.py, and Flask-Limiter's own tests, run on this class,
+    # watch over it.
     def _Limiter__evaluate_limits(self, endpoint: str, limits: list[RuntimeLimit]) -> None:  # noqa: N802
         if self._active:
             decide_new_limits(self.ledger, endpoint, limits)
@@ -333,9 +334,9 @@ class AILimiter(Decorators):
     def _after_request(self, response: Response) -> Response:
         request = current_request()
         watch_until_closed(request, response)
-        ledger: Ledger | None = request.__dict__.get(self._seam.ledger_key)
+        ledger: Ledger | None = request.__dict__.get(self._access.ledger_key)
         return response if ledger is None else respond(ledger, request, response)
 
     def _teardown_request(self, error: BaseException | None) -> None:
         request = current_request()
-        tear_down(request.__dict__.get(self._seam.ledger_key), request, error)
+        tear_down(request.__dict__.get(self._access.ledger_key), request, error)

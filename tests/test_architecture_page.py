@@ -1,9 +1,12 @@
 """docs/architecture.md names files, functions and tables that there are."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+
+from flask_ailimit.config import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -29,8 +32,19 @@ def test_every_folder_of_the_package_is_in_the_picture():
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+)`(?:,| \||$| in)", PAGE))))
 def test_function_of_the_page_is_in_the_code(name):
-    defined = re.compile(rf"^(?:def|class) {name}\b", re.MULTILINE)
+    defined = re.compile(rf"^ *(?:def|class) {name}\b", re.MULTILINE)
     assert any(defined.search(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py"))
+
+
+def test_every_algorithm_has_the_twin_that_the_page_names():
+    folder = PACKAGE / "engine" / "algorithms"
+    algorithms = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    assert {path.stem for path in folder.glob("*.lua")} >= algorithms
+
+
+@pytest.mark.parametrize("setting", [field.name for field in dataclasses.fields(Settings)])
+def test_setting_is_in_the_table_that_the_page_names(setting):
+    assert f"| `{setting}` |" in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("row", re.findall(r"`([A-Z_]+)` in `(\S+)`", PAGE))

@@ -34,7 +34,7 @@ class OwnAnswer(HTTPException):
     error_format: str
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def own_headers(self) -> list[tuple[str, str]]:
         """Its headers without the content type."""
         raise NotImplementedError
 
@@ -45,7 +45,7 @@ class OwnAnswer(HTTPException):
 
     def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:  # noqa: ARG002
         """Return the content type and the other headers."""
-        return [("Content-Type", content_type(self.error_format)), *self.told]
+        return [("Content-Type", content_type(self.error_format)), *self.own_headers]
 
     def get_body(self, environ: Any = None, scope: Any = None) -> str:  # noqa: ARG002
         """Return the JSON body."""
@@ -93,7 +93,7 @@ class QuotaExceeded(OwnAnswer, RateLimitExceeded):
         self.error_format = error_format
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def own_headers(self) -> list[tuple[str, str]]:
         """Wait and request id."""
         return refusal_headers(self.decision, self.request_id, self.tries)
 
@@ -129,9 +129,9 @@ class _TooLargeForAny(QuotaExceeded, BadRequest):
 _BY_STATUS: dict[int, type[QuotaExceeded]] = {each.code: each for each in (_TooOften, _TooLarge, _TooLargeForAny)}
 
 
-def quota_exceeded(limit: Any, decision: Decision, *, too_large_status: int, **told: Any) -> QuotaExceeded:
-    """Make a refusal of the subclass for its status. ``told`` are the other arguments of :class:`QuotaExceeded`."""
-    return _BY_STATUS[refusal_status(decision, too_large_status)](limit, decision, **told)
+def quota_exceeded(limit: Any, decision: Decision, *, too_large_status: int, **arguments: Any) -> QuotaExceeded:
+    """Make a refusal of the subclass for its status. ``arguments`` are the others of :class:`QuotaExceeded`."""
+    return _BY_STATUS[refusal_status(decision, too_large_status)](limit, decision, **arguments)
 
 
 class PastFlaskLimiter(BaseException):
@@ -160,7 +160,7 @@ class LimiterUnavailable(OwnAnswer, ServiceUnavailable):
         self.error_format = error_format
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def own_headers(self) -> list[tuple[str, str]]:
         """Wait and request id."""
         return unavailable_headers(self.request_id)
 
@@ -170,7 +170,7 @@ class LimiterUnavailable(OwnAnswer, ServiceUnavailable):
         return unavailable_body(self.request_id, self.error_format)
 
 
-class NeverTaken(OwnAnswer):
+class NotRetryable(OwnAnswer):
     """The request can't be taken as it is, and waiting doesn't help: ``x-should-retry: false``.
 
     Attributes:
@@ -186,7 +186,7 @@ class NeverTaken(OwnAnswer):
         self.error_format = error_format
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def own_headers(self) -> list[tuple[str, str]]:
         """``x-should-retry: false`` and the request id."""
         return never_taken_headers(self.request_id)
 
@@ -197,14 +197,14 @@ class NeverTaken(OwnAnswer):
         return never_taken_body(status, self.problem_code, detail, self.request_id, self.error_format)
 
 
-class UnreadableBody(NeverTaken, BadRequest):
+class UnreadableBody(NotRetryable, BadRequest):
     """400: the body was sent as JSON but holds none, or different readers would find different models in the request.
 
     The codes are ``invalid_body`` and ``ambiguous_model``.
     """
 
 
-class BodyTooLarge(NeverTaken, RequestEntityTooLarge):
+class BodyTooLarge(NotRetryable, RequestEntityTooLarge):
     """413: the body has more bytes than the app takes: as announced, as sent, or decoded."""
 
     def __init__(self, most: int, *, request_id: str, error_format: str) -> None:
@@ -212,7 +212,7 @@ class BodyTooLarge(NeverTaken, RequestEntityTooLarge):
         super().__init__("body_too_large", detail, request_id=request_id, error_format=error_format)
 
 
-class AmbiguousKey(NeverTaken, BadRequest):
+class AmbiguousKey(NotRetryable, BadRequest):
     """400: the request has several keys, and the app may authenticate by another key than the counted one."""
 
     def __init__(self, request_id: str, error_format: str = "hybrid") -> None:
@@ -220,7 +220,7 @@ class AmbiguousKey(NeverTaken, BadRequest):
         super().__init__("ambiguous_api_key", detail, request_id=request_id, error_format=error_format)
 
 
-class NotAllowed(NeverTaken, Forbidden):
+class NotAllowed(NotRetryable, Forbidden):
     """403: a limit is 0, so the client may not send such requests at all."""
 
     def __init__(self, *, request_id: str, error_format: str) -> None:

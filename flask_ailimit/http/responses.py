@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 LONGEST_RETRY = 60
-"""Seconds. Some SDKs ignore a longer wait and retry at once, and others sleep so long: they are asked not to retry."""
+"""Seconds. If the wait is longer, some SDKs retry at once and others sleep so long. So they are asked not to retry."""
 
 _LONGEST_FAIR_US = LONGEST_RETRY * MICROSECONDS
 _LONGEST_GUESS_US = 20 * MICROSECONDS

@@ -102,7 +102,7 @@ class Decorators(Limiter):
                 return partial(self.exempt, flags=flags)
             if isinstance(obj, Blueprint):
                 return super().exempt(obj, flags=flags)
-            self.limit_manager.add_route_exemption(self.limit_manager.names.written_on(obj), flags)
+            self.limit_manager.add_route_exemption(self.limit_manager.names.name_or_new(obj), flags)
             return obj
 
     def _limit_requests(
@@ -145,8 +145,8 @@ class Decorators(Limiter):
             limit_value: Such as ``"10000 per minute"``, or a callable that returns one for the current request.
                 ``UNLIMITED`` is no limit, and ``"0 per minute"`` allows nothing.
             unit: ``tokens`` (input and output), ``input_tokens`` or ``output_tokens``.
-            estimate: Takes the request and returns the tokens to reserve, which are cut to the burst, so that the
-                request stays possible. Default: the input counted from the body, and the most output it asks for.
+            estimate: Takes the request and returns the tokens to reserve. More than the burst is lowered to it, so that
+                the request can pass. Default: the input counted from the body, and the most output it asks for.
             algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
             burst: The most that a token bucket gives at once; default: the limit.
             override_defaults: Whether this limit replaces ``default_token_limits``.

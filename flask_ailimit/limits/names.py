@@ -21,7 +21,7 @@ class Names:
         self._elsewhere: dict[Any, str] = {}  # For objects that take no attribute, such as bound methods.
 
     def of(self, function: Any) -> str:
-        """The name that :meth:`give` gave the function, or the function that it wraps; else its qualified name."""
+        """The unique name given to the function, or to the one that it wraps. Without one, the qualified name."""
         named: str | None = getattr(function, self._attribute, None)
         if named is None and self._elsewhere:
             named = self._elsewhere.get(function)
@@ -41,7 +41,7 @@ class Names:
             self._elsewhere[function] = name
         return name
 
-    def written_on(self, function: Any) -> str:
+    def name_or_new(self, function: Any) -> str:
         """The unique name of a function. It is given now, if the function has none."""
         name = self.of(function)
         return self.give(function) if name == _qualified_name(function) else name

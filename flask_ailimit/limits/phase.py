@@ -34,9 +34,9 @@ class ResolvedLimit:
         only_checked: It is checked but not charged: a meta limit, which is charged when another limit refuses.
         scope: Separates its count from others; None if a callable returns the scope.
         cost: The cost of each request; None if it differs between requests.
-        once: A request is charged once, however often it meets the count. So are limits on tokens and calls in flight,
-            and limits on requests of a blueprint. Any other limit on requests counts each call of the function or block
-            that it limits, as Flask-Limiter does.
+        charged_once: The request pays once, however often it meets the count. This is so for tokens, for calls in
+            flight, and for a blueprint's limits on requests. Any other limit on requests counts each call of the
+            function or block that it limits, as Flask-Limiter does.
     """
 
     limit: RuntimeLimit
@@ -45,7 +45,7 @@ class ResolvedLimit:
     only_checked: bool
     scope: str | None
     cost: int | None
-    once: bool
+    charged_once: bool
 
     def charge(self, subject: bytes, scope: str, cost: int) -> Charge:
         """The charge of this limit to a subject."""
@@ -76,11 +76,11 @@ class Phase:
     Attributes:
         metas: Limits on refusals, which are checked first.
         limits: The limits, in the order of Flask-Limiter: the shortest window first.
-        forbidding: Limits of 0.
+        zero_limits: Limits of 0.
         defaults_decided: The default limits that are decided so far. A request decides each of them once.
         counts_tokens: Whether a limit is on tokens.
         needs_settling: Whether the end of the request may give back what a limit took.
-        once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
+        charged_once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
         may_collide: Whether two of the limits may have the same count.
         has_deduct_when: Whether a limit is charged only if the response says so (Flask-Limiter's ``deduct_when``).
         sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
@@ -90,11 +90,11 @@ class Phase:
 
     metas: tuple[ResolvedLimit, ...] = ()
     limits: tuple[ResolvedLimit, ...] = ()
-    forbidding: tuple[RuntimeLimit, ...] = ()
+    zero_limits: tuple[RuntimeLimit, ...] = ()
     defaults_decided: tuple[RuntimeLimit, ...] = ()
     counts_tokens: bool = field(init=False)
     needs_settling: bool = field(init=False)
-    once: bool = field(init=False)
+    charged_once: bool = field(init=False)
     may_collide: bool = field(init=False)
     has_deduct_when: bool = field(init=False)
     sole_key_func: Callable[[], str] | None = field(init=False)
@@ -108,7 +108,7 @@ class Phase:
         self.needs_settling = self.has_deduct_when or any(
             each.quota.unit in (*TOKEN_UNITS, CONCURRENCY) for each in limits
         )
-        self.once = any(each.once for each in limits)
+        self.charged_once = any(each.charged_once for each in limits)
         self.may_collide = len({(each.quota, each.limit.deduct_when) for each in limits}) < len(limits)
         self.sole_key_func = None if self.may_collide else _sole_key_func(limits)
 

@@ -18,8 +18,8 @@ _MOST_COUNTS = 4096
 class RefusedLately:
     """The counts that refused. Each is kept for a second, or until the request fits again if that is earlier.
 
-    Only a real decision is noted. So each count gets a real decision every second, which also repairs counts whose
-    clock went back.
+    A peek notes nothing, so a note lasts a second at most. Then a full decision is made, which also repairs counts
+    after the clock went back.
 
     Args:
         clock: Returns integer microseconds.

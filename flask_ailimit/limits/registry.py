@@ -119,7 +119,7 @@ class LimitRegistry(LimitManager):
             self.changed()
 
     def name_of_block(self, place: str, limit: Limit) -> str:
-        """The name of a ``with`` block and its limit, which may be another one each time that the block runs."""
+        """The name of a ``with`` block with this limit. A block may have another limit each time that it runs."""
         name = self._blocks.get((place, limit))
         if name is None:
             if len(self._blocks) >= _MOST_BLOCKS:
@@ -135,7 +135,7 @@ class LimitRegistry(LimitManager):
         self.changed()
 
     def _name_of_view(self, app: Flask, endpoint: str | None) -> str:
-        """The name of an endpoint's view; of the request's view, if the app identifies endpoints by its own names."""
+        """The name of an endpoint's view. If the app gives endpoints its own names, the name of the request's view."""
         return self.names.of_view(app, endpoint if endpoint in app.view_functions else flask.request.endpoint)
 
     def _written_on(self, name: str) -> Iterator[Limit]:

@@ -6,7 +6,7 @@ from flask_ailimit.headers import DIALECTS, exposed_names, limit_headers
 from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded, reached_flask
 from flask_ailimit.http.responses import id_headers
 
-from .client_watch import end_with_client, left
+from .client_watch import end_with_client, is_client_gone
 from .ledger import Ledger
 from .ranges import was_made
 from .refuse import REFUSAL
@@ -22,18 +22,18 @@ def finish(ledger: Ledger, request: Request, response: Response) -> Response:
     """Write the headers, and settle a complete answer now and a stream when it ends."""
     state, ledger.status = ledger.app_state, response.status_code
     dialects = state.settings.headers
-    if ledger.seam.writes_headers:  # Flask-Limiter's own x-ratelimit headers replace ours.
+    if ledger.flask_limiter.writes_headers:  # Flask-Limiter's own x-ratelimit headers replace ours.
         dialects = [name for name in dialects if name != "x-ratelimit"]
     refusal: QuotaExceeded | None = request.__dict__.get(REFUSAL)
     refused = refusal is not None and _answers(response, refusal)
     if refusal is not None and refused and refusal is ledger.refusal:
         ledger.settle_after_refusal()
         headers = limit_headers(refusal.decision, dialects)
-        _write(response, [*headers, *refusal.told])
+        _write(response, [*headers, *refusal.own_headers])
         return response
     turned_away = None if ledger.turned_away is refusal else ledger.turned_away
     if turned_away is not None and _answers(response, turned_away):
-        _write(response, turned_away.told)
+        _write(response, turned_away.own_headers)
     if ledger.decision is None:
         return response
     headers = id_headers(ledger.request_id)
@@ -43,14 +43,14 @@ def finish(ledger: Ledger, request: Request, response: Response) -> Response:
     # A direct_passthrough response without a body is a file that another server sends (X-Sendfile).
     if response.is_streamed or (response.direct_passthrough and response.response):
         made = was_made(response)
-        stream = meter_stream(ledger, response, state.counter, gone=left(request))
+        stream = meter_stream(ledger, response, state.counter, gone=is_client_gone(request))
         if request.method == "HEAD" or response.status_code in _WITHOUT_BODY:
             if made:
                 stream.drain()  # The work is done, although no body is sent.
             stream.end(Ending.NOT_STARTED)  # The server would close it only after it has answered the client.
         end_with_client(stream, request, state.settings)
     else:
-        settle_plain(ledger, response, state.counter, gone=left(request), is_encoded=is_encoded)
+        settle_plain(ledger, response, state.counter, gone=is_client_gone(request), is_encoded=is_encoded)
     return response
 
 

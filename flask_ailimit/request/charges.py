@@ -39,10 +39,10 @@ def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) 
 
 
 def without_held(reservations: Iterable[Reservation], charges: Iterable[LimitCharge]) -> list[LimitCharge]:
-    """The charges of a later phase, without those that a request pays once and that it has paid already."""
+    """The charges of a later phase, without those that the request has paid already and pays only once."""
     taken = [verdict.charge for each in reservations for verdict in each.decision.verdicts]
     held = {(charge.subject, charge.bucket) for charge in taken if not charge.dry}
-    return [each for each in charges if not each.resolved.once or each.counted_in not in held]
+    return [each for each in charges if not each.resolved.charged_once or each.counted_in not in held]
 
 
 def at_cost(ledger: Ledger, charges: Iterable[LimitCharge], *, may_collide: bool = False) -> list[LimitCharge]:
@@ -93,9 +93,9 @@ def identity_of(ledger: Ledger, key_func: Callable[[], str]) -> list[str]:
     except Exception as error:  # noqa: BLE001  any: it is the app's function
         # Not the error's text, which may hold the key.
         name, where = type(error).__name__, code_places(error)
-        ledger.seam.logger.error("key_func: %r raised %s at %s", key_func, name, where)  # noqa: TRY400  for that reason
+        ledger.flask_limiter.logger.error("key_func: %r raised %s at %s", key_func, name, where)  # noqa: TRY400  for that reason
         raise LimiterUnavailable(**ledger.answer_facts) from None
-    return with_prefix(ledger.seam.key_prefix, [str(key)] if key else ["", remote_address()])
+    return with_prefix(ledger.flask_limiter.key_prefix, [str(key)] if key else ["", remote_address()])
 
 
 def with_prefix(key_prefix: str, identity: list[str]) -> list[str]:
@@ -105,7 +105,7 @@ def with_prefix(key_prefix: str, identity: list[str]) -> list[str]:
 
 def as_request_limit(ledger: Ledger, charge: LimitCharge, *, breached: bool) -> RequestLimit:
     """The charge's limit as Flask-Limiter's ``RequestLimit``."""
-    return ledger.seam.as_request_limit(charge, ledger.identities[charge.limit.key_func], breached=breached)
+    return ledger.flask_limiter.as_request_limit(charge, ledger.identities[charge.limit.key_func], breached=breached)
 
 
 def _cost_now(ledger: Ledger, limit: RuntimeLimit) -> int:
@@ -116,7 +116,7 @@ def _cost_now(ledger: Ledger, limit: RuntimeLimit) -> int:
     except HTTPException:
         raise  # The body is too large, or the app's estimate refused it.
     except Exception as error:  # noqa: BLE001  any: it may be the app's function
-        ledger.seam.logger.warning(
+        ledger.flask_limiter.logger.warning(
             "The cost of %s counts as 1: asking for it raised %s", limit.limit, type(error).__name__
         )
         return 1

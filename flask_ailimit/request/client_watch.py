@@ -98,7 +98,7 @@ def socket_of(environ: Mapping[str, Any]) -> socket.socket | None:
     return next((environ[key] for key in _SOCKET_KEYS if key in environ), None)
 
 
-def client_gone(request: Request) -> WatchedClient:
+def watch_client(request: Request) -> WatchedClient:
     """The request's :class:`WatchedClient`. The first call starts to watch the client."""
     client: WatchedClient | None = request.__dict__.get(_CLIENT)
     if client is None:
@@ -109,7 +109,7 @@ def client_gone(request: Request) -> WatchedClient:
     return client
 
 
-def left(request: Request) -> bool:
+def is_client_gone(request: Request) -> bool:
     """Whether the request's client was watched, and is gone."""
     client: WatchedClient | None = request.__dict__.get(_CLIENT)
     return client is not None and client.is_set()
@@ -135,7 +135,7 @@ def end_with_client(stream: MeteredStream, request: Request, settings: Settings)
     connection = socket_of(request.environ)
     if connection is None:
         return
-    client = client_gone(request)
+    client = watch_client(request)
     client.streams = True
     before = connection.gettimeout()
     if settings.write_timeout is not None:

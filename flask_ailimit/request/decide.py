@@ -38,8 +38,8 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
         UnreadableBody: The limits allow the request, but its body can't be read.
     """
     ledger.limits = ledger.refused = ()
-    if phase.forbidding:
-        forbid(ledger, phase.forbidding)
+    if phase.zero_limits:
+        forbid(ledger, phase.zero_limits)
     if not phase.limits and not phase.metas:
         return
     ledger.engine = ledger.engine_now()
@@ -60,7 +60,7 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
         ledger.deductions = [*ledger.deductions, *deductions]
     if not reservation.allowed:
         if phase.counts_tokens:
-            ledger.seam.registry.refused_lately.note(_without_body(reservation.decision, metas, limits))
+            ledger.flask_limiter.registry.refused_lately.note(_without_body(reservation.decision, metas, limits))
         refuse(ledger, endpoint, metas, limits, reservation.decision)
     if ledger.invalid is not None:  # Raised after the decision, so that invalid requests count too.
         raise ledger.invalid
@@ -70,7 +70,7 @@ def _limit_charges(
     ledger: Ledger, endpoint: str, phase: Phase, metas: Sequence[LimitCharge]
 ) -> tuple[list[LimitCharge], list[Charge]]:
     """The request's charges in a phase, without those of meta limits: with their limits, and alone."""
-    meets_again = phase.once and ledger.reservations
+    meets_again = phase.charged_once and ledger.reservations
     if phase.sole_key_func is not None and not meets_again:
         return phase.charges_of(subject_of(ledger, phase.sole_key_func))
     limits = charges_for(ledger, endpoint, phase.limits)
@@ -88,7 +88,7 @@ def _refuse_unread(ledger: Ledger, endpoint: str, metas: Sequence[LimitCharge], 
     A cost that depends on the body is 0 here. A request that is refused at that cost would be refused at any cost.
     """
     charges = [each.charge for each in (*metas, *limits)]
-    if not ledger.seam.registry.refused_lately.has_any(charges):
+    if not ledger.flask_limiter.registry.refused_lately.has_any(charges):
         return
     try:
         decision = ledger.engine.peek(charges)
@@ -113,7 +113,7 @@ def peek_charges(ledger: Ledger, endpoint: str, subject: str | None = None) -> l
     Raises:
         NotAllowed: One of the limits is 0.
     """
-    app, registry, engine = ledger.app, ledger.seam.registry, ledger.engine_now()
+    app, registry, engine = ledger.app, ledger.flask_limiter.registry, ledger.engine_now()
     blueprint = endpoint.rpartition(".")[0] or None
     exempt = registry.exemption_scope(app, endpoint, blueprint) & ExemptionScope.APPLICATION
     defaults, decorated = registry.resolve_limits(app, endpoint, blueprint)
@@ -123,7 +123,7 @@ def peek_charges(ledger: Ledger, endpoint: str, subject: str | None = None) -> l
         raise NotAllowed(**ledger.answer_facts)
     charges = []
     for limit in counted(limits):
-        named = None if subject is None else with_prefix(ledger.seam.key_prefix, [subject])
+        named = None if subject is None else with_prefix(ledger.flask_limiter.key_prefix, [subject])
         identity = named or identity_of(ledger, limit.key_func)
         scope = limit.scope_for(endpoint, counted_method(flask.request))
         resolved = resolved_limit(ledger, limit, endpoint, only_checked=True)
@@ -146,8 +146,8 @@ def request_limit(limits: list[RequestLimit]) -> RequestLimit | None:
 
 
 def _store_failed(ledger: Ledger, error: AILimitError) -> NoReturn:
-    if not ledger.seam.handles_store_errors:
+    if not ledger.flask_limiter.handles_store_errors:
         raise error  # Flask-Limiter's own policies come first.
-    ledger.seam.logger.error("A request was refused, because its limits can't be checked: %s", error)
+    ledger.flask_limiter.logger.error("A request was refused, because its limits can't be checked: %s", error)
     ledger.cancel()
     raise LimiterUnavailable(**ledger.answer_facts) from error

@@ -119,7 +119,7 @@ def take_body(request: Request, most: int) -> bytes:
 
 
 def cost_under(estimate: Estimate, quota: Quota) -> int:
-    """The units to reserve of ``quota``, at least 1. Only what the body asks for can exceed the burst, not a guess."""
+    """The units to reserve of ``quota``, at least 1. A guess is cut to the burst; what the body asks for is not."""
     asked = estimate.usage.of(quota.unit)
     return max(asked, 1) if asked <= quota.burst else max(quota.burst, estimate.least.of(quota.unit))
 

@@ -13,8 +13,8 @@ from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS,
 from flask_ailimit.engine.reservation import ActualOf, end_together
 from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
 from flask_ailimit.http.responses import is_request_id, new_request_id
+from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
 from flask_ailimit.limits.phase import LimitCharge, Phase
-from flask_ailimit.limits.seam import Seam
 from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 
@@ -38,7 +38,7 @@ class Ledger:
     Attributes:
         app: The app that serves the request.
         app_state: What belongs to the app: settings, engine, token counter.
-        seam: Gives access to the Flask-Limiter part of the limiter.
+        flask_limiter: Gives access to the Flask-Limiter part of the limiter.
         root: The phase before the first one; None if phases are not kept.
         phase: The latest phase of the request, if it is kept; else None.
         engine: Decides the latest phase: :meth:`engine_now` when it began.
@@ -50,7 +50,7 @@ class Ledger:
         limits: The limits of the latest phase, with their charges.
         refused: Those of them that refused.
         refusal: The error that was raised, if a limit refused.
-        turned_away: The error that was raised last: a refusal, a 503, or one that waiting doesn't help against.
+        turned_away: The error that was raised last: a refusal, a 503, or a final answer (400, 403, 413).
         estimate: The tokens that the request may use, once they are estimated.
         invalid: The error to raise before the view, because the request's body can't be read.
         recorded: The usage that the view recorded.
@@ -58,8 +58,8 @@ class Ledger:
         closed: The response is closed, or its work was handed over: usage that is recorded now comes too late.
         deductions: Charges that cost nothing unless the response says so (Flask-Limiter's ``deduct_when``).
         waived: Those of them that the response made free.
-        caller: The qualified name of the function whose limits are being decided, if it is one.
-        in_middleware: Whether the limits are being decided before Flask calls the view.
+        limited_function: The qualified name of the function whose limits are being decided, if it is one.
+        before_view: Whether the limits are being decided before Flask calls the view.
         decided: Names of wrapped functions whose limits were decided with those of the wrapper around them.
         status: The response's HTTP status, once there is one.
     """
@@ -80,27 +80,27 @@ class Ledger:
     closed = False
     deductions: Sequence[tuple[Charge, Callable[[Response], bool]]] = ()
     waived: Sequence[Charge] = ()
-    caller: str | None = None
-    in_middleware = True
+    limited_function: str | None = None
+    before_view = True
     decided: frozenset[str | None] = frozenset()
     status: int | None = None
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
 
-    def __init__(self, app: Flask, app_state: AppState, seam: Seam, request: Request) -> None:
+    def __init__(self, app: Flask, app_state: AppState, flask_limiter: FlaskLimiterAccess, request: Request) -> None:
         self.app = app
         self.app_state = app_state
-        self.seam = seam
-        self.root = self.phase = seam.registry.root if seam.handles_store_errors else None
+        self.flask_limiter = flask_limiter
+        self.root = self.phase = flask_limiter.registry.root if flask_limiter.handles_store_errors else None
         self.identities: dict[Callable[[], str], list[str]] = {}
         self._request = request
         self._paid: dict[tuple[bytes, bytes], int] = {}
-        self._told = NO_USAGE
+        self._usage_sent = NO_USAGE
         self._id: str | None = None
         self._lineage = lineage()
 
     def engine_now(self) -> Engine:
         """The app's engine, or the engine in memory while Flask-Limiter's fallback is in use."""
-        return self.seam.fallback_in_use or self.app_state.engine
+        return self.flask_limiter.fallback_in_use or self.app_state.engine
 
     @property
     def answer_facts(self) -> dict[str, str]:
@@ -175,7 +175,7 @@ class Ledger:
                 return 0
             if units is None:
                 return charge.cost
-            return max(charge.cost, units) if source is RESERVED else units
+            return max(charge.cost, units) if source == RESERVED else units
 
         if again and not self.reservations and any(map(actual_of, self._ended_charges())):
             self.resume()
@@ -248,9 +248,9 @@ class Ledger:
         charged: dict[str, int] = {}
         for charge in charges:
             charged[charge.quota.unit] = max(charged.get(charge.quota.unit, 0), actual_of(charge))
-        if source is RESERVED:
+        if source == RESERVED:
             usage = usage_of(charged)
-        since, self._told = _difference(usage, self._told), usage
+        since, self._usage_sent = _difference(usage, self._usage_sent), usage
         tell(
             usage_settled,
             self.app,

@@ -13,11 +13,11 @@ from werkzeug.exceptions import HTTPException
 from flask_ailimit.app_state import AppState
 from flask_ailimit.current import current_app, current_request
 from flask_ailimit.http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter, QuotaExceeded
+from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
 from flask_ailimit.limits.phase import RuntimeLimit
-from flask_ailimit.limits.seam import Seam
 
 from .answer import finish
-from .client_watch import left, release
+from .client_watch import is_client_gone, release
 from .decide import decide_phase
 from .ledger import Ledger
 from .settle import settle_failure
@@ -27,9 +27,9 @@ from .which_limits import ADDRESS, address_phase, is_static, known_phase, new_ph
 _DECIDED = "flask_ailimit.decided"
 
 
-def open_ledger(request: Request, app_state: AppState, seam: Seam) -> Ledger:
+def open_ledger(request: Request, app_state: AppState, flask_limiter: FlaskLimiterAccess) -> Ledger:
     """Make the ledger of a request, when the limiter first sees the request."""
-    ledger = request.__dict__[seam.ledger_key] = Ledger(current_app(), app_state, seam, request)
+    ledger = request.__dict__[flask_limiter.ledger_key] = Ledger(current_app(), app_state, flask_limiter, request)
     return ledger
 
 
@@ -41,9 +41,9 @@ def decide_addresses(ledger: Ledger, request: Request) -> None:
     """
     if is_automatic_options(request) or is_static(request.endpoint):
         return
-    ledger.caller, ledger.in_middleware = ADDRESS, True
+    ledger.limited_function, ledger.before_view = ADDRESS, True
     try:
-        decide_phase(ledger, ledger.seam.endpoint_of(request), address_phase(ledger))
+        decide_phase(ledger, ledger.flask_limiter.endpoint_of(request), address_phase(ledger))
     except (OwnAnswer, PastFlaskLimiter) as error:
         turn_away(ledger, error)
 
@@ -70,13 +70,13 @@ def decide_before_dispatch(app: Flask, decide: Callable[[], None]) -> None:
     app.dispatch_request = dispatch_request  # type: ignore[method-assign]
 
 
-def decide_known_limits(ledger: Ledger, caller: str | None, in_middleware: bool) -> bool:
+def decide_known_limits(ledger: Ledger, limited_function: str | None, before_view: bool) -> bool:
     """Decide the limits, if it is known which ones apply. Called before the view and in each decorator.
 
     Args:
         ledger: What the request owes.
-        caller: The name of the decorated function; None before the view.
-        in_middleware: Whether this is before the view.
+        limited_function: The name of the decorated function; None before the view.
+        before_view: Whether this is before the view.
 
     Returns:
         Whether all is decided. If not, Flask-Limiter must find out which limits apply.
@@ -88,16 +88,16 @@ def decide_known_limits(ledger: Ledger, caller: str | None, in_middleware: bool)
     request = current_request()
     if is_automatic_options(request):
         return True
-    if caller in ledger.decided:
-        ledger.decided = ledger.decided - {caller}
+    if limited_function in ledger.decided:
+        ledger.decided = ledger.decided - {limited_function}
         return True
-    ledger.caller, ledger.in_middleware = caller, in_middleware
+    ledger.limited_function, ledger.before_view = limited_function, before_view
     if ledger.phase is None:
         return False
-    endpoint = ledger.seam.endpoint_of(request)
+    endpoint = ledger.flask_limiter.endpoint_of(request)
     phase = known_phase(ledger, request, endpoint)
     if phase is None:
-        ledger.seam.note_defaults_decided(ledger.phase.defaults_decided)
+        ledger.flask_limiter.note_defaults_decided(ledger.phase.defaults_decided)
         return False
     ledger.phase = phase
     decide_phase(ledger, endpoint, phase)
@@ -132,8 +132,8 @@ def turn_away(ledger: Ledger, error: OwnAnswer | PastFlaskLimiter) -> NoReturn:
 def respond(ledger: Ledger, request: Request, response: Response) -> Response:
     """After the view, write the headers, and settle a complete response now and a stream when it ends."""
     ledger.waive(response)
-    if ledger.seam.writes_headers:
-        response = ledger.seam.write_headers(response)
+    if ledger.flask_limiter.writes_headers:
+        response = ledger.flask_limiter.write_headers(response)
     return finish(ledger, request, response)
 
 
@@ -141,7 +141,7 @@ def tear_down(ledger: Ledger | None, request: Request, error: BaseException | No
     """At the end, settle what is still owed by a request that got no response."""
     if ledger is not None and not ledger.streaming:
         if ledger.reservations:
-            settle_failure(ledger, error, gone=left(request))
+            settle_failure(ledger, error, gone=is_client_gone(request))
         ledger.closed = True
     release(request)
 

@@ -1,4 +1,4 @@
-"""Meters partial answers and files: of a part (``Range``) the whole body, and of a file only the usage it reports.
+"""Meters partial answers and files. For a part (``Range``) the whole body is metered; for a file its report counts.
 
 Werkzeug cuts the part out of the body that the view made, so the part alone doesn't show what the view used. The text
 of a file doesn't show it either, unless the file reports its usage. A part of a file is not metered, because the file

@@ -37,15 +37,15 @@ def refuse(
     # A charge that passes uncounted while the store is away has no verdict.
     refused_metas = [each for each in metas if not allowed.get(id(each.charge), True)]
     refused = [each for each in limits if not allowed.get(id(each.charge), True)]
-    if ledger.seam.only_first_breach:
+    if ledger.flask_limiter.only_first_breach:
         refused = refused[:1]
     ledger.limits, ledger.refused = refused_metas[:1] or limits, refused_metas[:1] or refused
     if not is_inside_view(ledger):
         ledger.cancel()
     if refused_metas:
-        response = _call_back(ledger, refused_metas[:1], ledger.seam.on_meta_breach, first_wins=True)
+        response = _call_back(ledger, refused_metas[:1], ledger.flask_limiter.on_meta_breach, first_wins=True)
         _raise(ledger, refused_metas[0], response)
-    response = _call_back(ledger, refused, ledger.seam.on_breach)
+    response = _call_back(ledger, refused, ledger.flask_limiter.on_breach)
     _charge_metas(ledger, endpoint, refused)
     _raise(ledger, refused[0], response)
 
@@ -69,17 +69,17 @@ def _call_back(
     """Call ``on_breach`` of the limiter and of each limit. Returns the last response that one of them returned."""
     response = None
     for each in refused:
-        told = as_request_limit(ledger, each, breached=True)
+        request_limit = as_request_limit(ledger, each, breached=True)
         callbacks = [each.limit.on_breach or general] if first_wins else [general, each.limit.on_breach]
         for callback in dict.fromkeys(callbacks):
             if callable(callback):
                 try:
-                    answer = callback(told)
+                    answer = callback(request_limit)
                 except Exception as error:
-                    if not ledger.seam.swallows_errors:
+                    if not ledger.flask_limiter.swallows_errors:
                         raise
                     name = "on_meta_breach" if first_wins else "on_breach"
-                    ledger.seam.logger.exception("%s callback failed with error %s", name, error)  # noqa: TRY401
+                    ledger.flask_limiter.logger.exception("%s callback failed with error %s", name, error)  # noqa: TRY401
                 else:
                     response = answer if isinstance(answer, flask.Response) else response
     return response
@@ -87,9 +87,9 @@ def _call_back(
 
 def _charge_metas(ledger: Ledger, endpoint: str, refused: Sequence[LimitCharge]) -> None:
     """Charge a refusal to the meta limits."""
-    if ledger.caller == ADDRESS:
+    if ledger.limited_function == ADDRESS:
         return  # The app has not found out yet who sent the request.
-    metas = ledger.seam.metas_of([each.limit for each in refused])
+    metas = ledger.flask_limiter.metas_of([each.limit for each in refused])
     hit = [resolved_limit(ledger, meta, endpoint) for meta in counted(metas) if meets(meta.methods, flask.request)]
     if not hit:
         return
@@ -97,13 +97,15 @@ def _charge_metas(ledger: Ledger, endpoint: str, refused: Sequence[LimitCharge])
         charges = at_cost(ledger, charges_for(ledger, endpoint, hit))
         ledger.engine.reserve([each.charge for each in charges])
     except AILimitError as error:
-        ledger.seam.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
+        ledger.flask_limiter.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
 
 
 def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None) -> NoReturn:
     quota = refused.charge.quota
     subject = refused.charge.subject.hex()[:8]  # Of the hash: the key itself is never logged.
-    ledger.seam.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", quota.text, subject, refused.charge.scope)
+    ledger.flask_limiter.logger.info(
+        "ratelimit %s (%s) exceeded at endpoint: %s", quota.text, subject, refused.charge.scope
+    )
     assert ledger.decision  # noqa: S101  a refusal has one
     settings = ledger.app_state.settings
     ledger.refusal = current_request().__dict__[REFUSAL] = quota_exceeded(

@@ -58,7 +58,7 @@ def settle_plain(
     if not ledger.counts_tokens and ledger.recorded is None:
         ledger.settle(NO_USAGE, RESERVED, COMPLETE)
         return
-    account = Account(ledger, response, gone=gone)
+    account = LedgerAccount(ledger, response, gone=gone)
     if ledger.recorded is not None or response.direct_passthrough:  # Another server sends the file (X-Sendfile).
         account.end(Ending.COMPLETE, Unmetered())
         return
@@ -92,12 +92,14 @@ def settle_failure(ledger: Ledger, error: BaseException | None, *, gone: bool = 
 def meter_stream(ledger: Ledger, response: Response, counter: TokenCounter, *, gone: bool = False) -> MeteredStream:
     """Settle what is owed when the answer's stream ends. ``gone``: whether the client is known to be gone already."""
     ledger.streaming = True
-    stream = metered(response, _meter_of(response, counter, _metering_of(ledger)), Account(ledger, response, gone=gone))
+    stream = metered(
+        response, _meter_of(response, counter, _metering_of(ledger)), LedgerAccount(ledger, response, gone=gone)
+    )
     response.call_on_close(stream.close)
     return stream
 
 
-class Account:
+class LedgerAccount:
     """Settles what an answer used: see :class:`flask_ailimit.request.streaming.Account`.
 
     Attributes:

@@ -27,30 +27,36 @@ ADDRESS = "address"
 
 def known_phase(ledger: Ledger, request: Request, endpoint: str) -> Phase | None:
     """The kept phase of an equal earlier request; None if there is none or a request filter exempts this request."""
-    seam = ledger.seam
-    filters = seam.request_filters
-    if ledger.phase is None or ledger.root is not seam.registry.root or (filters and any(f() for f in filters)):
+    flask_limiter = ledger.flask_limiter
+    filters = flask_limiter.request_filters
+    if (
+        ledger.phase is None
+        or ledger.root is not flask_limiter.registry.root
+        or (filters and any(f() for f in filters))
+    ):
         return None
     return ledger.phase.next_phases.get(_phase_key(ledger, request, endpoint))
 
 
 def new_phase(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit]) -> Phase:
     """The phase of these limits, which Flask-Limiter resolved. It is kept if the next request will have the same."""
-    seam, request = ledger.seam, flask.request
-    exempt = seam.passes_unlimited(endpoint)
+    flask_limiter, request = ledger.flask_limiter, flask.request
+    exempt = flask_limiter.passes_unlimited(endpoint)
     if _is_last_phase(ledger) and (limits or not exempt):
         limits = [*limits, *limits_despite_override(ledger, endpoint, request.blueprint, limits)]
-    is_decided_in_view = ledger.in_middleware and seam.asks_itself(view_name(ledger))
+    is_decided_in_view = ledger.before_view and flask_limiter.asks_itself(view_name(ledger))
     ordered, metas = _in_order(limits), [] if is_decided_in_view else _in_order(_metas(ledger, endpoint, limits))
     phase = Phase(
         tuple(resolved_limit(ledger, each, endpoint, only_checked=True) for each in counted(metas)),
         tuple(resolved_limit(ledger, each, endpoint) for each in counted(ordered)),
         tuple(each for each in [*metas, *ordered] if allows_nothing(each)),
-        tuple(seam.defaults_decided),
+        tuple(flask_limiter.defaults_decided),
     )
-    before, registry = ledger.phase, seam.registry
-    others = [*ledger.app_state.default_token_limits, *seam.meta_limits]
-    may_change = (exempt and seam.request_filters) or registry.may_change(ledger.caller or "", others)
+    before, registry = ledger.phase, flask_limiter.registry
+    others = [*ledger.app_state.default_token_limits, *flask_limiter.meta_limits]
+    may_change = (exempt and flask_limiter.request_filters) or registry.may_change(
+        ledger.limited_function or "", others
+    )
     ledger.phase = None
     if before is not None and ledger.root is registry.root and not may_change and is_known(request):
         registry.remember(before, _phase_key(ledger, request, endpoint), phase)
@@ -60,14 +66,14 @@ def new_phase(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit]) -> 
 
 def address_phase(ledger: Ledger) -> Phase:
     """The phase of the limits by address. The phases that follow are looked up as if there were no such phase."""
-    registry, key, limits = ledger.seam.registry, (ledger.app_state, ADDRESS), ledger.app_state.address_limits
+    registry, key, limits = ledger.flask_limiter.registry, (ledger.app_state, ADDRESS), ledger.app_state.address_limits
     known = registry.root.next_phases.get(key)
     if known is not None:
         return known
     ordered = _in_order(registry.resolved(limits))
     phase = Phase(
         limits=tuple(resolved_limit(ledger, each, ADDRESS) for each in counted(ordered)),
-        forbidding=tuple(each for each in ordered if allows_nothing(each)),
+        zero_limits=tuple(each for each in ordered if allows_nothing(each)),
     )
     if not any(callable(limit.limit_provider) for limit in limits):
         registry.remember(registry.root, key, phase)
@@ -78,12 +84,12 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
     """The limit with everything of its charges that is the same in each request."""
     settings = ledger.app_state.settings
     policy = getattr(limit.cost, "on_store_error", None) or settings.on_store_error
-    if not ledger.seam.handles_store_errors:
+    if not ledger.flask_limiter.handles_store_errors:
         policy = DENY  # The engine raises, and Flask-Limiter's own policies come first.
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, counted_method(flask.request))
     quota = quota_of(limit.limit, ledger.app_state.algorithm, settings.max_debt_periods)
-    once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit)
-    return ResolvedLimit(limit, quota, policy, only_checked, scope, _fixed_cost(limit.cost, quota), once)
+    charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit)
+    return ResolvedLimit(limit, quota, policy, only_checked, scope, _fixed_cost(limit.cost, quota), charged_once)
 
 
 def limits_despite_override(
@@ -93,7 +99,7 @@ def limits_despite_override(
 
     In Flask-Limiter, a view's limits override those of its blueprint and the defaults, even if they count another unit.
     """
-    registry, app = ledger.seam.registry, ledger.app
+    registry, app = ledger.flask_limiter.registry, ledger.app
     overridden = blueprint if any(limit.override_defaults for limit in limits) else None
     of_blueprint = registry.blueprint_limits(app, overridden) if overridden else []
     kept = [limit for limit in of_blueprint if isinstance(limit.cost, UnitCost) and limit not in limits]
@@ -110,12 +116,12 @@ def counted(limits: Iterable[RuntimeLimit]) -> list[RuntimeLimit]:
 
 def view_name(ledger: Ledger) -> str:
     """The name under which Flask-Limiter keeps limits of the current request's view; empty if there is no view."""
-    return ledger.seam.registry.names.of_view(current_app(), flask.request.endpoint)
+    return ledger.flask_limiter.registry.names.of_view(current_app(), flask.request.endpoint)
 
 
 def is_inside_view(ledger: Ledger) -> bool:
     """Whether the view has begun. A refusal then leaves the earlier reservations open until the request is answered."""
-    return not ledger.in_middleware and ledger.caller != view_name(ledger)
+    return not ledger.before_view and ledger.limited_function != view_name(ledger)
 
 
 def is_static(endpoint: str | None) -> bool:
@@ -125,7 +131,7 @@ def is_static(endpoint: str | None) -> bool:
 
 def _phase_key(ledger: Ledger, request: Request, endpoint: str) -> Hashable:
     """Everything that a phase depends on besides the phases before it."""
-    return (ledger.app_state, ledger.caller, ledger.in_middleware, endpoint, request.endpoint, request.method)
+    return (ledger.app_state, ledger.limited_function, ledger.before_view, endpoint, request.endpoint, request.method)
 
 
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:
@@ -138,14 +144,14 @@ def _in_order(limits: Iterable[RuntimeLimit]) -> list[RuntimeLimit]:
 
 
 def _metas(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit]) -> list[RuntimeLimit]:
-    exempt = ledger.seam.registry.exemption_scope(ledger.app, endpoint, flask.request.blueprint)
-    return [] if exempt & ExemptionScope.META else ledger.seam.metas_of(limits)
+    exempt = ledger.flask_limiter.registry.exemption_scope(ledger.app, endpoint, flask.request.blueprint)
+    return [] if exempt & ExemptionScope.META else ledger.flask_limiter.metas_of(limits)
 
 
 def _is_last_phase(ledger: Ledger) -> bool:
     """Whether this is the last phase before the view: that of its decorator, or without one that of the application."""
     name = view_name(ledger)
-    return ledger.in_middleware != ledger.seam.asks_itself(name) and ledger.caller in (None, name)
+    return ledger.before_view != ledger.flask_limiter.asks_itself(name) and ledger.limited_function in (None, name)
 
 
 def _fixed_cost(cost: object, quota: Quota) -> int | None:

@@ -19,7 +19,7 @@ from flask_ailimit.config import Settings
 from flask_ailimit.engine import background
 from flask_ailimit.request import client_gone as client_module
 from flask_ailimit.request.client_gone import WatchedClient
-from flask_ailimit.request.client_watch import Watch, client_gone, end_with_client, left, release, watching
+from flask_ailimit.request.client_watch import Watch, end_with_client, is_client_gone, release, watch_client, watching
 from flask_ailimit.request.streaming import MeteredStream
 
 PATIENCE = 60
@@ -242,7 +242,7 @@ def streamed(ours, **settings):
     request, account = Request({"werkzeug.socket": ours}), Account()
     stream = MeteredStream(iter([b"a", b"b"]), Nothing(), account)
     end_with_client(stream, request, Settings(**settings))
-    client = client_gone(request)
+    client = watch_client(request)
     try:
         yield stream, account.told, client
     finally:
@@ -371,7 +371,7 @@ def test_stream_that_is_thrown_away_ends_though_its_request_goes_on(connection):
     del stream
     gc.collect()
     assert account.told == ["NOT_STARTED", "CLOSED"]
-    assert not left(request)
+    assert not is_client_gone(request)
 
 
 def test_write_timeout_of_the_server_is_there_again_after_the_stream(connection):
@@ -689,4 +689,4 @@ def test_what_has_no_connection_is_passed_back(gone, upstream, caplog):
 
 def test_released_client_of_a_request_without_one_is_nothing():
     release(Request({}))
-    assert not left(Request({}))
+    assert not is_client_gone(Request({}))

@@ -31,7 +31,7 @@ if not all(hasattr(Limiter, name) for name in (EVALUATE, _EXEMPT, _HEADERS)):
     )
 
 
-class Seam:
+class FlaskLimiterAccess:
     """The Flask-Limiter part of one limiter.
 
     Options are read at each access, because Flask-Limiter lets the app change them.
