@@ -64,6 +64,11 @@ def tell(signal: NamedSignal, app: Flask, **facts: Any) -> None:
                 _log.error("A receiver of %s raised %s at %s", signal.name, type(error).__name__, code_places(error))
 
 
+def tell_settled(app: Flask, **facts: Any) -> None:
+    """Send :data:`usage_settled`, with the names that are reserved."""
+    tell(usage_settled, app, plan=None, model=None, label=None, **facts)
+
+
 @contextmanager
 def _context_of(app: Flask) -> Iterator[None]:
     """The app's context: the current one, or a new one if a stream ends after its request."""

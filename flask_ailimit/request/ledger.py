@@ -15,7 +15,7 @@ from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
 from flask_ailimit.http.responses import is_request_id, new_request_id
 from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
 from flask_ailimit.limits.phase import LimitCharge, Phase
-from flask_ailimit.signals import tell, usage_settled
+from flask_ailimit.signals import tell_settled, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 
 _log = logging.getLogger("flask_ailimit")
@@ -251,18 +251,8 @@ class Ledger:
         if source == RESERVED:
             usage = usage_of(charged)
         since, self._usage_sent = _difference(usage, self._usage_sent), usage
-        tell(
-            usage_settled,
-            self.app,
-            usage=since,
-            source=source,
-            charged=charged,
-            ending=ending,
-            status=self.status,
-            plan=None,
-            model=None,
-            label=None,
-            **self.facts,
+        tell_settled(
+            self.app, usage=since, source=source, charged=charged, ending=ending, status=self.status, **self.facts
         )
 
     @property

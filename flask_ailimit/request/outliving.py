@@ -10,7 +10,7 @@ from flask import Flask
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
 from flask_ailimit.engine.quota import CONCURRENCY
-from flask_ailimit.signals import tell, usage_settled
+from flask_ailimit.signals import tell_settled
 from flask_ailimit.tokens import Usage
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, units_of, usage_of
@@ -110,8 +110,7 @@ class OutlivingWork:
             facts = {
                 name: self._work.note.get(name) for name in ("endpoint", "subject", "request_id", "client_request_id")
             }
-            tell(
-                usage_settled,
+            tell_settled(
                 self._app,
                 usage=usage_of(charged) if usage is None else usage,
                 source=source,
@@ -119,9 +118,6 @@ class OutlivingWork:
                 ending=HANDED_OVER,
                 status=None,
                 decision=None,
-                plan=None,
-                model=None,
-                label=None,
                 **facts,
             )
         return ended
