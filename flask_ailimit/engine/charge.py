@@ -62,6 +62,11 @@ class Charge(_ChargeFields):
         """Eight bytes that name this count among the subject's counts."""
         return self.quota.bucket(self.scope)
 
+    @property
+    def counted_in(self) -> tuple[bytes, bytes]:
+        """The count that is charged: its subject, and its name among the subject's counts."""
+        return self.subject, self.bucket
+
     def costing(self, cost: int) -> "Charge":
         """This charge with another cost.
 

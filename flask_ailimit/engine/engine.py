@@ -179,7 +179,7 @@ class Engine:
 
         Calls in flight are no debt, however many there are.
         """
-        counts = {(charge.subject, charge.bucket): charge.costing(0)._replace(dry=False) for charge in charges}
+        counts = {charge.counted_in: charge.costing(0)._replace(dry=False) for charge in charges}
         asked = [charge for charge in counts.values() if charge.quota.unit != CONCURRENCY]
         owing = [verdict.charge for verdict in self.store.peek(asked).verdicts if not verdict.allowed] if asked else []
         for charge in owing:

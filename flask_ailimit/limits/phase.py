@@ -63,11 +63,6 @@ class LimitCharge(NamedTuple):
         """The limit as Flask-Limiter resolved it."""
         return self.resolved.limit
 
-    @property
-    def counted_in(self) -> tuple[bytes, bytes]:
-        """The count that is charged: the subject, and the name of the count."""
-        return self.charge.subject, self.charge.bucket
-
 
 @dataclass(slots=True, eq=False)
 class Phase:

@@ -92,7 +92,7 @@ class EngineRateLimiter(RateLimiter):
         charge = self.charge(engine, item, identifiers, 0)
         decision = self._decision_now() or Decision((), 0)
         for verdict in decision.verdicts:
-            if (verdict.charge.subject, verdict.charge.bucket) == (charge.subject, charge.bucket):
+            if verdict.charge.counted_in == charge.counted_in:
                 break
         else:
             decision = engine.peek([charge])

@@ -36,11 +36,11 @@ class RefusedLately:
             wait_us = _LONGEST_US if verdict.retry_after_us is None else min(verdict.retry_after_us, _LONGEST_US)
             if len(self._until) >= _MOST_COUNTS:
                 self._until.popitem(last=False)
-            self._until[verdict.charge.subject, verdict.charge.bucket] = now_us + wait_us
+            self._until[verdict.charge.counted_in] = now_us + wait_us
 
     def has_any(self, charges: Iterable[Charge]) -> bool:
         """Whether the count of any of these charges is remembered."""
         if not self._until:
             return False
         now_us = self._clock()
-        return any(self._until.get((charge.subject, charge.bucket), 0) > now_us for charge in charges)
+        return any(self._until.get(charge.counted_in, 0) > now_us for charge in charges)

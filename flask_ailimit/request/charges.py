@@ -41,8 +41,8 @@ def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) 
 def without_held(reservations: Iterable[Reservation], charges: Iterable[LimitCharge]) -> list[LimitCharge]:
     """The charges of a later phase, without those that the request has paid already and pays only once."""
     taken = [verdict.charge for each in reservations for verdict in each.decision.verdicts]
-    held = {(charge.subject, charge.bucket) for charge in taken if not charge.dry}
-    return [each for each in charges if not each.resolved.charged_once or each.counted_in not in held]
+    held = {charge.counted_in for charge in taken if not charge.dry}
+    return [each for each in charges if not each.resolved.charged_once or each.charge.counted_in not in held]
 
 
 def at_cost(ledger: Ledger, charges: Iterable[LimitCharge], *, may_collide: bool = False) -> list[LimitCharge]:
@@ -60,7 +60,7 @@ def each_count_once(charges: Iterable[LimitCharge]) -> list[LimitCharge]:
     """The costliest charge of each count. An app factory that runs twice decorates its views twice."""
     counts: dict[object, LimitCharge] = {}
     for each in charges:
-        count = (each.counted_in, each.limit.deduct_when)
+        count = (each.charge.counted_in, each.limit.deduct_when)
         if count not in counts or each.charge.cost > counts[count].charge.cost:
             counts[count] = each
     return list(counts.values())

@@ -170,7 +170,7 @@ class Ledger:
         def actual_of(charge: Charge) -> int:
             units = used.get(charge.quota.unit)
             if again:
-                return 0 if units is None else max(0, units - self._paid.get((charge.subject, charge.bucket), 0))
+                return 0 if units is None else max(0, units - self._paid.get(charge.counted_in, 0))
             if self.waived and any(charge is waived for waived in self.waived):
                 return 0
             if units is None:
@@ -237,8 +237,8 @@ class Ledger:
         if self._ended:
             reservations, actual_of = self._ended
             for charge in self._ended_charges():
-                count = charge.subject, charge.bucket
-                self._paid[count] = self._paid.get(count, 0) + actual_of(charge)
+                paid = self._paid.get(charge.counted_in, 0)
+                self._paid[charge.counted_in] = paid + actual_of(charge)
             self._ended = reservations, _nothing
 
     def _tell(self, usage: Usage, source: str, ending: str) -> None:

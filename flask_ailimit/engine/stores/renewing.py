@@ -17,7 +17,7 @@ def by_count(leases: Iterable[tuple[Charge, int]]) -> list[Held]:
     """The leases of each count together."""
     held: dict[tuple[bytes, bytes], Held] = {}
     for charge, lease in leases:
-        key = charge.subject, charge.bucket
+        key = charge.counted_in
         if key in held:
             held[key][1].add(lease)
         else:
