@@ -21,6 +21,7 @@ _IPV6_SUBSCRIBER = 64
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 _HOLD_NO_KEY = ("content-length", "content-type", "cookie", "host")
 _PARTS_KEYS = re.compile(r"[\s,]")
+_WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+):\d{1,5}|\[([^\]]+)\](?::\d{1,5})?", re.ASCII)
 _PARAMETER = re.compile(r"""[\w-]+\s*=\s*("[^"]*"|[^\s,"=]+)""")
 
 
@@ -123,9 +124,14 @@ def remote_address() -> str:
 
 
 def _subscriber(text: str) -> str:
-    """The IPv4 address, or the network of the IPv6 address; empty if the text is no address."""
+    """The IPv4 address, or the network of the IPv6 address, without a port; empty if the text is no address.
+
+    Some proxies write the client's port into ``X-Forwarded-For``, such as ``1.2.3.4:5678`` and ``[2001:db8::1]:5678``
+    (RFC 7239, section 6, allows it in ``Forwarded``).
+    """
+    with_port = _WITH_PORT.fullmatch(text)
     try:
-        address = ip_address(text)
+        address = ip_address(with_port[1] or with_port[2] if with_port else text)
     except ValueError:
         return ""
     if not isinstance(address, IPv6Address):

@@ -163,7 +163,7 @@ def test_proxy_s_word_is_taken_when_the_app_says_so():
 
 @pytest.mark.parametrize(
     "forwarded",
-    ["garbage<script>{}", "{}" + "a" * 9_000, "999.1.1.{}", "198.51.100.7:80{}", "unknown{}", "::ffff:198.51.100.{}:1"],
+    ["garbage<script>{}", "{}" + "a" * 9_000, "999.1.1.{}", "198.51.100.7:x{}", "unknown{}", "::ffff:198.51.100.{}:1"],
 )
 def test_forwarded_garbage_is_no_identity(forwarded):
     """Row 72: who is behind it can't be told, so it counts for the peer; else each request would be a new client."""
@@ -171,6 +171,24 @@ def test_forwarded_garbage_is_no_identity(forwarded):
     numbers = itertools.count()
     assert_admits(2, lambda: served.client().get("/", headers={"X-Forwarded-For": forwarded.format(next(numbers))}))
     assert served.used(key=None) == {REQUESTS: 2}
+
+
+@pytest.mark.parametrize(
+    ("with_port", "without"),
+    [
+        ("198.51.100.7:80{}", "198.51.100.7"),
+        ("[2001:db8:1:2::1]:443{}", "2001:db8:1:2::9"),
+        ("[2001:db8:1:2::1]", "2001:db8:1:2::9"),
+    ],
+)
+def test_forwarded_port_is_no_part_of_the_address(with_port, without):
+    """Some proxies write the port, too; each connection would else be a client of its own, or all of them one."""
+    served = behind_proxy()
+    numbers = itertools.count()
+    sent = [with_port.format(next(numbers)), without, with_port.format(next(numbers))]
+    answers = [served.client().get("/", headers={"X-Forwarded-For": address}) for address in sent]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert served.used(key=None) == {REQUESTS: 0}  # That of the proxy itself.
 
 
 SAME_ADDRESS = [
