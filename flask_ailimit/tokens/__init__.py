@@ -8,7 +8,7 @@ Example:
 """
 
 from .body import InvalidBody, decode_body
-from .counter import COUNTERS, TokenCounter, open_counter
+from .counter import COUNTERS, TokenCounter, exact_counter, open_counter
 from .output import read_output_text
 from .report import read_usage
 from .request import Estimate, estimate_request
@@ -26,6 +26,7 @@ __all__ = [
     "Usage",
     "decode_body",
     "estimate_request",
+    "exact_counter",
     "open_counter",
     "read_output_text",
     "read_usage",

@@ -44,13 +44,18 @@ COUNTERS: Final[Mapping[str, Callable[[], TokenCounter]]] = {
 class FunctionCounter:
     """A function from text to tokens, as a counter. An estimate, unless the function has a true ``exact``."""
 
-    def __init__(self, function: Callable[[str], int]) -> None:
-        self.exact = getattr(function, "exact", False) is True
+    def __init__(self, function: Callable[[str], int], *, exact: bool = False) -> None:
+        self.exact = exact or getattr(function, "exact", False) is True
         self._function = function
 
     def __call__(self, text: str) -> int:
         """What the function answers."""
         return self._function(text)
+
+
+def exact_counter(function: Callable[[str], int]) -> TokenCounter:
+    """Say that a function counts as the model's own tokenizer does. A decorator, for ``token_counter``."""
+    return FunctionCounter(function, exact=True)
 
 
 def open_counter(counter: str | Callable[[str], int] = "estimate") -> TokenCounter:
