@@ -143,6 +143,11 @@ class Decision:
         """Seconds until the whole request fits: 0.0 if it did, None if it never can."""
         return None if self.retry_after_us is None else self.retry_after_us / MICROSECONDS
 
+    def told(self) -> "Decision":
+        """This decision without the quotas that clients are not told of (``in_headers=False``)."""
+        told = tuple([verdict for verdict in self.verdicts if verdict.charge.quota.in_headers])
+        return self if len(told) == len(self.verdicts) else Decision(told, self.at_us)
+
     def joined(self, other: "Decision") -> "Decision":
         """This decision with the verdicts of a later one of the same request, at the later one's time."""
         if not other.verdicts:

@@ -18,7 +18,7 @@ from .errors import HandOverError
 from .quota import Quota
 from .reservation import Taken
 
-_VERSION = "v1"
+_VERSION = "v2"
 _PERSON = b"hand over"
 _MOST_NOTE_BYTES = 4096
 _FOREIGN = (

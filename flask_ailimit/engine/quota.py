@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import gcd
+from typing import Any
 
 from .clock import MICROSECONDS
 from .errors import ConfigurationError
@@ -15,6 +16,7 @@ OUTPUT_TOKENS = "output_tokens"
 CONCURRENCY = "concurrency"
 
 TOKEN_UNITS = (TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
+BUILT_IN_UNITS = (REQUESTS, *TOKEN_UNITS, CONCURRENCY)
 
 MAX_EXACT = 2**53 - 1
 """The largest integer that Lua's doubles count exactly; every stored number stays below it."""
@@ -27,6 +29,7 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 
 
 _LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TICKS = (1, 1000, MICROSECONDS)
 _MOST_SCOPES = 1024  # Whose names are remembered: an app may make scopes up.
 _LONGEST_PERIOD = 10 * 366 * 86400
@@ -47,6 +50,9 @@ class Quota:
         burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
         debt_periods: How much of what was used beyond the limit (or burst) is owed at most, in periods: 0 to 1,000
             times ``limit``. It is no part of the count's name: when it changes, counts go on.
+        label: A name for headers, messages and events, 1 to 64 of ``A-Za-z0-9_.-``; "" for the one that is made of unit
+            and period. It is no part of the count's name either.
+        in_headers: Whether clients are told of it, in headers and in refusals.
         ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
             142 years allow, if that is less.
         period_us: The period in microseconds.
@@ -64,8 +70,10 @@ class Quota:
     period: int
     unit: str = REQUESTS
     algorithm: str = "token-bucket"
-    burst: int = field(default=0)
+    burst: int = None  # type: ignore[assignment]  # it is the limit, once it is made
     debt_periods: int = 4
+    label: str = ""
+    in_headers: bool = True
     ceiling: int = field(init=False, repr=False, compare=False)
     period_us: int = field(init=False, repr=False, compare=False)
     tick_us: int = field(init=False, repr=False, compare=False)
@@ -94,18 +102,21 @@ class Quota:
                 f"algorithm: 'concurrency' counts the unit 'concurrency', and nothing else does. Got "
                 f"algorithm={self.algorithm!r} with unit={self.unit!r}."
             )
-        if self.burst and self.algorithm != "token-bucket":
+        if self.burst is not None and self.algorithm != "token-bucket":
             raise ConfigurationError(
                 f"burst: only the token-bucket algorithm has one. Got burst={self.burst!r} with "
                 f"algorithm={self.algorithm!r}; drop burst or use algorithm='token-bucket'."
             )
-        if self.burst == 0 and type(self.burst) is int:
+        if self.burst is None:
             object.__setattr__(self, "burst", self.limit)
         _require_count("burst", self.burst)
         if type(self.debt_periods) is not int or not 0 <= self.debt_periods <= _MOST_DEBT_PERIODS:
             raise ConfigurationError(
                 f"debt_periods: a whole number from 0 to {_MOST_DEBT_PERIODS} is needed. Got {self.debt_periods!r:.40}."
             )
+        if self.label != "":
+            require_name(self.label)
+        require_bool("in_headers", self.in_headers)
         object.__setattr__(self, "period_us", self.period * MICROSECONDS)
         # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
         object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst)))
@@ -155,9 +166,9 @@ class Quota:
         return digest.digest()
 
     @property
-    def given(self) -> tuple[int, int, str, str, int, int]:
-        """What it is made of: ``Quota(*quota.given)`` is this quota again."""
-        burst = self.burst if self.algorithm == "token-bucket" else 0
+    def given(self) -> tuple[int, int, str, str, Any, int]:
+        """What is counted, and how: ``Quota(*quota.given)`` has the same counts and the same bound of what is owed."""
+        burst = self.burst if self.algorithm == "token-bucket" else None
         return self.limit, self.period, self.unit, self.algorithm, burst, self.debt_periods
 
     def owing(self, debt_periods: int) -> "Quota":
@@ -166,20 +177,22 @@ class Quota:
         Raises:
             ConfigurationError: It is not a whole number from 0 to 1,000.
         """
-        return Quota(*self.given[:-1], debt_periods)
+        return Quota(*self.given[:-1], debt_periods, self.label, self.in_headers)
+
+    def told_as(self, label: str, *, in_headers: bool = True) -> "Quota":
+        """This quota as clients are told of it: under a label, or not at all; it has the same counts.
+
+        Raises:
+            ConfigurationError: The label has other characters than those of a name, or is too long.
+        """
+        return Quota(*self.given, label, in_headers)
 
     @property
     def name(self) -> str:
-        """A name for headers, logs and metrics: ``tokens-per-minute``, ``requests-per-90-seconds``, ``concurrency``."""
-        if self.unit == CONCURRENCY:
-            return CONCURRENCY
-        unit = self.unit.replace("_", "-")
-        for name, seconds in reversed(PERIODS.items()):
-            if self.period == seconds:
-                return f"{unit}-per-{name}"
-            if self.period % seconds == 0:
-                return f"{unit}-per-{self.period // seconds}-{name}s"
-        raise AssertionError("unreachable: every period is a multiple of a second")
+        """A name for headers, logs and metrics: the label, else such as ``tokens-per-minute`` or ``concurrency``."""
+        if self.label or self.unit == CONCURRENCY:
+            return self.label or CONCURRENCY
+        return f"{self.unit.replace('_', '-')}-{per(self.period)}"
 
     @property
     def text(self) -> str:
@@ -189,6 +202,31 @@ class Quota:
         return f"{self.limit} {self.unit.replace('_', ' ')} per {self.period} s"
 
 
+def per(period: int) -> str:
+    """A period of so many seconds, in words for a name: ``per-minute``, ``per-90-seconds``."""
+    count, name = in_largest_unit(period)
+    return f"per-{name}" if count == 1 else f"per-{count}-{name}s"
+
+
+def in_largest_unit(period: int) -> tuple[int, str]:
+    """A period of so many seconds in the largest unit of :data:`PERIODS` of which it is a multiple."""
+    name = max((name for name, seconds in PERIODS.items() if period % seconds == 0), key=PERIODS.__getitem__)
+    return period // PERIODS[name], name
+
+
+def require_name(name: object) -> None:
+    """Check the name of a limit.
+
+    Raises:
+        ConfigurationError: It is not 1 to 64 of ``A-Za-z0-9_.-``, the first a letter or a digit.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            "name: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'plan'. "
+            f"Got {str(name)[:40]!r}."
+        )
+
+
 def parse_quotas(
     text: str,
     *,
@@ -196,11 +234,13 @@ def parse_quotas(
     algorithm: str = "token-bucket",
     burst: int | None = None,
     debt_periods: int = 4,
+    label: str = "",
+    in_headers: bool = True,
 ) -> tuple[Quota, ...]:
     """Read ``"10000 per minute"``, ``"100/second; 5000 per 2 hours"`` into quotas.
 
     Several limits are separated by ``;``, ``,`` or ``|``. Stricter than Flask-Limiter's parser: the whole text
-    must be understood.
+    must be understood. If there are several limits, each has a label with its period: ``plan-per-minute``.
 
     Raises:
         ConfigurationError: The text is not such a limit; the message quotes it and gives an example.
@@ -208,7 +248,8 @@ def parse_quotas(
     if not isinstance(text, str):
         raise ConfigurationError(f"limit: a limit is a text such as '10000 per minute'. Got {text!r}.")
     quotas = []
-    for part in re.split(r"[;,|]", text):
+    parts = re.split(r"[;,|]", text)
+    for part in parts:
         match = _LIMIT.fullmatch(part)
         period = PERIODS.get(match[3].lower()) if match else None
         if not match or period is None or match[2] == "0":
@@ -216,8 +257,37 @@ def parse_quotas(
                 f"limit: can't read {text[:80]!r}. Write a count and a period, such as '10000 per minute', "
                 "'100/second' or '5000 per 2 hours'; separate several with ';'."
             )
-        quotas.append(Quota(int(match[1]), int(match[2] or 1) * period, unit, algorithm, burst or 0, debt_periods))
+        seconds = int(match[2] or 1) * period
+        own_label = f"{label}-{per(seconds)}" if label and len(parts) > 1 else label
+        limit = int(match[1])
+        quotas.append(
+            Quota(limit, seconds, unit, algorithm, burst, debt_periods, own_label, in_headers)  # type: ignore[arg-type]  # None is its default
+        )
     return tuple(quotas)
+
+
+def require_own_unit(unit: object) -> str:
+    """Check and return the name of a unit of the app's own, such as ``pages``.
+
+    Raises:
+        ConfigurationError: It is not 1 to 32 lower case letters, digits and underscores, or it is a built-in unit.
+    """
+    if not isinstance(unit, str) or not _UNIT.fullmatch(unit) or unit in BUILT_IN_UNITS:
+        raise ConfigurationError(
+            "unit: a name of your own in lower case letters, digits and underscores is needed, such as 'pages', and "
+            f"none of {', '.join(BUILT_IN_UNITS)}. Got {str(unit)[:40]!r}."
+        )
+    return unit
+
+
+def require_bool(option: str, value: object) -> None:
+    """Check that the value of an option is True or False.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if type(value) is not bool:
+        raise ConfigurationError(f"{option}: True or False. Got {value!r:.40}.")
 
 
 def _require_count(name: str, value: object) -> None:

@@ -1,7 +1,7 @@
 """Limit headers: one decision, written in the dialects that clients read.
 
 A dialect is one file with one function from a decision to header pairs. Every value is an integer, a time, or
-a name made of a quota's validated unit, so no text of a user can reach a header.
+the validated name of a quota, so no text of a client can reach a header.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,8 +50,12 @@ _RESPONSE_NAMES = ("Retry-After", "retry-after-ms", "x-should-retry", "x-request
 
 
 def limit_headers(decision: Decision, dialects: Iterable[str]) -> list[tuple[str, str]]:
-    """Write ``decision`` in each of ``dialects``: names from :data:`DIALECTS`, checked at start-up."""
-    return [header for name in dialects for header in DIALECTS[name].write(decision)]
+    """Write ``decision`` in each of ``dialects``: names from :data:`DIALECTS`, checked at start-up.
+
+    A quota with ``in_headers=False`` is left out.
+    """
+    told = decision.told()
+    return [header for name in dialects for header in DIALECTS[name].write(told)]
 
 
 def exposed_names(dialects: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 Source: draft-ietf-httpapi-ratelimit-headers-11 (2026-05-23); each value is a List of RFC 9651.
 """
 
-from collections import Counter
+import itertools
 from functools import lru_cache
 
 from flask_ailimit.engine.clock import MICROSECONDS
@@ -38,7 +38,7 @@ def named_verdicts(decision: Decision) -> list[tuple[str, Verdict]]:
     """Each verdict with its policy's name, unique within the decision.
 
     The name is the quota's, such as ``tokens-per-minute``; the second of the same name (another scope or
-    subject) is ``tokens-per-minute-2``. A quota's own name never ends in a digit, so the two can't collide.
+    subject) is ``tokens-per-minute-2``.
     """
     names, _ = _policies(decision.quotas)
     return list(zip(names, decision.verdicts, strict=True))
@@ -47,12 +47,10 @@ def named_verdicts(decision: Decision) -> list[tuple[str, Verdict]]:
 @lru_cache(maxsize=1024)
 def _policies(quotas: tuple[Quota, ...]) -> tuple[tuple[str, ...], str]:
     """The policies' names and the value of ``RateLimit-Policy``: the same for each request of a route."""
-    seen: Counter[str] = Counter()
-    names = []
+    names: list[str] = []
     for quota in quotas:
-        name = quota.name
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        numbered = (f"{quota.name}-{number}" for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([quota.name], numbered) if name not in names))
     return tuple(names), ", ".join(map(_policy, names, quotas))
 
 

@@ -16,6 +16,7 @@ from .responses import (
     never_taken_headers,
     refusal_body,
     refusal_headers,
+    refusal_message,
     refusal_status,
     unavailable_body,
     unavailable_headers,
@@ -86,6 +87,8 @@ class QuotaExceeded(OwnAnswer, RateLimitExceeded):
         estimate: Estimate | None = None,
     ) -> None:
         super().__init__(limit, response)
+        if not limit.error_message and not all(verdict.quota.in_headers for verdict in decision.refused):
+            self.description = refusal_message(decision)  # Flask-Limiter's names the limit, and handlers may send it.
         self.estimate = estimate
         self.decision = decision
         self.request_id = request_id
@@ -105,8 +108,6 @@ class QuotaExceeded(OwnAnswer, RateLimitExceeded):
             self.decision, self.code or 429, self.request_id, self.error_format, unnamed_output=unnamed
         )
         error = body.get("error", {})
-        if "limit" in error:
-            error["limit"]["text"] = str(self.limit.limit)
         if self.limit.error_message:
             for place, name in ((body, "detail"), (error, "message")):
                 if name in place:

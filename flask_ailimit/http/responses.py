@@ -10,7 +10,16 @@ from random import Random
 
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decision import Decision, Verdict
-from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKEN_UNITS, TOKENS
+from flask_ailimit.engine.quota import (
+    CONCURRENCY,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    REQUESTS,
+    TOKEN_UNITS,
+    TOKENS,
+    Quota,
+    in_largest_unit,
+)
 from flask_ailimit.headers.durations import go_duration, milliseconds_up, seconds_up
 from flask_ailimit.headers.ietf import named_verdicts
 
@@ -141,33 +150,42 @@ def refusal_message(decision: Decision, unnamed_output: int = 0) -> str:
     The wait is a number of seconds, rounded up to a tenth, right after "Try again in", because many clients find it
     with a regular expression, and misread minutes.
 
+    If clients are not told of the limit (``in_headers=False``), the sentence has the wait and nothing else.
+
     Args:
         decision: The decision that refused.
         unnamed_output: Output tokens that were reserved because the request names no maximum.
     """
     verdict = _require_refused(decision)
     quota, cost = verdict.quota, verdict.charge.cost
+    if not quota.in_headers:
+        if verdict.retry_after_us is None:
+            return "This request is larger than the service takes. Waiting does not help: make a smaller request."
+        return f"The service takes no such request at the moment. Try again in {_spoken(verdict.retry_after_us)}."
+    named = f" '{quota.label}'" if quota.label else ""
     default = min(unnamed_output, cost) if quota.unit in (TOKENS, OUTPUT_TOKENS) else 0
     why = f" Of these, {default} output tokens were reserved because the request names no maximum: send max_tokens."
     why = why if default else ""
     if verdict.retry_after_us is None:
         units = "slots" if quota.unit == CONCURRENCY else quota.unit.replace("_", " ")
         return (
-            f"This request needs {cost} {units}, but a limit of {quota.text} allows {quota.burst} at most. "
+            f"This request needs {cost} {units}, but a limit{named} of {quota.text} allows {quota.burst} at most. "
             f"Waiting does not help: {_ADVICE.get(quota.unit, 'make a smaller request')}.{why}"
         )
     wait = f"Try again in {_spoken(verdict.retry_after_us)}."
     if quota.unit == CONCURRENCY:
-        return f"Concurrency limit reached: {verdict.used} of {quota.limit} in flight. {wait}"
+        return f"Concurrency limit{named} reached: {verdict.used} of {quota.limit} in flight. {wait}"
     noun = _NOUNS.get(quota.unit, "Limit")
     burst = "" if quota.burst == quota.limit else f" with a burst of {quota.burst}"
-    return f"{noun} reached: limit {quota.text}{burst}, used {verdict.used}, requested {cost}.{why} {wait}"
+    return f"{noun}{named} reached: limit {quota.text}{burst}, used {verdict.used}, requested {cost}.{why} {wait}"
 
 
 def refusal_body(
     decision: Decision, status: int, request_id: str, error_format: str = "hybrid", *, unnamed_output: int = 0
 ) -> dict[str, object]:
     """The JSON body of a refusal. It has only numbers and names: no subject, key, scope or prompt.
+
+    Of a limit of which clients are not told (``in_headers=False``) it has neither.
 
     Args:
         decision: The decision that refused.
@@ -180,8 +198,9 @@ def refusal_body(
         ValueError: The decision refuses nothing.
     """
     verdict = _require_refused(decision)
-    named = named_verdicts(decision)
-    unit, code = verdict.quota.unit, _code(verdict)
+    told = named_verdicts(decision.told())
+    unit = verdict.quota.unit if verdict.quota.in_headers else REQUESTS
+    code = _code(verdict, unit)
     problem = Problem(
         uri=f"{_PROBLEM_TYPES}quota-exceeded",
         title="Quota exceeded",
@@ -191,8 +210,8 @@ def refusal_body(
         openai_type="tokens" if unit in TOKEN_UNITS else unit,
         openai_code=code if verdict.retry_after_us is None else "rate_limit_exceeded",
         request_id=request_id,
-        limit=_limit(next(name for name, each in named if each is verdict), verdict),
-        policies=tuple(name for name, each in named if not each.allowed),
+        limit=next((_limit(name, each) for name, each in told if each is verdict), None),
+        policies=tuple(name for name, each in told if not each.allowed),
     )
     return ERROR_FORMATS[error_format](problem)
 
@@ -256,10 +275,9 @@ def _require_refused(decision: Decision) -> Verdict:
     return decision.refused[0]
 
 
-def _code(verdict: Verdict) -> str:
+def _code(verdict: Verdict, unit: str) -> str:
     if verdict.retry_after_us is None:
         return "cost_exceeds_limit"
-    unit = verdict.quota.unit
     if unit in TOKEN_UNITS:
         return "token_limit_exceeded"
     return "concurrency_limit_exceeded" if unit == CONCURRENCY else "rate_limit_exceeded"
@@ -269,6 +287,7 @@ def _limit(name: str, verdict: Verdict) -> dict[str, object]:
     quota, wait_us = verdict.quota, verdict.retry_after_us
     return {
         "name": name,
+        "text": _in_words(quota),
         "limit": quota.limit,
         "burst": quota.burst,
         "remaining": quota.burst - verdict.used,
@@ -277,6 +296,14 @@ def _limit(name: str, verdict: Verdict) -> dict[str, object]:
         "reset_after": milliseconds_up(verdict.reset_after_us) / 1000,
         "retry_after": None if wait_us is None else max(1, milliseconds_up(wait_us)) / 1000,
     }
+
+
+def _in_words(quota: Quota) -> str:
+    """The limit as a person would say it; one on requests as Flask-Limiter says it: ``3 per 1 hour``."""
+    if quota.unit != REQUESTS:
+        return quota.text
+    count, name = in_largest_unit(quota.period)
+    return f"{quota.limit} per {count} {name}"
 
 
 def _wait_headers(wait_us: int | None) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Limits on tokens and calls in flight, in the form of Flask-Limiter's limits.
+"""Limits on tokens, calls in flight and units of the app's own, in the form of Flask-Limiter's limits.
 
 Flask-Limiter turns each decorated or default limit into ``RuntimeLimit``s and finds out which apply to a request.
 Our limits use the same way: the rate limit item carries the quota, and the limit's ``cost`` carries the estimate.
@@ -16,7 +16,15 @@ from limits import RateLimitItem
 from limits.limits import GRANULARITIES, RateLimitItemPerSecond
 
 from flask_ailimit.engine import ConfigurationError, Quota, parse_quotas
-from flask_ailimit.engine.quota import CONCURRENCY, PERIODS, REQUESTS
+from flask_ailimit.engine.quota import (
+    CONCURRENCY,
+    OUTPUT_TOKENS,
+    PERIODS,
+    REQUESTS,
+    TOKEN_UNITS,
+    TOKENS,
+    in_largest_unit,
+)
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import UNLIMITED
 
@@ -31,8 +39,8 @@ _NOTHING = RateLimitItemPerSecond(0)
 @lru_cache(maxsize=1024)
 def item_of(quota: Quota) -> RateLimitItem:
     """The rate limit item that carries ``quota`` through Flask-Limiter."""
-    name = max((name for name, seconds in PERIODS.items() if quota.period % seconds == 0), key=PERIODS.__getitem__)
-    item = _carrier(GRANULARITIES[name])(quota.limit, quota.period // PERIODS[name], namespace=quota.unit)
+    count, name = in_largest_unit(quota.period)
+    item = _carrier(GRANULARITIES[name])(quota.limit, count, namespace=quota.unit)
     item.quota = quota  # type: ignore[attr-defined]  # the slot that _carrier makes
     return item
 
@@ -45,6 +53,12 @@ def quota_of(item: RateLimitItem, algorithm: str, debt_periods: int = 4) -> Quot
     carried: Quota | None = getattr(item, "quota", None)
     quota = carried or _request_quota(item.amount, item.get_expiry(), algorithm)
     return quota if quota.debt_periods == debt_periods else _owing(quota, debt_periods)
+
+
+@lru_cache(maxsize=1024)
+def told_as(quota: Quota, label: str, *, in_headers: bool) -> Quota:
+    """The quota as clients are told of it: see :meth:`flask_ailimit.engine.Quota.told_as`."""
+    return quota.told_as(label, in_headers=in_headers)
 
 
 @lru_cache(maxsize=1024)
@@ -65,21 +79,22 @@ def _carrier(granularity: type[RateLimitItem]) -> type[RateLimitItem]:
 
 @dataclass(frozen=True)
 class UnitCost:
-    """How to find a request's cost under a limit on tokens or calls in flight. It is the limit's ``cost``.
+    """How to find a request's cost under a :class:`UnitLimit`. It is the resolved limit's ``cost``.
 
     Attributes:
-        unit: What is counted.
+        limit: The limit as the app wrote it.
         quota: The quota; None for UNLIMITED and for 0, which count nothing.
-        custom_estimate: The app's own estimate; None without one.
-        overrides: Whether the limit overrides the default limits of its unit.
-        on_store_error: The limit's own failure policy.
     """
 
-    unit: str
+    limit: "UnitLimit"
     quota: Quota | None
-    custom_estimate: Callable[[Request], int | Usage] | None
-    overrides: bool
-    on_store_error: str | None = None
+
+    @property
+    def fixed(self) -> int | None:
+        """The cost, if it is the same for each request; else None."""
+        if self.limit.unit == CONCURRENCY:
+            return 1
+        return self.limit.cost if self.limit.unit not in TOKEN_UNITS and isinstance(self.limit.cost, int) else None
 
     def __call__(self) -> NoReturn:
         """Raise TypeError. Flask-Limiter would call this, but it decides no request."""
@@ -88,15 +103,19 @@ class UnitCost:
 
 @dataclass(frozen=True)
 class RequestCost:
-    """The ``cost`` of a limit on requests with its own failure policy, which it carries.
+    """The ``cost`` of a limit on requests. It carries the options that Flask-Limiter's limits don't have.
 
     Attributes:
         cost: The cost of one request, or a callable that returns it.
-        on_store_error: The policy.
+        on_store_error: The limit's own failure policy.
+        label: What clients call the limit; "" for the name that is made of unit and period.
+        in_headers: Whether clients are told of it.
     """
 
     cost: int | Callable[[], int]
-    on_store_error: str
+    on_store_error: str | None = None
+    label: str = ""
+    in_headers: bool = True
 
     def __call__(self) -> int:
         """Return the current request's cost."""
@@ -105,17 +124,23 @@ class RequestCost:
 
 @dataclass(kw_only=True, unsafe_hash=True)
 class UnitLimit(ViewLimit):
-    """A limit on tokens or calls in flight; a decorator, like Flask-Limiter's limits.
+    """A limit on tokens, calls in flight or a unit of the app's own; a decorator, like Flask-Limiter's limits.
+
+    The ``cost`` that it has from Flask-Limiter's limits is what a request costs in a unit of the app's own.
 
     Attributes:
         unit: What is counted.
         algorithm: How it is counted.
         burst: The burst of a token bucket.
         lease: The lease of a limit on calls in flight, in seconds.
-        custom_estimate: The app's own estimate; None without one.
+        custom_estimate: The app's own estimate of tokens; None without one.
+        default_output_tokens: Output to reserve for a request that names no maximum; None for that of the view or the
+            setting.
         overrides: Whether it overrides the default limits of its unit. Flask-Limiter's ``override_defaults`` stays
             False, because a token limit must not override a default limit on requests.
         on_store_error: Its own failure policy.
+        label: What clients call it; "" for the name that is made of unit and period.
+        in_headers: Whether clients are told of it.
     """
 
     unit: str
@@ -123,12 +148,19 @@ class UnitLimit(ViewLimit):
     burst: int | None = None
     lease: int = 0
     custom_estimate: Callable[[Request], int | Usage] | None = None
+    default_output_tokens: int | None = None
     overrides: bool = True
     on_store_error: str | None = None
+    label: str = ""
+    in_headers: bool = True
 
     def __post_init__(self, limiter: Any) -> None:
         super().__post_init__(limiter)
-        for quota in () if callable(self.limit_provider) else self.quotas(self.limit_provider):
+        for quota in self.static_quotas():
+            if isinstance(self.cost, int) and self.cost > quota.burst:
+                raise ConfigurationError(f"cost: {self.cost} never fits a limit of {quota.text}. Raise the limit.")
+            if self.default_output_tokens is not None:
+                require_room(quota, self.default_output_tokens)
             if quota.burst > _LARGEST_BURST * quota.limit:
                 warnings.warn(
                     f"burst: {quota.burst} at once is more than {_LARGEST_BURST} times the limit of {quota.limit}, "
@@ -145,7 +177,11 @@ class UnitLimit(ViewLimit):
         """
         if not isinstance(value, int | str):
             value = repr(value)[:80]  # A list can't be the key of a cache.
-        return _items(value, self.unit, self.algorithm, self.burst, self.lease)
+        return _items(value, self)
+
+    def static_quotas(self) -> tuple[Quota, ...]:
+        """The quotas that are the same for each request: none, if a callable returns the limit."""
+        return () if callable(self.limit_provider) else self.quotas(self.limit_provider)
 
     def quotas(self, value: object) -> tuple[Quota, ...]:
         """The quotas of ``value``. UNLIMITED and 0 have none, because they count nothing.
@@ -158,25 +194,47 @@ class UnitLimit(ViewLimit):
 
     def cost_of(self, item: RateLimitItem) -> "UnitCost":
         """The cost of a request under one of the items."""
-        return UnitCost(
-            self.unit, getattr(item, "quota", None), self.custom_estimate, self.overrides, self.on_store_error
+        return UnitCost(self, getattr(item, "quota", None))
+
+
+def require_room(quota: Quota, output_tokens: int) -> None:
+    """Check that the output which is reserved for a request without a maximum is not a whole limit.
+
+    Raises:
+        ConfigurationError: It is as much as the limit gives at once, or more.
+    """
+    if quota.unit in (TOKENS, OUTPUT_TOKENS) and output_tokens >= quota.burst:
+        raise ConfigurationError(
+            f"default_output_tokens: {output_tokens} is all that '{quota.text}' hands out at once, or more, so "
+            "a request that names no maximum would take the whole limit. Lower it, or raise the limit."
         )
 
 
+def _items(value: str | int, limit: UnitLimit) -> tuple[RateLimitItem, ...]:
+    told = limit.label, limit.in_headers
+    if limit.unit == CONCURRENCY:
+        return _slots(value, limit.lease, *told)
+    return _timed_items(value, limit.unit, limit.algorithm, limit.burst, *told)
+
+
 @lru_cache(maxsize=1024, typed=True)  # True is not 1.
-def _items(value: str | int, unit: str, algorithm: str, burst: int | None, lease: int) -> tuple[RateLimitItem, ...]:
-    if unit != CONCURRENCY:
-        return _token_items(value, unit, algorithm, burst)
+def _slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[RateLimitItem, ...]:
     if type(value) is not int:
         raise ConfigurationError(
             f"limit_concurrency: a whole number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
         )
-    return (_NOTHING if value == 0 else item_of(Quota(value, lease, unit, algorithm)),)
+    if value == 0:
+        return (_NOTHING,)
+    quota = Quota(value, lease, CONCURRENCY, CONCURRENCY).told_as(label, in_headers=in_headers)
+    return (item_of(quota),)
 
 
-def _token_items(text: object, unit: str, algorithm: str, burst: int | None) -> tuple[RateLimitItem, ...]:
-    """The items of limits on tokens. The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING."""
-    counted = _ZERO.sub(r"\1 1", text) if isinstance(text, str) else text
-    quotas = parse_quotas(counted, unit=unit, algorithm=algorithm, burst=burst)  # type: ignore[arg-type]  # it checks
+@lru_cache(maxsize=1024, typed=True)
+def _timed_items(
+    text: object, unit: str, algorithm: str, burst: int | None, label: str, in_headers: bool
+) -> tuple[RateLimitItem, ...]:
+    """The items of limits per period. The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING."""
+    counted: Any = _ZERO.sub(r"\1 1", text) if isinstance(text, str) else text
+    quotas = parse_quotas(counted, unit=unit, algorithm=algorithm, burst=burst, label=label, in_headers=in_headers)
     zeros = [_ZERO.match(part) for part in _SEPARATOR.split(text)] if isinstance(text, str) else []
     return tuple(_NOTHING if zero else item_of(quota) for quota, zero in zip(quotas, zeros, strict=True))

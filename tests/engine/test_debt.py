@@ -23,7 +23,7 @@ lives = st.lists(happenings, max_size=40)
 
 
 def owing(algorithm, periods=1000):
-    burst = 150 if algorithm == "token-bucket" else 0
+    burst = 150 if algorithm == "token-bucket" else None
     return Quota(100, 60, "tokens", algorithm, burst, periods)
 
 

@@ -5,7 +5,7 @@ from flask_ailimit.engine import Charge, Decision, Quota, Verdict
 SECOND = 1_000_000
 
 
-def verdict(*, remaining=5, retry_after_us=0, limit=10, burst=0):
+def verdict(*, remaining=5, retry_after_us=0, limit=10, burst=None):
     charge = Charge(bytes(16), Quota(limit, 60, burst=burst), 3)
     return Verdict(charge, retry_after_us == 0, remaining, 7 * SECOND, retry_after_us)
 

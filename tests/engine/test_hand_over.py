@@ -65,7 +65,7 @@ def test_token_is_printable_and_names_nobody(engine):
         lambda token: token + "=",
         lambda token: token + "\n",
         lambda token: token.rpartition(".")[0],
-        lambda token: token.replace("v1.", "v2.", 1),
+        lambda token: token.replace("v2.", "v3.", 1),
         lambda token: token.swapcase(),
         lambda token: "é" + token,
         lambda token: token.encode(),

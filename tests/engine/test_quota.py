@@ -14,7 +14,7 @@ def test_limit_that_is_no_count_is_refused(limit):
         Quota(limit, 60)
 
 
-@pytest.mark.parametrize("burst", [-1, 1.5, True, None, "10", 2**53])
+@pytest.mark.parametrize("burst", [-1, 1.5, True, 0, "10", 2**53])
 def test_burst_that_is_no_count_is_refused(burst):
     with pytest.raises(ConfigurationError, match="burst: a whole number from 1"):
         Quota(10, 60, burst=burst)

@@ -8,10 +8,10 @@ from flask_ailimit.testing import START_US
 SECOND = 1_000_000
 
 
-def quota_of(algorithm, limit, period, burst=0):
+def quota_of(algorithm, limit, period, burst=None):
     if algorithm == "concurrency":
         return Quota(limit, period, "concurrency", algorithm)
-    return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else 0)
+    return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else None)
 
 
 @st.composite
@@ -20,7 +20,7 @@ def traffic(draw, algorithm, most=25):
     limits = [1, 2, 3, 7, 10, 100]
     limit = draw(st.sampled_from(limits if algorithm == "concurrency" else [*limits, 9_999, 123_457, 10**9 + 7]))
     period = draw(st.sampled_from([1, 7, 60, 3600, 86400]))
-    burst = draw(st.sampled_from([0, 1, limit // 2 + 1, 3 * limit]))
+    burst = draw(st.sampled_from([None, 1, limit // 2 + 1, 3 * limit]))
     pauses = st.one_of(
         st.sampled_from([0, 0, 1, SECOND]),
         st.integers(0, period * SECOND // max(1, min(limit, 100))),

@@ -35,6 +35,7 @@ from flask_ailimit.http.responses import (
 MESSAGE = "Token limit reached: limit 10000 tokens per 60 s, used 9990, requested 1202. Try again in 7.2 s."
 LIMIT = {
     "name": "tokens-per-minute",
+    "text": "10000 tokens per 60 s",
     "limit": 10_000,
     "burst": 10_000,
     "remaining": 10,

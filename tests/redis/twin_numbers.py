@@ -21,7 +21,7 @@ def quota_of(algorithm, random):
             limit = random.choice((1, 10, 1000, log_uniform(random, MAX_EXACT), greatest(algorithm, period)))
             burst = random.choice((0, 1, 2 * limit, log_uniform(random, MAX_EXACT)))
             owed = random.choice((4, 4, 0, 1, 1000))
-            return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else 0, owed)
+            return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else None, owed)
         except ConfigurationError:
             continue
 
