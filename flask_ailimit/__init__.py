@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .extension import AILimiter
     from .http.errors import LimiterUnavailable, QuotaExceeded
     from .limits.keys import api_key, api_key_in, remote_address
+    from .limits.listed import ConcurrencyLimit, TokenLimit
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
@@ -16,12 +17,14 @@ __all__ = [
     "UNLIMITED",
     "AILimitError",
     "AILimiter",
+    "ConcurrencyLimit",
     "ConfigurationError",
     "Decision",
     "HandOverError",
     "LimiterUnavailable",
     "QuotaExceeded",
     "StoreError",
+    "TokenLimit",
     "Usage",
     "Verdict",
     "api_key",
@@ -37,8 +40,10 @@ if not TYPE_CHECKING:
     # Each name is imported at its first use, so that flask_ailimit.engine works without Flask.
     _HOMES = {
         "AILimiter": "extension",
+        "ConcurrencyLimit": "limits.listed",
         "LimiterUnavailable": "http.errors",
         "QuotaExceeded": "http.errors",
+        "TokenLimit": "limits.listed",
         "UNLIMITED": "unlimited",
         "Usage": "tokens",
         "api_key": "limits.keys",

@@ -1,8 +1,9 @@
 """The state of one app: settings, token counter, default limits, engine. One limiter may serve several apps."""
 
+import itertools
 import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -21,8 +22,9 @@ from .limits.checks import require_algorithm, require_request_limit
 from .limits.decorators import Decorators
 from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.keys import remote_address
+from .limits.listed import ConcurrencyLimit, TokenLimit, limits_of_all_routes, limits_of_each_route
 from .limits.misconfigured import misconfigured
-from .limits.unit_limit import UnitLimit
+from .limits.unit_limit import UnitLimit, require_room
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
 from .tokens import TokenCounter
@@ -47,6 +49,7 @@ class AppState:
         counter: Counts the tokens of a text.
         algorithm: The algorithm of limits on requests: Flask-Limiter's ``strategy``.
         default_token_limits: The token limits of every route that has none of its own.
+        application_limits: The limits on tokens and calls in flight of all routes together.
         address_limits: The limits on each address, which are decided before all others.
         opened: The engine over the store that was opened with the app.
         in_tests: Opens an engine in memory, if the app is ``TESTING`` and names no store; else returns None.
@@ -56,6 +59,7 @@ class AppState:
     counter: TokenCounter
     algorithm: str
     default_token_limits: list[UnitLimit]
+    application_limits: list[UnitLimit]
     address_limits: list[Limit]
     opened: Engine
     in_tests: Callable[[], Engine | None] = field(repr=False)
@@ -106,9 +110,11 @@ def open_app_state(
         for key in _LIMITS:
             if app.config.get(key):
                 require_request_limit(key, app.config[key])
-        defaults = [limiter.limit_tokens(limit) for limit in settings.default_token_limits]
+        defaults = limits_of_each_route(limiter, settings.default_token_limits)
+        application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
-            _require_room(settings.default_output_tokens, defaults)
+            for quota in itertools.chain.from_iterable(each.static_quotas() for each in (*defaults, *application)):
+                require_room(quota, settings.default_output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
             require_request_limit("address_limits", each)
@@ -129,7 +135,7 @@ def open_app_state(
         if isinstance(engine.store, Shared):
             engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm), app.name)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
-        return AppState(settings, counter, algorithm, defaults, addresses, engine, late)
+        return AppState(settings, counter, algorithm, defaults, application, addresses, engine, late)
 
 
 def _tell(app: Flask, available: bool) -> None:
@@ -170,6 +176,8 @@ def _in_words(value: object) -> str:
     """The value as text without memory addresses, so that it is the same in all processes."""
     if isinstance(value, Mapping):
         return repr(sorted((str(key), _in_words(part)) for key, part in value.items()))
+    if isinstance(value, TokenLimit | ConcurrencyLimit):
+        return _in_words([type(value).__name__, value.limit_value, value.options])
     if isinstance(value, (list, tuple)):
         return repr([_in_words(part) for part in value])
     if value is None or isinstance(value, (str, bytes, int, float)):
@@ -189,16 +197,6 @@ def _open_store(app: Flask, storage: tuple[str | None, Any], name: str, clock: C
     if uri is None and _is_of_tests(app):
         return open_store(TESTS_URI, name=name, clock=clock, options={})
     return open_store(DEFAULT_URI if uri is None else uri, name=name, clock=clock, options=merged)
-
-
-def _require_room(output_tokens: int, limits: Iterable[UnitLimit]) -> None:
-    for limit in limits:
-        for quota in () if callable(limit.limit_provider) else limit.quotas(limit.limit_provider):
-            if output_tokens >= quota.burst:
-                raise ConfigurationError(
-                    f"default_output_tokens: {output_tokens} is all that '{quota.text}' hands out at once, or more, so "
-                    "a request that names no maximum would take the whole limit. Lower it, or raise the limit."
-                )
 
 
 def store_name(app: Flask) -> str:

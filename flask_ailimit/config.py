@@ -33,6 +33,10 @@ class Settings:
 
     Attributes:
         default_token_limits: Token limits of every route that has none of its own, such as ``["100000 per minute"]``.
+            Each route has a count of its own. An item is a text, a callable or a :class:`flask_ailimit.TokenLimit`.
+        application_token_limits: Token limits of all routes together: one count for what a key uses on any of them.
+        application_concurrency: The calls in flight of a key on all routes together: a number, a callable, a
+            :class:`flask_ailimit.ConcurrencyLimit`, or a list of them.
         address_limits: Limits on the requests of an address, decided before any function of the app runs.
         token_counter: How text is counted when the usage is not reported: a name in
             :data:`flask_ailimit.tokens.COUNTERS` or a callable from text to tokens.
@@ -59,7 +63,9 @@ class Settings:
             ``SECRET_KEY`` if several machines share the store.
     """
 
-    default_token_limits: Sequence[str | Unlimited | Callable[[], str | Unlimited]] = ()
+    default_token_limits: Sequence[object] = ()
+    application_token_limits: Sequence[object] = ()
+    application_concurrency: object = None
     address_limits: Sequence[str | Unlimited | Callable[[], str | Unlimited]] = ()
     token_counter: str | Callable[[str], int] = "estimate"  # noqa: S105  a name, no password
     default_output_tokens: int = 1024
@@ -79,12 +85,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         _limits("default_token_limits", self.default_token_limits, "100000 per minute")
+        _limits("application_token_limits", self.application_token_limits, "100000 per minute")
         _limits("address_limits", self.address_limits, "600 per minute")
         require_dialects(self.headers)
         _one_of("error_format", self.error_format, tuple(ERROR_FORMATS))
         _one_of("too_large_status", self.too_large_status, TOO_LARGE_STATUSES)
         require_policy(self.on_store_error)
-        _whole("default_output_tokens", self.default_output_tokens, 0, _MOST_TOKENS)
+        require_output_tokens(self.default_output_tokens)
         _whole("max_body_bytes", self.max_body_bytes, 1, _MOST_BYTES)
         _whole("max_debt_periods", self.max_debt_periods, 0, _MOST_DEBT_PERIODS)
         _one_of("unreadable_body", self.unreadable_body, UNREADABLE_BODY_POLICIES)
@@ -142,6 +149,15 @@ def require_policy(value: object) -> None:
         ConfigurationError: It is not.
     """
     _one_of("on_store_error", value, STORE_ERROR_POLICIES)
+
+
+def require_output_tokens(value: object) -> None:
+    """Check that ``value`` is a number of output tokens to reserve.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 0 to 2**31.
+    """
+    _whole("default_output_tokens", value, 0, _MOST_TOKENS)
 
 
 def _limits(name: str, value: object, example: str) -> None:

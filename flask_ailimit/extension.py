@@ -1,7 +1,7 @@
 """``AILimiter``: Flask-Limiter's ``Limiter`` with one decision over limits on requests, tokens and calls in flight."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,7 @@ from flask_limiter import Limiter, RequestLimit
 from flask_limiter.constants import ConfigVars
 
 from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
-from .config import NAMES
+from .config import NAMES, require_output_tokens
 from .current import current_app, current_request
 from .engine import ConfigurationError, Decision, Engine, system_clock
 from .engine.clock import Clock
@@ -39,9 +39,9 @@ from .request.lifecycle import (
     tear_down,
     turn_away,
 )
+from .request.metering import Metering, set_metering
 from .request.outliving import OutlivingWork, note_of
-from .request.settle import Metering, set_metering
-from .tokens import Usage
+from .tokens.units import recorded
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -136,18 +136,32 @@ class AILimiter(Decorators):
     def enabled(self, value: bool) -> None:
         self._switched_on = bool(value)
 
-    def record_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cached_input_tokens: int = 0) -> None:
-        """Record the tokens that the current request really used. They replace the usage that the answer reports.
+    def record_usage(
+        self,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cached_input_tokens: int = 0,
+        units: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record what the current request really used. Recorded tokens replace the usage that the answer reports.
 
-        Several calls add up. In a stream, call it inside :func:`flask.stream_with_context`, if possible before the last
-        event. Usage that is recorded after the last event is charged separately. After the answer is closed, usage is
-        logged and not charged.
+        Several calls add up. A call with ``units`` alone says nothing about tokens. In a stream, call it inside
+        :func:`flask.stream_with_context`, if possible before the last event. Usage that is recorded after the last
+        event is charged separately. After the answer is closed, usage is logged and not charged.
+
+        Args:
+            input_tokens: Tokens of the prompt, those from a cache included.
+            output_tokens: Tokens generated, reasoning included.
+            cached_input_tokens: How many of the input tokens came from a cache.
+            units: Amounts of units of the app's own, such as ``{"pages": 3}``; see :meth:`limit_units`.
 
         Raises:
-            ValueError: A number is not an integer from 0 to 2**53 - 1, or there is more cached input than input.
+            ValueError: A number is not an integer from 0 to 2**53 - 1, there is more cached input than input, or a unit
+                has no name that :meth:`limit_units` takes.
         """
-        usage = Usage.checked(input_tokens, output_tokens, cached_input_tokens)
-        if self._active and not self.ledger.record(usage):
+        usage, own = recorded(input_tokens, output_tokens, cached_input_tokens, units)
+        if self._active and not self.ledger.record(usage, own):
             self.logger.warning(
                 "record_usage came after the answer was closed or its work handed over, and was not charged."
             )
@@ -182,8 +196,14 @@ class AILimiter(Decorators):
         """
         return OutlivingWork(current_app(), self.app_state, self.engine.take_over(token))
 
-    def metering(self, *, ends_with_body: bool = False, recorded_only: bool = False) -> Callable[[_View], _View]:
-        """Say how the answers of a view are read. A decorator, to be put below ``@app.route``.
+    def metering(
+        self,
+        *,
+        ends_with_body: bool = False,
+        recorded_only: bool = False,
+        default_output_tokens: int | None = None,
+    ) -> Callable[[_View], _View]:
+        """Say how the requests and answers of a view are read. A decorator, to be put below ``@app.route``.
 
         Args:
             ends_with_body: Only the end of the body ends an answer. Otherwise the last event of a message ends it
@@ -191,10 +211,18 @@ class AILimiter(Decorators):
                 slot is taken again.
             recorded_only: The usage that an answer reports is not believed, because a model may have written it. Usage
                 comes from :meth:`record_usage`; without it the text is counted.
+            default_output_tokens: Output tokens, 0 to 2**31, to reserve for a request of this view that names no
+                maximum; default: the setting. A limit's own number comes first. Use 0 for embeddings.
+
+        Raises:
+            ConfigurationError: ``default_output_tokens`` is out of range.
         """
+        if default_output_tokens is not None:
+            with misconfigured():
+                require_output_tokens(default_output_tokens)
 
         def mark(view: _View) -> _View:
-            set_metering(view, Metering(ends_with_body, recorded_only))
+            set_metering(view, Metering(ends_with_body, recorded_only, default_output_tokens))
             return view
 
         return mark
@@ -251,7 +279,7 @@ class AILimiter(Decorators):
     @property
     def current_limit(self) -> RequestLimit | None:
         """Flask-Limiter's property: of the limits decided last, the last that refused, else the first unshared one."""
-        return request_limit(self.current_limits)
+        return request_limit(self.ledger) if self._active else None
 
     @property
     def current_limits(self) -> list[RequestLimit]:

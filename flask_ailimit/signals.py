@@ -31,6 +31,7 @@ its answer's last event, a second settlement charges what was used since. Their 
 - ``usage``: a :class:`flask_ailimit.Usage`, in tokens; with the source ``reserved``, what was reserved
 - ``source``: ``recorded`` (by the view), ``reported`` (by the answer), ``counted`` (from the text) or ``reserved``
   (the usage is unknown, and what was reserved stays charged)
+- ``units``: what was recorded in units of the app's own, such as ``{"pages": 3}``; limited or not
 - ``charged``: units by name, such as ``{"requests": 1, "tokens": 300}``; without cached input, if that is free
 - ``subject``: the hash of the subject whose tokens are charged, in hexadecimal; see
   :meth:`flask_ailimit.AILimiter.subject`

@@ -13,7 +13,7 @@ from flask_limiter import Limit
 from flask_ailimit.config import require_policy
 from flask_ailimit.engine import ALGORITHMS, ConfigurationError
 from flask_ailimit.engine.charge import require_cost
-from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.quota import CONCURRENCY, require_bool, require_name
 from flask_ailimit.unlimited import UNLIMITED
 
 from .resolve import request_items
@@ -52,13 +52,9 @@ def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> N
     require_request_limit(name, limit)
     require_methods(options.get("methods"))
     require_callables(**{name: options.get(name) for name in _CALLED})
-    cost = options.get("cost", 1)
-    if not callable(cost):
-        try:
-            require_cost(cost)
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from error
+    require_cost_or_callable(options.get("cost", 1))
     require_policy_if_given(options.get("on_store_error"))
+    require_told(options.get("name"), options.get("in_headers", True))
 
 
 def require_request_limit(setting: str, limit: object) -> None:
@@ -77,6 +73,30 @@ def require_request_limit(setting: str, limit: object) -> None:
         request_items(value if isinstance(value, str) else repr(value)[:80], "fixed-window")
     except ConfigurationError as error:
         raise ConfigurationError(f"{setting}: {error}.") from error
+
+
+def require_cost_or_callable(cost: object) -> None:
+    """Check that ``cost`` is a callable, or an integer from 0 to 2**53 - 1.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if not callable(cost):
+        try:
+            require_cost(cost)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+
+
+def require_told(name: object, in_headers: object) -> None:
+    """Check what clients are told of a limit: its name, None if it has none of its own, and whether they are.
+
+    Raises:
+        ConfigurationError: The name can't stand in a header, or ``in_headers`` is neither True nor False.
+    """
+    if name is not None:
+        require_name(name)
+    require_bool("in_headers", in_headers)
 
 
 def require_methods(methods: object) -> None:

@@ -9,12 +9,21 @@ import flask_limiter
 from flask import Blueprint, Response
 from flask_limiter import ExemptionScope, Limiter
 
-from flask_ailimit.engine import ConfigurationError
-from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS
+from flask_ailimit.config import require_output_tokens
+from flask_ailimit.engine import ConfigurationError, parse_quotas
+from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS, require_own_unit
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import Unlimited
 
-from .checks import require_algorithm, require_callables, require_decorator, require_methods, require_policy_if_given
+from .checks import (
+    require_algorithm,
+    require_callables,
+    require_cost_or_callable,
+    require_decorator,
+    require_methods,
+    require_policy_if_given,
+    require_told,
+)
 from .misconfigured import misconfigured
 from .unit_limit import RequestCost, UnitLimit
 from .view_limit import ViewLimit
@@ -25,7 +34,7 @@ _LONGEST_LEASE = 3600
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of a limit on requests: Flask-Limiter's, documented there, and our ``on_store_error``."""
+    """The options of a limit on requests: Flask-Limiter's, documented there, and three more of :class:`UnitOptions`."""
 
     key_func: Callable[[], str] | None
     per_method: bool
@@ -38,6 +47,8 @@ class RequestOptions(TypedDict, total=False):
     cost: int | Callable[[], int]
     meta_limits: Sequence[str | Callable[[], str] | flask_limiter.MetaLimit] | None
     on_store_error: str | None
+    name: str | None
+    in_headers: bool
 
 
 class ScopedOptions(RequestOptions, total=False):
@@ -47,7 +58,7 @@ class ScopedOptions(RequestOptions, total=False):
 
 
 class UnitOptions(TypedDict, total=False):
-    """The common options of limits on tokens and on calls in flight.
+    """The common options of limits on tokens, on calls in flight and on units of the app's own.
 
     Attributes:
         key_func: Returns the key of the subject; default: the limiter's.
@@ -59,6 +70,11 @@ class UnitOptions(TypedDict, total=False):
         exempt_when: Returns whether the current request is exempt.
         on_breach: Called when this limit refuses. If it returns a response, that is sent.
         on_store_error: ``local``, ``allow`` or ``deny`` while the store is away; default: the limiter's.
+        name: What headers, refusals and events call the limit, 1 to 64 of ``A-Za-z0-9_.-``; default: made of unit and
+            period, such as ``tokens-per-minute``. It doesn't change what is counted together. If a text has several
+            limits, each is called by the name and its period, such as ``plan-per-day``.
+        in_headers: With False, clients are not told of the limit: it is in no header, and its refusal says only when to
+            come back.
     """
 
     key_func: Callable[[], str] | None
@@ -70,6 +86,8 @@ class UnitOptions(TypedDict, total=False):
     exempt_when: Callable[[], bool] | None
     on_breach: Callable[[flask_limiter.RequestLimit], Response | None] | None
     on_store_error: str | None
+    name: str | None
+    in_headers: bool
 
 
 class Decorators(Limiter):
@@ -113,14 +131,17 @@ class Decorators(Limiter):
         override_defaults: bool = True,
         cost: int | Callable[[], int] = 1,
         on_store_error: str | None = None,
+        name: str | None = None,
+        in_headers: bool = True,
         **options: Any,
     ) -> ViewLimit:
+        is_plain = on_store_error is None and name is None and in_headers
         return ViewLimit(
             limit_provider=cast("Any", limit_value),
             limiter=self,
             key_function=key_func or self._key_func,
             override_defaults=override_defaults,
-            cost=RequestCost(cost, on_store_error) if on_store_error else cost,
+            cost=cost if is_plain else RequestCost(cost, on_store_error, name or "", in_headers),
             **options,
         )
 
@@ -133,6 +154,7 @@ class Decorators(Limiter):
         estimate: Callable[[flask.Request], int | Usage] | None = None,
         algorithm: str = "token-bucket",
         burst: int | None = None,
+        default_output_tokens: int | None = None,
         override_defaults: bool = True,
         **options: Unpack[UnitOptions],
     ) -> UnitLimit:
@@ -148,7 +170,9 @@ class Decorators(Limiter):
             estimate: Takes the request and returns the tokens to reserve. More than the burst is lowered to it, so that
                 the request can pass. Default: the input counted from the body, and the most output it asks for.
             algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
-            burst: The most that a token bucket gives at once; default: the limit.
+            burst: The most that a token bucket gives at once, 1 or more; default: the limit.
+            default_output_tokens: Output tokens, 0 to 2**31, to reserve for a request that names no maximum. Default:
+                that of :meth:`flask_ailimit.AILimiter.metering` for the view, else the setting. Use 0 for embeddings.
             override_defaults: Whether this limit replaces ``default_token_limits``.
             **options: See :class:`UnitOptions`.
 
@@ -157,7 +181,8 @@ class Decorators(Limiter):
         """
         if unit not in TOKEN_UNITS:
             raise ConfigurationError(f"unit: use one of {', '.join(TOKEN_UNITS)}. Got {str(unit)[:40]!r}.")
-        require_algorithm("algorithm", algorithm)
+        if default_output_tokens is not None:
+            require_output_tokens(default_output_tokens)
         if estimate is not None and not callable(estimate):
             raise ConfigurationError(
                 f"estimate: a callable from the request to tokens is needed. Got {str(estimate)[:80]!r}."
@@ -169,8 +194,44 @@ class Decorators(Limiter):
             algorithm=algorithm,
             burst=burst,
             custom_estimate=estimate,
+            default_output_tokens=default_output_tokens,
             overrides=override_defaults,
         )
+
+    @misconfigured()
+    def limit_units(
+        self,
+        unit: str,
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
+        *,
+        cost: int | Callable[[], int] = 1,
+        algorithm: str = "token-bucket",
+        burst: int | None = None,
+        **options: Unpack[UnitOptions],
+    ) -> UnitLimit:
+        """Limit a unit of the app's own, such as pages, images or seconds of audio.
+
+        Before the view, ``cost`` units are reserved. After it, what
+        :meth:`record_usage(units={"pages": 3}) <flask_ailimit.AILimiter.record_usage>` recorded is charged. Without a
+        record, what was reserved stays charged, and if the view raised, or answered with a status of 300 or more,
+        nothing is charged.
+
+        Args:
+            unit: 1 to 32 lower case letters, digits and underscores, such as ``"pages"``.
+            limit_value: Such as ``"100 per day"``, or a callable that returns one for the current request.
+                ``UNLIMITED`` is no limit, and ``"0 per day"`` allows nothing.
+            cost: Units to reserve for a request, 0 to 2**53 - 1, or a callable that returns them for the current
+                request. With 0 a request is refused only if more was used than the limit.
+            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
+            burst: The most that a token bucket gives at once, 1 or more; default: the limit.
+            **options: See :class:`UnitOptions`.
+
+        Raises:
+            ConfigurationError: The limit can't be read, or an option is wrong.
+        """
+        require_own_unit(unit)
+        require_cost_or_callable(cost)
+        return self._limit_units(limit_value, options, unit=unit, algorithm=algorithm, burst=burst, cost=cost)
 
     @misconfigured()
     def limit_concurrency(
@@ -200,8 +261,13 @@ class Decorators(Limiter):
 
     def _limit_units(self, limit_value: object, options: Mapping[str, Any], **own: Any) -> UnitLimit:
         for name in options.keys() - UnitOptions.__annotations__.keys():
-            raise TypeError(f"{name}: limits on tokens and on calls in flight have no such option.")
+            raise TypeError(f"{name}: limits on tokens, calls in flight and units of your own have no such option.")
         common: dict[str, Any] = {**options}
+        if own["unit"] != CONCURRENCY:
+            require_algorithm("algorithm", own["algorithm"])
+            parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
+        require_told(common.get("name"), common.get("in_headers", True))
+        common["label"] = common.pop("name", None) or ""
         key_func = common.pop("key_func", None)
         require_methods(common.get("methods"))
         require_callables(key_func=key_func, exempt_when=common.get("exempt_when"), on_breach=common.get("on_breach"))

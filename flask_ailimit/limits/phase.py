@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flask_limiter._limits import RuntimeLimit
 
 from flask_ailimit.engine import Charge, Quota
-from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, TOKEN_UNITS
 
 __all__ = ["BlueprintLimit", "LimitCharge", "Phase", "ResolvedLimit", "RuntimeLimit"]
 
@@ -74,6 +74,7 @@ class Phase:
         zero_limits: Limits of 0.
         defaults_decided: The default limits that are decided so far. A request decides each of them once.
         counts_tokens: Whether a limit is on tokens.
+        counts_units: Whether a limit is on tokens or on a unit of the app's own.
         needs_settling: Whether the end of the request may give back what a limit took.
         charged_once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
         may_collide: Whether two of the limits may have the same count.
@@ -88,6 +89,7 @@ class Phase:
     zero_limits: tuple[RuntimeLimit, ...] = ()
     defaults_decided: tuple[RuntimeLimit, ...] = ()
     counts_tokens: bool = field(init=False)
+    counts_units: bool = field(init=False)
     needs_settling: bool = field(init=False)
     charged_once: bool = field(init=False)
     may_collide: bool = field(init=False)
@@ -100,11 +102,10 @@ class Phase:
         limits = self.limits
         self.counts_tokens = any(each.quota.unit in TOKEN_UNITS for each in limits)
         self.has_deduct_when = any(each.limit.deduct_when for each in limits)
-        self.needs_settling = self.has_deduct_when or any(
-            each.quota.unit in (*TOKEN_UNITS, CONCURRENCY) for each in limits
-        )
+        self.counts_units = any(each.quota.unit not in (REQUESTS, CONCURRENCY) for each in limits)
+        self.needs_settling = self.has_deduct_when or any(each.quota.unit != REQUESTS for each in limits)
         self.charged_once = any(each.charged_once for each in limits)
-        self.may_collide = len({(each.quota, each.limit.deduct_when) for each in limits}) < len(limits)
+        self.may_collide = len({(each.quota.given, each.limit.deduct_when) for each in limits}) < len(limits)
         self.sole_key_func = None if self.may_collide else _sole_key_func(limits)
 
     def charges_of(self, subject: bytes) -> tuple[list[LimitCharge], list[Charge]]:

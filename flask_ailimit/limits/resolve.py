@@ -4,7 +4,8 @@ Flask-Limiter logs a limit that it can't read, takes an empty one for no limit, 
 Here a callable must return a limit or :data:`flask_ailimit.UNLIMITED`. Anything else makes the answer a 503.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +16,11 @@ from limits.limits import RateLimitItemPerYear
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine.quota import per
 from flask_ailimit.http.errors import PastFlaskLimiter
 from flask_ailimit.unlimited import UNLIMITED
 
-from .unit_limit import UnitLimit, quota_of
+from .unit_limit import RequestCost, UnitLimit, quota_of
 
 # It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
 _NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
@@ -63,7 +65,7 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str]) -> list[RuntimeLimit
             override_defaults=limit.override_defaults,
             deduct_when=limit.deduct_when,
             on_breach=limit.on_breach,
-            cost=limit.cost_of(item) if isinstance(limit, UnitLimit) else limit.cost or 1,
+            cost=_cost_under(limit, item, items),
             shared=limit.shared,
             meta_limits=metas,
         )
@@ -88,6 +90,15 @@ def request_items(text: str, algorithm: str) -> tuple[RateLimitItem, ...]:
             "'5000 per 2 hours'; separate several with ';'. UNLIMITED is no limit, and '0 per minute' allows nothing"
         ) from error
     return items
+
+
+def _cost_under(limit: Limit, item: RateLimitItem, items: Sequence[RateLimitItem]) -> Any:
+    """The cost of one of the items of a limit. If a limit on requests has several, each has a label with its period."""
+    if isinstance(limit, UnitLimit):
+        return limit.cost_of(item)
+    if isinstance(limit.cost, RequestCost) and limit.cost.label and len(items) > 1:
+        return replace(limit.cost, label=f"{limit.cost.label}-{per(item.get_expiry())}")
+    return limit.cost or 1
 
 
 def _items(limit: Limit, value: object, algorithm_now: Callable[[], str]) -> tuple[RateLimitItem, ...]:

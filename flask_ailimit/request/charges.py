@@ -9,6 +9,7 @@ from flask_ailimit.code_places import code_places
 from flask_ailimit.current import current_request
 from flask_ailimit.engine import Reservation
 from flask_ailimit.engine.charge import require_cost
+from flask_ailimit.engine.quota import TOKEN_UNITS
 from flask_ailimit.http.errors import AmbiguousKey, LimiterUnavailable
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.methods import counted_method
@@ -110,9 +111,11 @@ def as_request_limit(ledger: Ledger, charge: LimitCharge, *, breached: bool) -> 
 
 def _cost_now(ledger: Ledger, limit: RuntimeLimit) -> int:
     try:
-        if isinstance(limit.cost, UnitCost):
-            return token_cost(ledger, limit.cost.quota, limit.cost.custom_estimate)
-        return require_cost(limit.deduction_amount)
+        cost = limit.cost
+        if isinstance(cost, UnitCost) and cost.limit.unit in TOKEN_UNITS:
+            return token_cost(ledger, cost.quota, cost.limit)
+        asked = cost.limit.cost if isinstance(cost, UnitCost) else cost
+        return require_cost(asked() if callable(asked) else asked)
     except HTTPException:
         raise  # The body is too large, or the app's estimate refused it.
     except Exception as error:  # noqa: BLE001  any: it may be the app's function

@@ -136,13 +136,19 @@ def request_limits(ledger: Ledger) -> list[RequestLimit]:
     return [as_request_limit(ledger, each, breached=each in ledger.refused) for each in ledger.limits]
 
 
-def request_limit(limits: list[RequestLimit]) -> RequestLimit | None:
-    """What ``current_limit`` returns: the last limit that refused, else the first unshared one, else the first."""
-    breached = [limit for limit in limits if limit.breached]
+def request_limit(ledger: Ledger) -> RequestLimit | None:
+    """What ``current_limit`` returns: the limit of :func:`current_charge` as Flask-Limiter's ``RequestLimit``."""
+    current = current_charge(ledger)
+    return None if current is None else as_request_limit(ledger, current, breached=current in ledger.refused)
+
+
+def current_charge(ledger: Ledger) -> LimitCharge | None:
+    """Of the limits of the latest phase, the last that refused, else the first unshared one, else the first."""
+    breached = [each for each in ledger.limits if each in ledger.refused]
     if breached:
         return breached[-1]
-    explicit = [limit for limit in limits if not limit.shared]
-    return next(iter(explicit or limits), None)
+    explicit = [each for each in ledger.limits if not each.limit.shared]
+    return next(iter(explicit or ledger.limits), None)
 
 
 def _store_failed(ledger: Ledger, error: AILimitError) -> NoReturn:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from flask import Request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from flask_ailimit.config import Settings
 from flask_ailimit.current import current_request
 from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import require_cost
 from flask_ailimit.http.errors import BodyTooLarge, UnreadableBody
+from flask_ailimit.limits.unit_limit import UnitLimit
 from flask_ailimit.tokens import Estimate, InvalidBody, TokenCounter, Usage, estimate_request
 from flask_ailimit.tokens.inflating import TooLarge, inflate
 from flask_ailimit.tokens.media import FORM, MULTIPART, is_json, text_in
@@ -24,6 +24,7 @@ from flask_ailimit.tokens.request import BYTES_A_TOKEN, EVERYTHING, estimate_wit
 from flask_ailimit.tokens.shapes import FOLDED_REQUEST_ROLES, fold
 
 from .ledger import Ledger
+from .metering import metering_of
 from .multipart import read_parts
 
 _log = logging.getLogger("flask_ailimit")
@@ -47,19 +48,25 @@ class AmbiguousModel(ValueError):  # noqa: N818  it is the body that is ambiguou
     """Different readers of the request would find different models in it."""
 
 
-def read_estimate(request: Request, settings: Settings, counter: TokenCounter) -> Estimate:
+def read_estimate(request: Request, most_bytes: int, counter: TokenCounter, default: int) -> Estimate:
     """Estimate the tokens that a request may use: the largest estimate of all the ways in which a reader may read it.
 
     The body is read here, before anything is reserved, so that a client that sends it slowly holds no slot meanwhile.
 
+    Args:
+        request: The request.
+        most_bytes: The largest body that is read.
+        counter: Counts its text.
+        default: Output of a request that names no maximum.
+
     Raises:
-        RequestEntityTooLarge: The body is larger than ``max_body_bytes``, as it is or decoded.
+        RequestEntityTooLarge: The body is larger than ``most_bytes``, as it is or decoded.
         InvalidBody: It was sent as JSON, and no reader would find JSON in it.
         AmbiguousModel: Readers would find different models.
     """
-    environ, default = request.environ, settings.default_output_tokens
+    environ = request.environ
     query, kind = environ.get("QUERY_STRING", ""), request.mimetype
-    raw = take_body(request, settings.max_body_bytes)
+    raw = take_body(request, most_bytes)
     try:
         if not query and is_json(kind) and not environ.get("HTTP_CONTENT_ENCODING"):  # Most requests.
             body = _one_or_list(read_json(raw))
@@ -68,7 +75,7 @@ def read_estimate(request: Request, settings: Settings, counter: TokenCounter) -
                 _require_one_model(models)
             return estimate
         beside = read_fields(query.encode("latin-1", "replace")) if query else None
-        readings = list(_readings(request, raw, settings.max_body_bytes))
+        readings = list(_readings(request, raw, most_bytes))
     except TooMuchToRead:
         return EVERYTHING
     if not readings:
@@ -138,7 +145,7 @@ def custom_estimate(estimate: Callable[[Request], int | Usage], request: Request
     return max(min(cost, quota.burst), 1)
 
 
-def token_cost(ledger: Ledger, quota: Quota | None, estimate: Callable[[Request], int | Usage] | None) -> int:
+def token_cost(ledger: Ledger, quota: Quota | None, limit: UnitLimit) -> int:
     """The current request's cost in ``quota``: the app's own estimate if it returns one, else ours.
 
     It is at least 1, because a cost of 0 is refused only by a count in debt. Without a quota it is 0.
@@ -149,19 +156,29 @@ def token_cost(ledger: Ledger, quota: Quota | None, estimate: Callable[[Request]
     if quota is None:
         return 0
     request = current_request()
-    cost = None if estimate is None else custom_estimate(estimate, request, quota)
+    cost = None if limit.custom_estimate is None else custom_estimate(limit.custom_estimate, request, quota)
     if cost is not None:
         return cost
-    if ledger.estimate is None:
-        ledger.estimate = _estimate_for(ledger, request)
-    return cost_under(ledger.estimate, quota)
+    default = default_output_of(ledger, limit)
+    estimate = ledger.estimates.get(default)
+    if estimate is None:
+        estimate = ledger.estimates[default] = _estimate_for(ledger, request, default)
+    return cost_under(estimate, quota)
 
 
-def _estimate_for(ledger: Ledger, request: Request) -> Estimate:
+def default_output_of(ledger: Ledger, limit: UnitLimit) -> int:
+    """The output to reserve for a request that names no maximum: the limit's own, the view's, or the setting."""
+    if limit.default_output_tokens is not None:
+        return limit.default_output_tokens
+    of_view = metering_of(ledger.app, ledger.endpoint).default_output_tokens
+    return ledger.app_state.settings.default_output_tokens if of_view is None else of_view
+
+
+def _estimate_for(ledger: Ledger, request: Request, default: int) -> Estimate:
     """The estimate. If the body needs a 400, that is noted in the ledger, and the estimate is 0."""
     settings, counter = ledger.app_state.settings, ledger.app_state.counter
     try:
-        return read_estimate(request, settings, counter)
+        return read_estimate(request, settings.max_body_bytes, counter, default)
     except RequestEntityTooLarge:
         allowed = request.max_content_length
         most = settings.max_body_bytes if allowed is None else min(settings.max_body_bytes, allowed)
@@ -174,7 +191,7 @@ def _estimate_for(ledger: Ledger, request: Request) -> Estimate:
             return estimate_request(
                 None,
                 counter=counter,
-                default_output_tokens=settings.default_output_tokens,
+                default_output_tokens=default,
                 flat_tokens=-(-length // BYTES_A_TOKEN),
             )
         ledger.invalid = UnreadableBody("invalid_body", str(error), **ledger.answer_facts)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from flask import Flask, Request, Response
 from werkzeug.exceptions import HTTPException
@@ -9,7 +10,14 @@ from werkzeug.exceptions import HTTPException
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import AILimitError, Charge, Decision, Engine, Reservation
 from flask_ailimit.engine.forking import lineage
-from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, TOKEN_UNITS, TOKENS
+from flask_ailimit.engine.quota import (
+    BUILT_IN_UNITS,
+    CONCURRENCY,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    TOKEN_UNITS,
+    TOKENS,
+)
 from flask_ailimit.engine.reservation import ActualOf, end_together
 from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
 from flask_ailimit.http.responses import is_request_id, new_request_id
@@ -17,6 +25,7 @@ from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
 from flask_ailimit.limits.phase import LimitCharge, Phase
 from flask_ailimit.signals import tell_settled, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
+from flask_ailimit.tokens.units import added
 
 _log = logging.getLogger("flask_ailimit")
 
@@ -45,15 +54,18 @@ class Ledger:
         reservations: The reservations that are not ended yet, one for each phase of the request.
         decision: The verdicts of all phases so far.
         counts_tokens: Whether any phase has a limit on tokens.
+        counts_units: Whether any phase has a limit on tokens or on a unit of the app's own.
         needs_settling: Whether a reservation must be settled: its cost may still change, or it holds a slot.
         identities: The identity that each key function named when it was called last.
         limits: The limits of the latest phase, with their charges.
         refused: Those of them that refused.
         refusal: The error that was raised, if a limit refused.
         turned_away: The error that was raised last: a refusal, a 503, or a final answer (400, 403, 413).
-        estimate: The tokens that the request may use, once they are estimated.
+        estimates: The tokens that the request may use, once they are estimated, by the output that is reserved if it
+            names no maximum.
         invalid: The error to raise before the view, because the request's body can't be read.
-        recorded: The usage that the view recorded.
+        recorded: The tokens that the view recorded.
+        recorded_units: What the view recorded in units of the app's own.
         streaming: The end of a stream settles what is owed.
         closed: The response is closed, or its work was handed over: usage that is recorded now comes too late.
         deductions: Charges that cost nothing unless the response says so (Flask-Limiter's ``deduct_when``).
@@ -68,14 +80,15 @@ class Ledger:
     reservations: Sequence[Reservation] = ()
     decision: Decision | None = None
     counts_tokens = False
+    counts_units = False
     needs_settling = False
     limits: Sequence[LimitCharge] = ()
     refused: Sequence[LimitCharge] = ()
     refusal: QuotaExceeded | None = None
     turned_away: OwnAnswer | None = None
-    estimate: Estimate | None = None
     invalid: HTTPException | None = None
     recorded: Usage | None = None
+    recorded_units: Mapping[str, int] = MappingProxyType({})
     streaming = False
     closed = False
     deductions: Sequence[tuple[Charge, Callable[[Response], bool]]] = ()
@@ -92,9 +105,11 @@ class Ledger:
         self.flask_limiter = flask_limiter
         self.root = self.phase = flask_limiter.registry.root if flask_limiter.handles_store_errors else None
         self.identities: dict[Callable[[], str], list[str]] = {}
+        self.estimates: dict[int, Estimate] = {}
         self._request = request
         self._paid: dict[tuple[bytes, bytes], int] = {}
         self._usage_sent = NO_USAGE
+        self._units_sent: Mapping[str, int] = {}
         self._id: str | None = None
         self._lineage = lineage()
 
@@ -128,20 +143,28 @@ class Ledger:
     def add(self, reservation: Reservation, phase: Phase) -> None:
         """Add the reservation of one phase."""
         self.counts_tokens = self.counts_tokens or phase.counts_tokens
+        self.counts_units = self.counts_units or phase.counts_units
         self.needs_settling = self.needs_settling or phase.needs_settling
         decision = reservation.decision
         self.decision = self.decision.joined(decision) if self.decision else decision
         if reservation.allowed:
             self.reservations = [*self.reservations, reservation]
 
-    def record(self, usage: Usage) -> bool:
-        """Add usage of the view, which may call its model several times. Returns False if the ledger is closed."""
+    def record(self, usage: Usage | None, units: Mapping[str, int]) -> bool:
+        """Add usage of the view, which may call its model several times. Returns False if the ledger is closed.
+
+        Args:
+            usage: Tokens; None if the view says nothing about them.
+            units: Units of the app's own.
+        """
         if self.closed:
             return False
-        self.recorded = self.recorded + usage if self.recorded else usage
+        if usage is not None:
+            self.recorded = self.recorded + usage if self.recorded else usage
+        self.recorded_units = added(self.recorded_units, units)
         if self._ended and not self.reservations:
             # The response is settled: its last event has left, or an after_request function records. Charge it now.
-            self.settle(self.recorded, RECORDED, COMPLETE)
+            self.settle(self.recorded or self._usage_sent, RECORDED, COMPLETE)
         return True
 
     def waive(self, response: Response | None) -> None:
@@ -152,15 +175,18 @@ class Ledger:
         if self.waived and self.decision:
             self.decision = self.decision.without(self.waived)
 
-    def settle(self, usage: Usage, source: str, ending: str) -> None:
+    def settle(self, usage: Usage, source: str, ending: str, *, failed: bool = False) -> None:
         """Charge what the request has used until now; with the source ``reserved``, at least what was reserved.
+
+        Of a unit of the app's own, what was recorded is charged; without a record, what was reserved, and nothing if
+        the request ``failed``.
 
         A second call charges what was used since the first. It gives nothing back, because another request may have
         taken what the first gave back.
         """
         if self._lineage != lineage():
             return  # A child process has only a copy.
-        again, used = self._ended is not None, self._by_unit(usage)
+        again, used = self._ended is not None, {**self._by_unit(usage), **self.recorded_units}
         if again:
             self._note_paid()
         elif not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
@@ -174,8 +200,8 @@ class Ledger:
             if self.waived and any(charge is waived for waived in self.waived):
                 return 0
             if units is None:
-                return charge.cost
-            return max(charge.cost, units) if source == RESERVED else units
+                return 0 if failed and charge.quota.unit not in BUILT_IN_UNITS else charge.cost
+            return max(charge.cost, units) if source == RESERVED and charge.quota.unit in TOKEN_UNITS else units
 
         if again and not self.reservations and any(map(actual_of, self._ended_charges())):
             self.resume()
@@ -202,10 +228,10 @@ class Ledger:
 
     def settle_after_refusal(self) -> None:
         """End every reservation of a refused request: charge the recorded usage, or nothing if there is none."""
-        if self.recorded is None:
+        if self.recorded is None and not self.recorded_units:
             self.cancel()
         else:
-            self.settle(self.recorded, RECORDED, COMPLETE)
+            self.settle(self.recorded or NO_USAGE, RECORDED, COMPLETE, failed=True)
 
     def cancel(self) -> None:
         """Give back everything, requests too, because the request was refused, and correct the decision."""
@@ -251,8 +277,17 @@ class Ledger:
         if source == RESERVED:
             usage = usage_of(charged)
         since, self._usage_sent = _difference(usage, self._usage_sent), usage
+        units = {unit: amount - self._units_sent.get(unit, 0) for unit, amount in self.recorded_units.items()}
+        self._units_sent = self.recorded_units
         tell_settled(
-            self.app, usage=since, source=source, charged=charged, ending=ending, status=self.status, **self.facts
+            self.app,
+            usage=since,
+            units=units,
+            source=source,
+            charged=charged,
+            ending=ending,
+            status=self.status,
+            **self.facts,
         )
 
     @property

@@ -18,7 +18,7 @@ from flask_ailimit.limits.phase import RuntimeLimit
 
 from .answer import finish
 from .client_watch import is_client_gone, release
-from .decide import decide_phase
+from .decide import current_charge, decide_phase
 from .ledger import Ledger
 from .settle import settle_failure
 from .unread_body import drain_when_answered
@@ -132,7 +132,8 @@ def turn_away(ledger: Ledger, error: OwnAnswer | PastFlaskLimiter) -> NoReturn:
 def respond(ledger: Ledger, request: Request, response: Response) -> Response:
     """After the view, write the headers, and settle a complete response now and a stream when it ends."""
     ledger.waive(response)
-    if ledger.flask_limiter.writes_headers:
+    current = current_charge(ledger) if ledger.flask_limiter.writes_headers else None
+    if current is not None and current.charge.quota.in_headers:
         response = ledger.flask_limiter.write_headers(response)
     return finish(ledger, request, response)
 

@@ -12,13 +12,16 @@ from flask_ailimit.engine import Charge, HandedOver
 from flask_ailimit.engine.quota import CONCURRENCY
 from flask_ailimit.signals import tell_settled
 from flask_ailimit.tokens import Usage
+from flask_ailimit.tokens.units import added, recorded
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, units_of, usage_of
+
+_UNITS = "units."
 
 
 def note_of(ledger: Ledger) -> dict[str, str | int]:
     """The facts about the request that the process that takes over needs."""
-    facts = {
+    facts: dict[str, str | int | None] = {
         "endpoint": ledger.endpoint,
         "subject": ledger.subject.hex(),
         "request_id": ledger.request_id,
@@ -26,7 +29,13 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
     }
     if ledger.recorded is not None:
         facts |= asdict(ledger.recorded)
+    facts |= {f"{_UNITS}{unit}": amount for unit, amount in ledger.recorded_units.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _units_before(note: Mapping[str, str | int]) -> dict[str, int]:
+    """The units of the app's own that the view had recorded when it handed over."""
+    return {name.removeprefix(_UNITS): int(fact) for name, fact in note.items() if name.startswith(_UNITS)}
 
 
 def _recorded_before(note: Mapping[str, str | int]) -> Usage | None:
@@ -51,20 +60,30 @@ class OutlivingWork:
         self._app_state = app_state
         self._work = work
         self._recorded = _recorded_before(work.note)
+        self._units: Mapping[str, int] = _units_before(work.note)
 
     @property
     def request_id(self) -> str:
         """The id of the request that handed the work over."""
         return str(self._work.note.get("request_id", ""))
 
-    def record_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cached_input_tokens: int = 0) -> None:
+    def record_usage(
+        self,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cached_input_tokens: int = 0,
+        units: Mapping[str, int] | None = None,
+    ) -> None:
         """Record usage. It is added to earlier calls, and to what the view recorded before it handed over.
 
         Raises:
             ValueError: As :meth:`flask_ailimit.AILimiter.record_usage`.
         """
-        usage = Usage.checked(input_tokens, output_tokens, cached_input_tokens)
-        self._recorded = self._recorded + usage if self._recorded else usage
+        usage, own = recorded(input_tokens, output_tokens, cached_input_tokens, units)
+        if usage is not None:
+            self._recorded = self._recorded + usage if self._recorded else usage
+        self._units = added(self._units, own)
 
     def settle(self) -> bool:
         """Charge what was recorded; without a record, what was reserved. Returns whether this call ended the work.
@@ -72,7 +91,7 @@ class OutlivingWork:
         Raises:
             StoreError: The store failed. The work stays open, so try again.
         """
-        source = RESERVED if self._recorded is None else RECORDED
+        source = RECORDED if self._has_record else RESERVED
         return self._end(self._recorded, source)
 
     def cancel(self) -> bool:
@@ -89,13 +108,18 @@ class OutlivingWork:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None or self._recorded is not None:
+        if error is None or self._has_record:
             self.settle()
         else:
             self.cancel()
 
+    @property
+    def _has_record(self) -> bool:
+        return self._recorded is not None or bool(self._units)
+
     def _end(self, usage: Usage | None, source: str) -> bool:
         used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
+        used |= self._units
         charged: dict[str, int] = {}
 
         def actual_of(charge: Charge) -> int:
@@ -113,6 +137,7 @@ class OutlivingWork:
             tell_settled(
                 self._app,
                 usage=usage_of(charged) if usage is None else usage,
+                units={**self._units},
                 source=source,
                 charged=charged,
                 ending=HANDED_OVER,

@@ -11,9 +11,12 @@ from flask_ailimit.http.errors import NotAllowed, quota_exceeded
 from flask_ailimit.http.responses import parse_retry_count
 from flask_ailimit.limits.methods import meets
 from flask_ailimit.limits.phase import LimitCharge, RuntimeLimit
+from flask_ailimit.limits.unit_limit import UnitCost
 from flask_ailimit.signals import request_refused, tell
+from flask_ailimit.tokens import Estimate
 
 from .charges import as_request_limit, at_cost, charges_for
+from .estimate import default_output_of
 from .ledger import Ledger
 from .which_limits import ADDRESS, counted, is_inside_view, resolved_limit
 
@@ -103,9 +106,8 @@ def _charge_metas(ledger: Ledger, endpoint: str, refused: Sequence[LimitCharge])
 def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None) -> NoReturn:
     quota = refused.charge.quota
     subject = refused.charge.subject.hex()[:8]  # Of the hash: the key itself is never logged.
-    ledger.flask_limiter.logger.info(
-        "ratelimit %s (%s) exceeded at endpoint: %s", quota.text, subject, refused.charge.scope
-    )
+    limit = f"{quota.label}: {quota.text}" if quota.label else quota.text
+    ledger.flask_limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", limit, subject, refused.charge.scope)
     assert ledger.decision  # noqa: S101  a refusal has one
     settings = ledger.app_state.settings
     ledger.refusal = current_request().__dict__[REFUSAL] = quota_exceeded(
@@ -116,7 +118,16 @@ def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None
         too_large_status=settings.too_large_status,
         tries=parse_retry_count(flask.request.headers.get("x-stainless-retry-count")),
         response=response,
-        estimate=ledger.estimate,
+        estimate=_estimate_under(ledger, ledger.decision),
     )
     tell(request_refused, ledger.app, **ledger.facts)
     raise ledger.refusal
+
+
+def _estimate_under(ledger: Ledger, decision: Decision) -> Estimate | None:
+    """The estimate under the limit that the refusal is about; None if it is not on tokens, or was not needed."""
+    about = decision.refused[0].charge
+    for each in ledger.limits:
+        if each.charge is about and isinstance(each.limit.cost, UnitCost):
+            return ledger.estimates.get(default_output_of(ledger, each.limit.cost.limit))
+    return None

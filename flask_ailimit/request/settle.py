@@ -1,7 +1,6 @@
 """Finds out what a request really used: the recorded usage, else the one that the answer reports, else a count."""
 
 import logging
-from typing import NamedTuple
 
 from flask import Response
 
@@ -9,6 +8,7 @@ from flask_ailimit.tokens import StreamMeter, TokenCounter, Usage
 from flask_ailimit.tokens.usual import read_usual
 
 from .ledger import ABANDONED, COMPLETE, COUNTED, FAILED, NO_USAGE, RECORDED, REPORTED, RESERVED, Ledger
+from .metering import USUAL, Metering, metering_of
 from .ranges import Unmetered, metered, status_of_work
 from .streaming import Ending, Meter, MeteredStream
 
@@ -19,28 +19,6 @@ _NO_ANSWER = 300
 
 _NO_SUCH_RANGE = 416
 """With this status, Werkzeug has dropped the answer of the view for the client's ``Range``: its usage is unknown."""
-
-_METERING = "__flask_ailimit_metering__"
-
-
-class Metering(NamedTuple):
-    """How to read the answers of a view.
-
-    Attributes:
-        ends_with_body: Only the end of the body ends an answer, not an event in it.
-        recorded_only: The usage that an answer reports is not believed, because a model may have written it.
-    """
-
-    ends_with_body: bool = False
-    recorded_only: bool = False
-
-
-_USUAL = Metering()
-
-
-def set_metering(view: object, metering: Metering) -> None:
-    """Set on a view how to read its answers."""
-    setattr(view, _METERING, metering)
 
 
 def settle_plain(
@@ -55,15 +33,16 @@ def settle_plain(
         gone: Whether its client is known to be gone.
         is_encoded: Whether it has a Content-Encoding.
     """
-    if not ledger.counts_tokens and ledger.recorded is None:
+    if not ledger.counts_units and ledger.recorded is None:
         ledger.settle(NO_USAGE, RESERVED, COMPLETE)
         return
     account = LedgerAccount(ledger, response, gone=gone)
-    if ledger.recorded is not None or response.direct_passthrough:  # Another server sends the file (X-Sendfile).
+    # Another server sends the file (X-Sendfile), or no limit counts tokens.
+    if ledger.recorded is not None or response.direct_passthrough or not ledger.counts_tokens:
         account.end(Ending.COMPLETE, Unmetered())
         return
-    body, metering = response.get_data(), _metering_of(ledger)
-    is_usual = metering is _USUAL and not is_encoded and account.status < _NO_ANSWER
+    body, metering = response.get_data(), metering_of(ledger.app, ledger.endpoint)
+    is_usual = metering is USUAL and not is_encoded and account.status < _NO_ANSWER
     if is_usual and response.mimetype == "application/json":
         usage = read_usual(body, counter)  # The same as the meter would find, but faster.
         if usage is not None:
@@ -84,16 +63,18 @@ def settle_failure(ledger: Ledger, error: BaseException | None, *, gone: bool = 
     if gone or not (error is None or isinstance(error, Exception)):
         ledger.settle(ledger.recorded or NO_USAGE, RESERVED, ABANDONED)
     elif ledger.recorded is not None:
-        ledger.settle(ledger.recorded, RECORDED, FAILED)
+        ledger.settle(ledger.recorded, RECORDED, FAILED, failed=True)
     else:
-        ledger.settle(NO_USAGE, COUNTED, FAILED)
+        ledger.settle(NO_USAGE, COUNTED, FAILED, failed=True)
 
 
 def meter_stream(ledger: Ledger, response: Response, counter: TokenCounter, *, gone: bool = False) -> MeteredStream:
     """Settle what is owed when the answer's stream ends. ``gone``: whether the client is known to be gone already."""
     ledger.streaming = True
     stream = metered(
-        response, _meter_of(response, counter, _metering_of(ledger)), LedgerAccount(ledger, response, gone=gone)
+        response,
+        _meter_of(response, counter, metering_of(ledger.app, ledger.endpoint)),
+        LedgerAccount(ledger, response, gone=gone),
     )
     response.call_on_close(stream.close)
     return stream
@@ -134,30 +115,32 @@ class LedgerAccount:
             # Not the error's text or its traceback, which may hold the answer.
             _log.error("An answer's tokens could not be counted: %s was raised.", type(error).__name__)
             usage, source = None, RESERVED
-        self._ledger.settle(usage or NO_USAGE, source, self._ending.name.lower())
+        ending = self._ending.name.lower()
+        self._ledger.settle(usage or NO_USAGE, source, ending, failed=self._failed(meter))
 
     def _used(self, meter: Meter) -> tuple[Usage | None, str]:
         """The usage, None if it is unknown, and its source."""
-        ledger, ending = self._ledger, self._ending
+        ledger = self._ledger
         if ledger.recorded is not None:
             return ledger.recorded, RECORDED
         if self._broke_off:
             return None, RESERVED
-        known_input = None if ledger.estimate is None else ledger.estimate.usage.input_tokens
-        measure = meter.measure(known_input, complete=ending is Ending.COMPLETE)
-        if measure.source == REPORTED:
-            return measure
-        # Such an answer may be a stream: Flask makes one of every HTTPException that has no handler.
-        failed = self.status >= _NO_ANSWER
-        if failed or ending is Ending.NOT_STARTED or (ending is Ending.FAILED and not meter.seen_anything):
+        if not ledger.counts_tokens:
+            return None, RECORDED if ledger.recorded_units else RESERVED
+        estimate = next(iter(ledger.estimates.values()), None)
+        known_input = None if estimate is None else estimate.usage.input_tokens
+        measure = meter.measure(known_input, complete=self._ending is Ending.COMPLETE)
+        if measure.source != REPORTED and self._failed(meter):
             return NO_USAGE, COUNTED
         return measure
 
-
-def _metering_of(ledger: Ledger) -> Metering:
-    """How to read the answers of the request's view."""
-    metering: Metering = getattr(ledger.app.view_functions.get(ledger.endpoint or ""), _METERING, _USUAL)
-    return metering
+    def _failed(self, meter: Meter) -> bool:
+        """Whether the answer is known to hold no output of a model."""
+        if self._broke_off:
+            return False
+        # Such an answer may be a stream: Flask makes one of every HTTPException that has no handler.
+        failed, ending = self.status >= _NO_ANSWER, self._ending
+        return failed or ending is Ending.NOT_STARTED or (ending is Ending.FAILED and not meter.seen_anything)
 
 
 def _meter_of(response: Response, counter: TokenCounter, metering: Metering) -> StreamMeter:

@@ -11,13 +11,12 @@ from flask import Request
 from flask_limiter import ExemptionScope
 
 from flask_ailimit.current import current_app
-from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import DENY, require_cost
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
+from flask_ailimit.engine.quota import REQUESTS
 from flask_ailimit.limits.methods import counted_method, is_known, meets
 from flask_ailimit.limits.phase import BlueprintLimit, Phase, ResolvedLimit, RuntimeLimit
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
-from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, quota_of
+from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, quota_of, told_as
 
 from .ledger import Ledger
 
@@ -53,7 +52,8 @@ def new_phase(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit]) -> 
         tuple(flask_limiter.defaults_decided),
     )
     before, registry = ledger.phase, flask_limiter.registry
-    others = [*ledger.app_state.default_token_limits, *flask_limiter.meta_limits]
+    app_state = ledger.app_state
+    others = [*app_state.default_token_limits, *app_state.application_limits, *flask_limiter.meta_limits]
     may_change = (exempt and flask_limiter.request_filters) or registry.may_change(
         ledger.limited_function or "", others
     )
@@ -83,29 +83,35 @@ def address_phase(ledger: Ledger) -> Phase:
 def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_checked: bool = False) -> ResolvedLimit:
     """The limit with everything of its charges that is the same in each request."""
     settings = ledger.app_state.settings
-    policy = getattr(limit.cost, "on_store_error", None) or settings.on_store_error
+    carrier = limit.cost.limit if isinstance(limit.cost, UnitCost) else limit.cost
+    policy = getattr(carrier, "on_store_error", None) or settings.on_store_error
     if not ledger.flask_limiter.handles_store_errors:
         policy = DENY  # The engine raises, and Flask-Limiter's own policies come first.
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, counted_method(flask.request))
     quota = quota_of(limit.limit, ledger.app_state.algorithm, settings.max_debt_periods)
+    if isinstance(carrier, RequestCost):
+        quota = told_as(quota, carrier.label, in_headers=carrier.in_headers)
     charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit)
-    return ResolvedLimit(limit, quota, policy, only_checked, scope, _fixed_cost(limit.cost, quota), charged_once)
+    return ResolvedLimit(limit, quota, policy, only_checked, scope, _fixed_cost(limit.cost), charged_once)
 
 
 def limits_despite_override(
     ledger: Ledger, endpoint: str, blueprint: str | None, limits: Sequence[RuntimeLimit]
 ) -> list[RuntimeLimit]:
-    """The token limits of the blueprint and of the defaults, which a view's limit on requests must not override.
+    """The limits on tokens and calls in flight that a view's limit on requests must not override.
 
-    In Flask-Limiter, a view's limits override those of its blueprint and the defaults, even if they count another unit.
+    These are those of the blueprint, of the defaults, and of all routes together. In Flask-Limiter, a view's limits
+    override those of its blueprint and the defaults, even if they count another unit.
     """
     registry, app = ledger.flask_limiter.registry, ledger.app
     overridden = blueprint if any(limit.override_defaults for limit in limits) else None
     of_blueprint = registry.blueprint_limits(app, overridden) if overridden else []
     kept = [limit for limit in of_blueprint if isinstance(limit.cost, UnitCost) and limit not in limits]
-    exempt = registry.exemption_scope(app, endpoint, blueprint) & ExemptionScope.DEFAULT
-    if not exempt and not _overridden([*limits, *kept], "tokens"):
+    exempt = registry.exemption_scope(app, endpoint, blueprint)
+    if not exempt & ExemptionScope.DEFAULT and not _overridden([*limits, *kept], "tokens"):
         kept += registry.resolved(ledger.app_state.default_token_limits)
+    if not exempt & ExemptionScope.APPLICATION:
+        kept += registry.resolved(ledger.app_state.application_limits)
     return kept
 
 
@@ -136,7 +142,7 @@ def _phase_key(ledger: Ledger, request: Request, endpoint: str) -> Hashable:
 
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:
     costs = [limit.cost for limit in limits if meets(limit.methods, flask.request)]
-    return any(isinstance(cost, UnitCost) and cost.overrides and cost.unit == unit for cost in costs)
+    return any(isinstance(cost, UnitCost) and cost.limit.overrides and cost.limit.unit == unit for cost in costs)
 
 
 def _in_order(limits: Iterable[RuntimeLimit]) -> list[RuntimeLimit]:
@@ -154,10 +160,10 @@ def _is_last_phase(ledger: Ledger) -> bool:
     return ledger.before_view != ledger.flask_limiter.asks_itself(name) and ledger.limited_function in (None, name)
 
 
-def _fixed_cost(cost: object, quota: Quota) -> int | None:
+def _fixed_cost(cost: object) -> int | None:
     """The cost, if it is the same for each request."""
-    if quota.unit == CONCURRENCY:
-        return 1
+    if isinstance(cost, UnitCost):
+        return cost.fixed
     if isinstance(cost, RequestCost):
         cost = cost.cost
     try:

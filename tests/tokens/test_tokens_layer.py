@@ -11,7 +11,7 @@ import flask_ailimit.tokens
 FOLDER = Path(flask_ailimit.tokens.__file__).parent
 ALLOWED = {
     "flask_ailimit.engine.errors": {"ConfigurationError"},
-    "flask_ailimit.engine.quota": {"INPUT_TOKENS", "OUTPUT_TOKENS", "TOKENS"},
+    "flask_ailimit.engine.quota": {"INPUT_TOKENS", "MAX_EXACT", "OUTPUT_TOKENS", "TOKENS", "require_own_unit"},
 }
 
 

@@ -10,9 +10,11 @@ from flask_limiter import RequestLimit
 from flask_ailimit import (
     UNLIMITED,
     AILimiter,
+    ConcurrencyLimit,
     Decision,
     LimiterUnavailable,
     QuotaExceeded,
+    TokenLimit,
     Usage,
     Verdict,
     api_key,
@@ -20,6 +22,7 @@ from flask_ailimit import (
     remote_address,
 )
 from flask_ailimit.engine import Charge, Engine, Quota, Reservation, open_store, parse_quotas, system_clock
+from flask_ailimit.tokens import TokenCounter, exact_counter
 from flask_ailimit.unlimited import Unlimited
 
 app = Flask(__name__)
@@ -63,9 +66,13 @@ def plan_or_none() -> str | Unlimited:
 @limiter.limit(plan_or_none)
 @limiter.limit_tokens(UNLIMITED)
 @limiter.limit_concurrency(lambda: UNLIMITED)
-@limiter.limit_concurrency(4, lease=30)
+@limiter.limit_concurrency(4, lease=30, name="slots", in_headers=False)
+@limiter.limit("5 per second", name="calls", in_headers=False)
+@limiter.limit_units("pages", "10 per day", cost=lambda: 2, name="pages", burst=5)
+@limiter.limit_tokens("10 per minute", default_output_tokens=0)
+@limiter.metering(default_output_tokens=0)
 def view(number: int, *, text: str = "") -> tuple[str, int]:
-    limiter.record_usage(input_tokens=number, output_tokens=1, cached_input_tokens=0)
+    limiter.record_usage(input_tokens=number, output_tokens=1, cached_input_tokens=0, units={"pages": 3})
     return text, 200
 
 
@@ -86,7 +93,24 @@ async def ask() -> None:
 
 limiter.limit_tokens("10 per minute")(Blueprint("v1", __name__))
 
+TokenLimit("10 per minute", name="plan")
+TokenLimit(plan_or_none)
+ConcurrencyLimit(4, lease=30)
+
+
+@exact_counter
+def count(text: str) -> int:
+    return len(text)
+
+
+assert_type(count, TokenCounter)
+assert_type(count.exact, bool)
+
 # What is wrong is refused by the type checker too.
+TokenLimit(10)  # type: ignore[arg-type]
+ConcurrencyLimit("4")  # type: ignore[arg-type]
+limiter.limit_units("pages", 10)  # type: ignore[arg-type]
+limiter.limit_tokens("10 per minute", name=3)  # type: ignore[arg-type]
 limiter.limit_tokens(10)  # type: ignore[arg-type]
 limiter.limit(lambda: None)  # type: ignore[arg-type,return-value]
 limiter.limit_concurrency("4")  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Limits with options, for the settings that are lists of limits."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.unlimited import Unlimited
+
+from .decorators import Decorators
+from .unit_limit import UnitLimit
+
+_Value = TypeVar("_Value")
+
+_EVERYWHERE = {"scope": "global", "shared": True}
+"""The options that let all routes share a count. The scope is that of Flask-Limiter's ``application_limits``."""
+
+
+class _Listed(Generic[_Value]):
+    def __init__(self, limit_value: _Value, **options: Any) -> None:
+        self.limit_value = limit_value
+        self.options = options
+
+
+class TokenLimit(_Listed[str | Unlimited | Callable[[], str | Unlimited]]):
+    """A limit on tokens with options, for ``default_token_limits`` and ``application_token_limits``.
+
+    Args:
+        limit_value: As for :meth:`flask_ailimit.AILimiter.limit_tokens`.
+        **options: Its options, such as ``unit``, ``name``, ``key_func`` and ``scope``. ``init_app`` checks them.
+    """
+
+
+class ConcurrencyLimit(_Listed[int | Unlimited | Callable[[], int | Unlimited]]):
+    """A limit on calls in flight with options, for ``application_concurrency``.
+
+    Args:
+        limit_value: As for :meth:`flask_ailimit.AILimiter.limit_concurrency`.
+        **options: Its options, such as ``lease``, ``name`` and ``key_func``. ``init_app`` checks them.
+    """
+
+
+def limits_of_each_route(limiter: Decorators, tokens: Iterable[Any]) -> list[UnitLimit]:
+    """The limits of ``default_token_limits``: those of each route for itself.
+
+    Raises:
+        ConfigurationError: One can't be read, or an option is wrong.
+    """
+    return [_token_limit(limiter, "default_token_limits", each, {}) for each in tokens]
+
+
+def limits_of_all_routes(limiter: Decorators, tokens: Iterable[Any], in_flight: Any) -> list[UnitLimit]:
+    """The limits of ``application_token_limits`` and ``application_concurrency``: those of all routes together.
+
+    Raises:
+        ConfigurationError: One can't be read, or an option is wrong.
+    """
+    slots = in_flight if isinstance(in_flight, list | tuple) else [] if in_flight is None else [in_flight]
+    return [
+        *(_token_limit(limiter, "application_token_limits", each, _EVERYWHERE) for each in tokens),
+        *(_made(limiter.limit_concurrency, ConcurrencyLimit, "application_concurrency", each) for each in slots),
+    ]
+
+
+def _token_limit(limiter: Decorators, setting: str, listed: Any, preset: Mapping[str, Any]) -> UnitLimit:
+    return _made(limiter.limit_tokens, TokenLimit, setting, listed, preset)
+
+
+def _made(
+    decorator: Callable[..., UnitLimit],
+    kind: type[_Listed[Any]],
+    setting: str,
+    listed: Any,
+    preset: Mapping[str, Any] = _EVERYWHERE,
+) -> UnitLimit:
+    if isinstance(listed, _Listed) and not isinstance(listed, kind):
+        raise ConfigurationError(f"{setting}: a {kind.__name__} is needed, and a {type(listed).__name__} was given.")
+    value, options = (listed.limit_value, listed.options) if isinstance(listed, kind) else (listed, {})
+    try:
+        return decorator(value, **{**preset, **options})
+    except (ConfigurationError, TypeError) as error:
+        raise ConfigurationError(f"{setting}: {error}") from error

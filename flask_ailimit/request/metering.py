@@ -1,0 +1,36 @@
+"""What a view says about its requests and answers: :meth:`flask_ailimit.AILimiter.metering`."""
+
+from typing import NamedTuple
+
+from flask import Flask
+
+_METERING = "__flask_ailimit_metering__"
+
+
+class Metering(NamedTuple):
+    """How to read the requests and answers of a view.
+
+    Attributes:
+        ends_with_body: Only the end of the body ends an answer, not an event in it.
+        recorded_only: The usage that an answer reports is not believed, because a model may have written it.
+        default_output_tokens: Output to reserve for a request that names no maximum; None for that of the setting.
+    """
+
+    ends_with_body: bool = False
+    recorded_only: bool = False
+    default_output_tokens: int | None = None
+
+
+USUAL = Metering()
+"""The metering of a view that says nothing."""
+
+
+def set_metering(view: object, metering: Metering) -> None:
+    """Set on a view how to read its requests and answers."""
+    setattr(view, _METERING, metering)
+
+
+def metering_of(app: Flask, endpoint: str | None) -> Metering:
+    """How to read the requests and answers of an endpoint's view."""
+    metering: Metering = getattr(app.view_functions.get(endpoint or ""), _METERING, USUAL)
+    return metering
