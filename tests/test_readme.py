@@ -9,23 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import page_blocks
 import pytest
 
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [page for page in (README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))) if page.exists()]
+PAGES = [ROOT / page for page in page_blocks.PAGES]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 if not (ROOT / "docs").exists():
     pytest.skip("the docs are not in the source distribution", allow_module_level=True)
-
-
-def blocks(page, language):
-    """The page's examples in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def anchors(page):
@@ -63,7 +59,7 @@ def test_links_are_found():
 @pytest.fixture
 def example(tmp_path):
     """README's example as a module of its own, so that its default store is a directory of its own."""
-    (code,) = blocks(README, "python")
+    (code,) = page_blocks.texts("README.md", "python")
     file = tmp_path / "readme_example.py"
     file.write_text(code, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("readme_example", file)
@@ -108,16 +104,6 @@ def peek(example, app):
         return example.limiter.peek("predict", "reader").verdicts
 
 
-def test_engine_example_settles_what_it_used(capsys, limits_clock):  # noqa: F811
-    (code,) = blocks(ROOT / "docs" / "decision.md", "python")
-    names = {}
-    exec(compile(code, "decision.md", "exec"), names)
-    engine, charge = names["engine"], names["reservation"].decision.verdicts[0].charge
-    assert names["reservation"].allowed
-    assert 0 < engine.peek([charge]).verdicts[0].used <= 300
-    assert capsys.readouterr().out == ""
-
-
 # The demo's curl lines
 
 
@@ -158,7 +144,7 @@ def curl_version():
 @pytest.mark.model
 @pytest.mark.skipif(curl_version() < (7, 84), reason="needs bash and a curl that knows %header{}, 7.84 or later")
 def test_curl_lines_of_the_readme_do_what_it_says(demo):
-    ask, usage, ask_often = [block for block in blocks(README, "sh") if "curl" in block]
+    ask, usage, ask_often = [text for text in page_blocks.texts("README.md", "sh") if "curl" in text]
 
     def run(block):
         script = block.replace("127.0.0.1:8000", f"127.0.0.1:{demo}")

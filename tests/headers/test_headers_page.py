@@ -1,11 +1,11 @@
 """``docs/headers.md`` shows what is really sent."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from header_decisions import SECOND, allowed, decided, refused
+from page_blocks import texts
 
 from flask_ailimit.engine.quota import Quota
 from flask_ailimit.headers import DEFAULT_DIALECTS, DIALECTS, limit_headers
@@ -21,10 +21,6 @@ REQUEST_ID = "req_3f1c9a0d52e84b7796c0a1de"
 REFUSAL = decided(allowed(REQUESTS, 30, 30 * SECOND), refused(TOKENS, 10, 59_940_000, 7_150_001, cost=1202))
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
 def rows(start):
     table = PAGE.partition(start)[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line]
@@ -35,11 +31,13 @@ def test_headers_on_the_page_are_those_of_an_allowed_request_and_of_a_refusal():
         allowed(REQUESTS, 59, SECOND), allowed(TOKENS, 9500, 3 * SECOND, cost=500), allowed(SLOTS, 3, 60 * SECOND)
     )
     sent = (limit_headers(success, DEFAULT_DIALECTS), refusal_headers(REFUSAL, REQUEST_ID))
-    assert blocks("http") == ["".join(f"{name}: {value}\n" for name, value in headers) for headers in sent]
+    assert texts("docs/headers.md", "http") == [
+        "".join(f"{name}: {value}\n" for name, value in headers) for headers in sent
+    ]
 
 
 def test_body_on_the_page_is_the_hybrid_body():
-    (shown,) = blocks("json")
+    (shown,) = texts("docs/headers.md", "json")
     assert json.loads(shown) == refusal_body(REFUSAL, 429, REQUEST_ID)
 
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_blocks import texts
 
 ROOT = Path(__file__).parents[2]
-FILES = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
 
 if not (ROOT / "docs").exists():
     pytest.skip("the docs are not in the source distribution", allow_module_level=True)
@@ -17,7 +18,7 @@ if not (ROOT / "docs").exists():
 
 def test_the_page_s_tests_pass_and_leave_no_store_behind(tmp_path):
     home = tmp_path / "stores"
-    files = FILES.findall((ROOT / "docs" / "testing.md").read_text(encoding="utf-8"))
+    files = [(found[1], text) for text in texts("docs/testing.md", "python") if (found := FILE.match(text))]
     assert [name for name, _ in files] == ["shop.py", "conftest.py", "test_shop.py", "test_with_freezegun.py"]
     for name, code in files:
         (tmp_path / name).write_text(code, encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from blinker import NamedSignal
 from flask import Flask
+from page_blocks import texts
 from redis_servers import free_port, wait_until
 from redis_stores import store_at
 
@@ -49,10 +50,6 @@ WITHIN = 0.25  # Servers of other versions take a little more or less.
 sys.path.append(str(ROOT / "bench"))
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
 def rows(start):
     """The rows of the table whose head begins so, each a list of cells."""
     table = PAGE.partition(f"\n{start}")[2].partition("\n\n")[0]
@@ -74,7 +71,7 @@ def _nearby_in(tmp_path, monkeypatch):
 
 # Turning it on
 
-FIRST, SIGNAL, TLS = blocks("python")
+FIRST, SIGNAL, TLS = texts("docs/redis.md", "python")
 
 
 def run(code, uri, **names):
@@ -118,7 +115,7 @@ def test_the_secret_is_required_and_the_command_on_the_page_makes_one(server, mo
         run(FIRST, server.uri)["create_app"]()
     with pytest.raises(ConfigurationError, match="secret: every machine that shares a Redis must"):
         AILimiter(lambda: "", storage_uri=server.uri).init_app(Flask("without"))
-    (command,) = blocks("sh")
+    (command,) = texts("docs/redis.md", "sh")
     made = subprocess.run(
         ["/bin/sh", "-c", command.replace("python", sys.executable, 1)], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -429,7 +426,7 @@ def test_no_count_grows_beyond_what_the_page_says(server):
 
 def test_commands_for_the_server_work(new_server):
     server, ran = new_server(), []
-    for line in "".join(blocks("redis")).splitlines():
+    for line in "".join(texts("docs/redis.md", "redis")).splitlines():
         server.ask(*shlex.split(line))
         ran.append(line.split()[0])
     assert ran == ["CONFIG"] * 3 + ["ACL"]
@@ -537,11 +534,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("default", STORE_ERROR_POLICIES)
 def test_policies_of_the_decorators_are_as_documented(away, default):
-    (example,) = [
-        block
-        for block in re.findall(r"^```python\n(.*?)^```", CONFIGURATION, re.MULTILINE | re.DOTALL)
-        if "on_store_error" in block
-    ]
+    (example,) = [text for text in texts("docs/configuration.md", "python") if "on_store_error" in text]
     app, limiter = app_over(away, on_store_error=default)
     exec(compile(example, "configuration.md", "exec"), {"app": app, "limiter": limiter})
     assert app.test_client().post("/v1/images").status_code == 503
@@ -575,7 +568,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Several 
 
 
 def test_the_readme_s_two_lines_make_an_app_share_its_limits(server, monkeypatch):
-    (command,) = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (command,) = [text for text in texts("README.md", "sh") if "AILIMIT_SECRET" in text]
     script = command.replace("$(python", f"$({sys.executable}") + 'printf %s "$AILIMIT_SECRET"'
     secret = subprocess.run(["/bin/sh", "-euc", script], capture_output=True, text=True, check=True).stdout
     monkeypatch.setenv("AILIMIT_SECRET", secret)

@@ -19,11 +19,6 @@ if not FILE.exists():
 PAGE = FILE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("example", re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-def test_examples_on_the_page_run(example):
-    exec(compile(example, str(FILE), "exec"), {})
-
-
 def test_counters_on_the_page_are_those_of_the_table():
     assert set(re.findall(r"^\| `(\w+)` \| (?:no|for)", PAGE, re.MULTILINE)) == set(COUNTERS)
 
