@@ -312,7 +312,7 @@ def test_a_page_s_script_sees_the_headers_that_headers_names(run):
 
 def test_list_of_stores_looks_as_on_the_page(tmp_path):
     shape = re.compile(r"^.*/([\w-]+)  \d+ KiB, last written \d+\.\d h ago, (open|open in no process)$")
-    environment = os.environ | {"AILIMIT_STORES_DIRECTORY": str(tmp_path)}
+    environment = os.environ | {"AILIMIT_STORES_DIRECTORY": str(tmp_path), "PYTHONPATH": str(ROOT)}
     (tmp_path / "shop.py").write_text(
         "from flask import Flask\nfrom flask_ailimit import AILimiter\n"
         "AILimiter(lambda: 'alice', app=Flask('shop'), name='shop')\n",
