@@ -268,6 +268,9 @@ def test_limits_of_configuration_are_in_force(run):
         "complete": {"tokens-per-minute"},
         "embed": set(),
         "images": {"requests-per-minute", "requests-per-hour", "tokens-per-day", "concurrency"},
+        "named": {"plan-per-minute", "plan-per-day", "gpu"},
+        "embeddings": set(),
+        "ocr": {"pages-per-day"},
         "agent": {"concurrency"},
         "structured": {"tokens-per-minute"},
     }
