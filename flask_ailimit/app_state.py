@@ -88,6 +88,7 @@ def open_app_state(
     given: Mapping[str, Any],
     storage: tuple[str | None, Any],
     clock: Clock,
+    first_app: tuple[str, str],
 ) -> AppState:
     """Read the app's configuration, and open its store.
 
@@ -98,6 +99,8 @@ def open_app_state(
         given: The settings of ours that the limiter's constructor got.
         storage: The address and options of the store that it got; None for those of the app's config.
         clock: Returns integer microseconds.
+        first_app: The import name and name of the limiter's first app. If the limiter was given a name, all its apps
+            count together on purpose.
 
     Raises:
         ConfigurationError: Something is wrong; the message says the fix.
@@ -133,7 +136,8 @@ def open_app_state(
             raise
         engine.store.watch(partial(_tell, app))
         if isinstance(engine.store, Shared):
-            engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm), app.name)
+            names = first_app if "name" in given else (app.import_name, app.name)
+            engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm, names), app.name)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
         return AppState(settings, counter, algorithm, defaults, application, addresses, engine, late)
 
@@ -156,15 +160,17 @@ def _is_of_tests(app: Flask) -> bool:
     return app.config.get(ConfigVars.STORAGE_URI) is None and app.testing
 
 
-def _fingerprint(flask_limiter: FlaskLimiterAccess, app: Flask, given: Mapping[str, Any], algorithm: str) -> str:
-    """A hash of the app and of the configuration of its limits, which is the same in all of its workers."""
+def _fingerprint(
+    flask_limiter: FlaskLimiterAccess, app: Flask, given: Mapping[str, Any], algorithm: str, names: tuple[str, str]
+) -> str:
+    """A hash of an app's names and of the configuration of the limits, which is the same in all workers."""
     config = {
         key: value
         for key, value in app.config.items()
         if str(key).startswith((PREFIX, "RATELIMIT_")) and not str(key).startswith((*_NOT_OF_LIMITS, f"{PREFIX}SECRET"))
     }
     parts = [
-        *(app.import_name, app.name, app.config.get("SERVER_NAME"), algorithm, config),
+        *(*names, app.config.get("SERVER_NAME"), algorithm, config),
         {key: value for key, value in given.items() if key != "secret"},
         flask_limiter.registry.providers_for_all(),
         flask_limiter.key_prefix,

@@ -91,6 +91,7 @@ class AILimiter(Decorators):
         self._asked_storage = (storage_uri, storage_options)
         self._switched_on = True
         self._latest: AppState | None = None
+        self._first_app: tuple[str, str] | None = None
         super().__init__(key_func, app=None, **options)
         self.logger.addFilter(few_lines)
         self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
@@ -105,7 +106,10 @@ class AILimiter(Decorators):
             return
         switched_on = self._switched_on
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
-            state = open_app_state(self, self._access, app, self._given, self._asked_storage, self._clock)
+            self._first_app = self._first_app or (app.import_name, app.name)
+            state = open_app_state(
+                self, self._access, app, self._given, self._asked_storage, self._clock, self._first_app
+            )
             self._states[app] = self._latest = state
             self._access.join(
                 app,

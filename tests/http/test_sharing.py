@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from limited_apps import apps_of_two, statuses
 
+from flask_ailimit import AILimiter
 from flask_ailimit.cli import cli
 from flask_ailimit.engine.stores.directory import BASE
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
@@ -89,6 +90,20 @@ def test_other_configuration_on_a_store_in_use_is_told_of_once(serve, caplog, ot
     (message,) = told(caplog)
     assert "AILIMIT_NAME" in message
     assert "another one of 'shop'" in message
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_apps_of_one_limiter_that_was_given_a_name_are_no_two(caplog, is_named):
+    limiter = AILimiter(lambda: "alice", **({"name": "shop"} if is_named else {}))
+    apps = [Flask(name) for name in ("site", "api")]
+    for app in apps:
+        if not is_named:
+            app.config["AILIMIT_NAME"] = "shop"
+        limiter.init_app(app)
+    for app in apps:
+        with app.app_context():
+            limiter.engine.close()
+    assert len(told(caplog)) == (0 if is_named else 1)
 
 
 def plan():
