@@ -185,9 +185,7 @@ class AILimiter(Decorators):
             StoreError: Nothing was reserved, and the store can't tell the time.
         """
         ledger = self.ledger
-        token = self.engine.hand_over(ledger.take(), note_of(ledger))
-        ledger.closed = True
-        return token
+        return self.engine.hand_over(ledger.hand_over(), note_of(ledger))
 
     def take_over(self, token: str) -> OutlivingWork:
         """Take over the work of a token from :meth:`hand_over`, in any process with the same store and secret.
@@ -262,9 +260,18 @@ class AILimiter(Decorators):
     def request_id(self) -> str:
         """Our id of the current request, on its answer as ``x-request-id`` and in every event about it.
 
-        It is never the client's id. It is empty if requests are not limited.
+        It is never the client's id. It is empty outside a request, and if requests are not limited.
         """
-        return self.ledger.request_id if self._active else ""
+        return self.ledger.request_id if flask.has_request_context() and self._active else ""
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The current request's ``X-Request-Id``, as in every event about it.
+
+        None outside a request, if the client sent none, or if it is not 1 to 128 of ``A-Za-z0-9_.-``. So it may be
+        written to a log. A client may send the same id several times.
+        """
+        return self.ledger.client_request_id if flask.has_request_context() and self._active else None
 
     @property
     def client_gone(self) -> ClientGone:

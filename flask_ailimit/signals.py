@@ -40,6 +40,8 @@ its answer's last event, a second settlement charges what was used since. Their 
 - ``ending``: ``complete``, ``not_started`` (the stream was not read), ``failed``, ``abandoned`` (the client left, or
   the worker was stopped) or ``handed_over``
 - ``request_id``: our own id, see :attr:`flask_ailimit.AILimiter.request_id`
+- ``number``: 1 for the first settlement of the request, 2 for the second. ``request_id`` and ``number`` together are
+  unique
 - ``client_request_id``: the client's X-Request-Id, if it is fit for a header; else None
 - ``decision``: the :class:`flask_ailimit.Decision` that allowed the request; None for work that was handed over
 - ``plan``, ``model``, ``label``: None; the names are reserved for apps that sell plans

@@ -74,6 +74,7 @@ class Ledger:
         before_view: Whether the limits are being decided before Flask calls the view.
         decided: Names of wrapped functions whose limits were decided with those of the wrapper around them.
         status: The response's HTTP status, once there is one.
+        settlements: How often the request was settled.
     """
 
     engine: Engine
@@ -97,6 +98,7 @@ class Ledger:
     before_view = True
     decided: frozenset[str | None] = frozenset()
     status: int | None = None
+    settlements = 0
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
 
     def __init__(self, app: Flask, app_state: AppState, flask_limiter: FlaskLimiterAccess, request: Request) -> None:
@@ -215,6 +217,7 @@ class Ledger:
         """Remember what was settled, and send :data:`flask_ailimit.usage_settled`."""
         if ended:
             self._ended = ended, actual_of
+            self.settlements += 1
             if usage_settled.receivers:
                 self._tell(usage, source, ending)
 
@@ -244,6 +247,11 @@ class Ledger:
         """Remove and return the open reservations. The caller ends them."""
         taken, self.reservations = self.reservations, ()
         return taken
+
+    def hand_over(self) -> Sequence[Reservation]:
+        """Remove and return the open reservations. The request itself is charged nothing more."""
+        self.closed, self._ended = True, None
+        return self.take()
 
     def _by_unit(self, usage: Usage) -> dict[str, int]:
         """The counted tokens of a usage by unit; empty if no limit is on tokens."""
@@ -281,6 +289,7 @@ class Ledger:
         self._units_sent = self.recorded_units
         tell_settled(
             self.app,
+            number=self.settlements,
             usage=since,
             units=units,
             source=source,

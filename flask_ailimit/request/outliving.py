@@ -26,6 +26,7 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
         "subject": ledger.subject.hex(),
         "request_id": ledger.request_id,
         "client_request_id": ledger.client_request_id,
+        "settlements": ledger.settlements or None,
     }
     if ledger.recorded is not None:
         facts |= asdict(ledger.recorded)
@@ -136,6 +137,7 @@ class OutlivingWork:
             }
             tell_settled(
                 self._app,
+                number=int(self._work.note.get("settlements", 0)) + 1,
                 usage=usage_of(charged) if usage is None else usage,
                 units={**self._units},
                 source=source,

@@ -189,6 +189,22 @@ def test_header_that_a_provider_has_set_stays(headers, how):
     assert outcome.events[0]["request_id"].startswith("req_")
 
 
+@pytest.mark.parametrize(("sent", "known"), [("trace-7", "trace-7"), ("two words", None), (None, None)])
+def test_view_can_read_the_client_s_id_if_it_is_harmless(sent, known):
+    seen = []
+    limits = metered(lambda limiter: seen.append(limiter.client_request_id) or "a")
+    outcome = send(limits, headers={} if sent is None else {"X-Request-Id": sent})
+    assert seen == [known]
+    assert outcome.events[0]["client_request_id"] == known
+
+
+def test_there_are_no_ids_outside_a_request():
+    limits = metered(lambda: "a")
+    assert (limits.limiter.request_id, limits.limiter.client_request_id) == ("", None)
+    with limits.app.app_context():
+        assert (limits.limiter.request_id, limits.limiter.client_request_id) == ("", None)
+
+
 def test_answer_of_a_route_without_limits_has_no_id_of_ours():
     limits = metered(lambda: "a")
     limits.app.add_url_rule("/free", "free", lambda: "a")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from acceptance_apps import BODY, RESERVED, by_unit, hearing
-from flask import Response
+from flask import Response, stream_with_context
 from limited_apps import limited
 
 LEASE = 60
@@ -224,10 +224,34 @@ def test_answer_that_hands_over_is_not_counted_itself():
     assert told["charged"]["tokens"] == 14
     assert told["request_id"] == response.headers["x-request-id"]
     assert told["endpoint"] == "answer"
+    assert told["number"] == 1
     with limits.app.app_context():
         assert bytes.fromhex(told["subject"]) == limits.limiter.subject("alice")
     assert sum(each["charged"]["tokens"] for each in events) == 14
     assert sum(each["charged"]["requests"] for each in events) == 1
+
+
+def test_work_that_is_handed_over_after_a_settlement_is_settled_with_the_next_number():
+    limits = limited(token_counter=lambda text: len(text.split()))
+    tokens = []
+
+    @limits.app.post("/", endpoint="answer")
+    @limits.limiter.limit_tokens("1000 per minute")
+    @limits.limiter.limit_concurrency(1)
+    def answer():
+        def events():
+            yield "data: [DONE]\n\n"
+            yield 'data: {"choices": [{"delta": {"content": "a b"}}]}\n\n'
+            tokens.append(limits.limiter.hand_over())
+
+        return Response(stream_with_context(events()), mimetype="text/event-stream")
+
+    with hearing(limits.app) as events:
+        limits.client().post("/", json=BODY).get_data()
+        with limits.app.app_context(), limits.limiter.take_over(tokens[0]) as work:
+            work.record_usage(input_tokens=9, output_tokens=5)
+    assert [each["number"] for each in events] == [1, 2]
+    assert len({each["request_id"] for each in events}) == 1
 
 
 def test_work_without_a_word_of_usage_costs_no_less_than_reserved():

@@ -81,6 +81,7 @@ def test_settled_request_is_told_with_all_that_a_bill_needs():
         assert bytes.fromhex(event["subject"]) == limits.limiter.subject("alice")
     assert event["request_id"] == response.headers["x-request-id"] == response.headers["request-id"]
     assert event["client_request_id"] == "trace-7"
+    assert event["number"] == 1
     assert event["decision"].allowed
     assert event.keys() >= {"plan", "model", "label"}
 
@@ -251,6 +252,8 @@ def test_usage_recorded_after_the_last_event_is_a_second_settlement():
     assert limits.used()["tokens-per-day"] == 50
     assert limits.used()["output-tokens-per-day"] == 30
     assert [event["source"] for event in limits.settled] == ["reported", "recorded"]
+    assert [event["number"] for event in limits.settled] == [1, 2]
+    assert len({event["request_id"] for event in limits.settled}) == 1
     assert [event["usage"] for event in limits.settled] == [Usage(9, 5), Usage(11, 25)]
     assert [event["charged"] for event in limits.settled] == [
         {"requests": 1, "tokens": 14, "output_tokens": 5},
@@ -296,6 +299,7 @@ def test_agent_s_second_message_is_charged_as_a_second_settlement_and_takes_its_
     assert slots == [0, 1, 0]
     assert limits.used()["concurrency"] == 0
     assert [event["usage"] for event in limits.settled] == [Usage(3, 2), Usage(0, 3)]
+    assert [event["number"] for event in limits.settled] == [1, 2]
     assert limits.used()["tokens-per-day"] == 8
 
 
