@@ -31,17 +31,31 @@ README_CURL = "tests/test_readme.py::test_curl_lines_of_the_readme_do_what_it_sa
 REDIS = "tests/redis/test_redis_page.py::test_"
 TESTING = "tests/http/test_testing_page.py::test_the_page_s_tests_pass_and_leave_no_store_behind"
 
+HOW_TO = "tests/how_to/test_"
+BACKGROUND = (
+    HOW_TO
+    + "background_work_page.py::test_job_of_the_page_settles_what_its_request_reserved_also_if_its_worker_is_killed"
+)
+
 RUN_BY = {
     ("README.md", "curl -i"): README_CURL,
     ("README.md", "curl http"): README_CURL,
     ("README.md", "for i in"): README_CURL,
     ("docs/architecture.md", "   "): "tests/test_architecture_page.py::test_room_of_the_picture_is_there",
-    ("docs/background-work.md", "@app.post"): (
-        "tests/http/test_background_work.py::test_job_of_the_page_settles_what_its_request_reserved"
-    ),
+    ("docs/background-work.md", "gunicorn"): BACKGROUND,
+    ("docs/background-work.md", "celery"): BACKGROUND,
     ("docs/configuration.md", "flask ailimit"): (
         "tests/test_pages.py::test_commands_of_configuration_are_those_of_the_command_line"
     ),
+    ("docs/how-to/billing.md", "export"): HOW_TO
+    + "billing_page.py::test_commands_of_the_page_make_the_table_serve_and_bill_again",
+    ("docs/how-to/proxy.md", "UPSTREAM_URL"): HOW_TO
+    + "proxy_page.py::test_proxy_streams_under_gunicorn_as_the_page_starts_it",
+    ("docs/how-to/request-ids.md", "INFO"): HOW_TO + "request_ids_page.py::test_request_writes_the_lines_of_the_page",
+    ("docs/how-to/request-ids.md", "grep"): HOW_TO + "request_ids_page.py::test_command_finds_the_client_s_id",
+    ("docs/how-to/request-ids.md", "gunicorn"): HOW_TO + "request_ids_page.py::test_access_log_has_both_ids",
+    ("docs/how-to/several-apps.md", "gunicorn"): HOW_TO
+    + "several_apps_page.py::test_both_apps_answer_under_gunicorn_as_the_page_starts_it",
     ("docs/redis.md", "import os"): REDIS + "first_example_limits_and_settles_over_redis",
     ("docs/redis.md", "python -c"): REDIS + "the_secret_is_required_and_the_command_on_the_page_makes_one",
     ("docs/redis.md", "import logging"): REDIS + "signal_on_the_page_is_sent_when_redis_goes_and_comes",
@@ -287,7 +301,7 @@ def test_receiver_of_configuration_bills_what_was_used(run):
         return {}
 
     answer = app.test_client().post("/bill", headers={"x-api-key": "alice"})
-    assert names["ledger"].lines == [(answer.headers["x-request-id"], limiter.subject("alice").hex(), 3, 4, True)]
+    assert names["ledger"].lines == [(answer.headers["x-request-id"], 1, limiter.subject("alice").hex(), 3, 4, True)]
 
 
 def test_commands_of_configuration_are_those_of_the_command_line():

@@ -1,0 +1,106 @@
+"""The code of a page, as a module that its reader would have written."""
+
+import importlib.util
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+if not DOCS.exists():
+    pytest.skip("the docs are not in the source distribution", allow_module_level=True)
+
+
+def blocks(page, language):
+    """The blocks of a page of docs/ in a language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+def code_of(page):
+    """All Python of a page, from top to bottom, without its tests."""
+    return "\n\n".join(block for block in blocks(page, "python") if not block.startswith("# test_"))
+
+
+@contextmanager
+def served_as_written(page, directory, *, name="app", **environment):
+    """The address of the gunicorn that a page tells to start, over the page's code, and its log.
+
+    The page's ports can't be used here: it listens on a socket that is bound already.
+    """
+    (directory / f"{name}.py").write_text(code_of(page), encoding="utf-8")
+    (line,) = [line for block in blocks(page, "sh") for line in block.splitlines() if "gunicorn " in line]
+    arguments = shlex.split(line.partition("gunicorn ")[2].partition(" 2>>")[0])
+    assert arguments[-1].startswith(f"{name}:")
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--no-control-socket",
+        "--bind",
+        f"fd://{listener.fileno()}",
+        *arguments,
+    ]
+    log = directory / "app.log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment_of(directory) | environment,
+            stdout=file,
+            stderr=file,
+            pass_fds=[listener.fileno()],
+        )
+    port = listener.getsockname()[1]
+    listener.close()  # The server's own now: if it ends, so do the calls that wait for it.
+    try:
+        yield f"http://127.0.0.1:{port}", log
+    finally:
+        process.send_signal(signal.SIGINT)  # at once: there is no request left to wait for
+        process.wait(120)
+
+
+def environment_of(directory):
+    """The environment of a process that runs a page's code: the package under test, and stores of its own."""
+    stores = directory / "stores"
+    stores.mkdir(exist_ok=True)
+    paths = os.pathsep.join(filter(None, [str(ROOT), *sys.path]))
+    return os.environ | {"PYTHONPATH": paths, "AILIMIT_STORES_DIRECTORY": str(stores)}
+
+
+@contextmanager
+def imported(page, directory, *, name=None, replaced=()):
+    """The code of a page as a module, with some texts replaced.
+
+    The module has a directory of its own, and so has its limiter's default store.
+    """
+    code = code_of(page)
+    for old, new in dict(replaced).items():
+        assert old in code
+        code = code.replace(old, new)
+    name = name or f"page_{Path(page).stem.replace('-', '_')}"
+    file = directory / f"{name}.py"
+    file.write_text(code, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[name]
+        limiter = getattr(module, "limiter", None)
+        for app in list(getattr(limiter, "_states", ())):
+            with app.app_context():
+                limiter.engine.close()

@@ -1,0 +1,94 @@
+"""The pages about what several routes share, and about units of one's own."""
+
+import io
+
+import httpx2
+import pytest
+from pages import imported
+from real_servers import PATIENCE, serving
+
+from flask_ailimit import AILimiter, usage_settled
+from flask_ailimit.config import NAMES
+from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
+
+pytestmark = pytest.mark.usefixtures("limits_clock")
+KEY = {"Authorization": "Bearer key-of-ada"}
+
+
+def used(page, endpoint):
+    with page.app.test_request_context(method="POST"):
+        return {each.quota.text: each.used for each in page.limiter.peek(endpoint, "key-of-ada").verdicts}
+
+
+@pytest.mark.skipif("application_token_limits" not in NAMES, reason="there is no such setting yet")
+class TestOneAllowance:
+    @pytest.fixture
+    def page(self, tmp_path):
+        with imported("how-to/one-allowance.md", tmp_path) as module:
+            yield module
+
+    def test_all_routes_have_one_allowance_and_two_of_them_another_one(self, page):
+        bodies = {
+            "chat/completions": {"max_tokens": 40, "messages": []},
+            "embeddings": {"input": "hello"},
+            "images": {"prompt": "a", "max_tokens": 1000},
+            "speech": {"input": "a", "max_tokens": 200},
+        }
+        with serving(page.app) as address:
+            for route, body in bodies.items():
+                answer = httpx2.post(f"{address}/v1/{route}", json=body, headers=KEY, timeout=PATIENCE)
+                assert answer.status_code == 200
+        tokens = 42 + 5 + 1010 + 210
+        for endpoint in ("chat", "embed", "images", "speech"):
+            counts = used(page, endpoint)
+            assert counts["60 requests per 60 s"] == 4
+            assert counts["100000 tokens per 60 s"] == tokens
+            assert counts.get("20000 tokens per 86400 s") == (1220 if endpoint in ("images", "speech") else None)
+
+    def test_route_is_refused_by_either_allowance_and_neither_is_charged(self, page):
+        body = {"prompt": "a", "max_tokens": 20_000}
+        with serving(page.app) as address:
+            refused = httpx2.post(f"{address}/v1/images", json=body, headers=KEY, timeout=PATIENCE)
+        assert refused.status_code == 413
+        assert set(used(page, "images").values()) == {0}
+
+    def test_embeddings_reserve_no_output(self, page):
+        reserved = []
+        page.limiter.record_usage = lambda **_: reserved.append(used(page, "embed")["100000 tokens per 60 s"])
+        with serving(page.app) as address:
+            httpx2.post(f"{address}/v1/embeddings", json={"input": "hello"}, headers=KEY, timeout=PATIENCE)
+        assert 0 < reserved[0] < 20
+
+
+@pytest.mark.skipif(not hasattr(AILimiter, "limit_units"), reason="there is no such decorator yet")
+class TestOwnUnit:
+    @pytest.fixture
+    def page(self, tmp_path):
+        with imported("how-to/own-unit.md", tmp_path) as module:
+            yield module
+
+    @staticmethod
+    def send(address, *pages):
+        files = [("page", (f"{number}.txt", io.BytesIO(text))) for number, text in enumerate(pages)]
+        return httpx2.post(f"{address}/v1/read", files=files, headers=KEY, timeout=PATIENCE)
+
+    def test_pages_that_were_read_are_charged(self, page):
+        events = []
+
+        def hear(sender, **event):
+            events.append(event)
+
+        with usage_settled.connected_to(hear, page.app), serving(page.app) as address:
+            answer = self.send(address, b"one", b"", b"two")
+        assert answer.json() == {"texts": ["one", "two"]}
+        assert '"pages-per-day";q=100' in answer.headers["RateLimit-Policy"]
+        assert used(page, "read") == {"100 pages per 86400 s": 2}
+        assert events[0]["units"] == {"pages": 2}
+
+    def test_more_pages_than_are_left_are_refused_with_a_wait_and_more_than_all_for_ever(self, page):
+        with serving(page.app) as address:
+            assert self.send(address, *[b"a"] * 60).status_code == 200
+            refused = self.send(address, *[b"a"] * 60)
+            assert refused.status_code == 429
+            assert int(refused.headers["Retry-After"]) > 0
+            assert self.send(address, *[b"a"] * 101).status_code == 413
