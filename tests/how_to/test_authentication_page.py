@@ -116,3 +116,16 @@ def test_defaults_are_decided_before_login_required(tmp_path):
         with serving(page.app) as address:
             assert httpx2.get(f"{address}/guarded", timeout=PATIENCE).status_code == 401
         assert used(page, "guarded", ADDRESS) == 1
+
+
+def test_limit_can_be_a_function_of_the_user(tmp_path):
+    own = {
+        '@limiter.limit_tokens("100000 per minute")': "@limiter.limit_tokens(lambda: current_user.tokens)",
+        "class User(UserMixin):\n": 'class User(UserMixin):\n    tokens = "5000 per minute"\n\n',
+    }
+    with imported("how-to/authentication.md", tmp_path, replaced=own) as page:
+        page.USERS["bob"].tokens = "70 per minute"
+        with serving(page.app) as address, httpx2.Client(base_url=address, timeout=PATIENCE) as client:
+            assert [generate(client, **ADA).status_code for _ in range(3)] == [200] * 3
+            assert [generate(client, **BOB).status_code for _ in range(2)] == [200, 429]
+            assert generate(client).status_code == 401

@@ -225,7 +225,7 @@ def test_client_that_leaves_ends_the_upstream_s_work_though_it_is_silent(start, 
 
 
 def test_client_that_leaves_before_the_upstream_says_anything_is_charged_what_was_reserved(start, silent):
-    proxy = start(silent.address, silence="3")
+    proxy = start(silent.address, silence="5")
     with httpx2.Client() as client, pytest.raises(httpx2.ReadTimeout):
         client.post(f"{proxy.address}/v1/chat/completions", json=ASKED, headers=KEY, timeout=0.3)
     silent.begin()
