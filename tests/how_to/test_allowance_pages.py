@@ -46,7 +46,7 @@ class TestOneAllowance:
             assert counts.get("20000 tokens per 86400 s") == (1220 if endpoint in ("images", "speech") else None)
 
     def test_route_is_refused_by_either_allowance_and_neither_is_charged(self, page):
-        body = {"prompt": "a", "max_tokens": 20_000}
+        body = {"prompt": "a", "max_tokens": 20_001}
         with serving(page.app) as address:
             refused = httpx2.post(f"{address}/v1/images", json=body, headers=KEY, timeout=PATIENCE)
         assert refused.status_code == 413
