@@ -50,7 +50,7 @@ class EngineStorage(Storage):
         """Forget every count."""
         self._engine_now().reset()
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:  # noqa: ARG002  the base's signature
+    def incr(self, key: str, expiry: int = 0, amount: int = 1) -> int:  # noqa: ARG002  the base's signature
         """Raise TypeError, because only a decision changes a count."""
         raise TypeError("Counts are changed by decisions. Use limiter.engine.reserve().")
 
