@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo lint test test-core
+.PHONY: bench clean demo lint reference test test-core
 
 CURL = curl -iN http://$${DEMO_BIND:-127.0.0.1:8000}/predict -H 'x-api-key: demo-small-key' --json
 
@@ -40,6 +40,10 @@ lint: .venv/lint.stamp
 # What everything costs beside Flask-Limiter and other limiters; the results are in bench/results. See docs/benchmarks.md.
 bench: .cache/bench/bench.stamp
 	@.cache/bench/bin/python bench/run.py $(FAMILIES)
+
+# Writes docs/reference.md anew, from the code.
+reference: .venv/pyvenv.cfg
+	@$(PY) tests/reference_page.py
 
 clean:
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -18,6 +18,8 @@ from .engine.clock import MICROSECONDS
 from .engine.decide import MOST_COUNTS
 from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
 
+__all__ = ["START_US", "Advance", "ManualClock", "StoreContract", "limits_clock"]
+
 START_US = 20_000 * 86400 * MICROSECONDS
 """2024-10-04, midnight UTC: a window of every period that divides a day begins here."""
 

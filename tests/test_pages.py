@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +15,14 @@ import httpx2
 import openai
 import page_blocks
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
+from limits.limits import GRANULARITIES
 from page_blocks import PAGES, ROOT, Block, blocks, run_page, texts
 
 from flask_ailimit import AILimiter, api_key
 from flask_ailimit.cli import cli
+from flask_ailimit.engine import Charge, Engine, open_store, parse_quotas
+from flask_ailimit.engine.quota import PERIODS
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 
@@ -134,7 +138,9 @@ def given_streams(directory):
 
 @contextmanager
 def given_stores(directory):
-    yield {"MyStore": MemoryStore}
+    app = Flask("shop", static_folder=None)
+    limiter = AILimiter(api_key, app=app, name="shop")
+    yield {"MyStore": MemoryStore, "app": app, "limiter": limiter}
 
 
 @contextmanager
@@ -327,6 +333,59 @@ def test_a_page_s_script_sees_the_headers_that_headers_names(run):
     assert sent <= exposed
 
 
+def test_client_learns_what_headers_says(limits_clock):  # noqa: F811  the fixture
+    app = Flask("learnt", static_folder=None)
+    limiter = AILimiter(lambda: "everybody", app=app, storage_uri="memory://", address_limits=["9 per minute"])
+
+    @app.before_request
+    def authenticate():
+        if "x-api-key" not in request.headers:
+            abort(401)
+
+    app.get("/")(limiter.limit("60 per minute")(limiter.limit_concurrency(4)(lambda: "")))
+
+    def ask(**headers):
+        return app.test_client().get("/", headers=headers).headers
+
+    alice, bob, stranger = ask(x_api_key="alice"), ask(x_api_key="bob"), ask()
+    assert ";r=59" in alice["RateLimit"]
+    assert ";r=58" in bob["RateLimit"]
+    assert '"concurrency";q=4' in bob["RateLimit-Policy"]
+    assert "q=60" not in stranger.get("RateLimit-Policy", "")
+    assert "q=9" in stranger["RateLimit-Policy"]
+
+
+def test_periods_of_decision_are_those_of_limits_and_of_the_engine(run):
+    page = (ROOT / "docs" / "decision.md").read_text(encoding="utf-8")
+    listed = {
+        name: int(seconds.replace(",", ""))
+        for name, seconds in re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", page, re.MULTILINE)
+    }
+    assert listed == PERIODS == {name: limit.GRANULARITY.seconds for name, limit in GRANULARITIES.items()}
+
+
+@pytest.mark.parametrize(
+    ("period", "begins"),
+    [
+        ("minute", "2026-11-15 10:21:00"),
+        ("hour", "2026-11-15 11:00:00"),
+        ("day", "2026-11-16 00:00:00"),
+        ("month", "2026-12-03 00:00:00"),
+        ("2 months", "2027-01-02 00:00:00"),
+    ],
+)
+def test_windows_begin_when_decision_says(period, begins, limits_clock):  # noqa: F811
+    now = datetime(2026, 11, 15, 10, 20, 30, tzinfo=UTC)
+    limits_clock.set(int(now.timestamp() * 1e6))
+    engine = Engine(open_store("memory://", name="periods", clock=limits_clock, options={}))
+    (quota,) = parse_quotas(f"1 per {period}", algorithm="fixed-window")
+    charge = Charge(engine.subject("alice"), quota)
+    engine.reserve([charge])
+    wait = engine.peek([charge]).retry_after
+    assert f"{now + timedelta(seconds=wait):%Y-%m-%d %H:%M:%S}" == begins
+    engine.close()
+
+
 def test_list_of_stores_looks_as_on_the_page(tmp_path):
     shape = re.compile(r"^.*/([\w-]+)  \d+ KiB, last written \d+\.\d h ago, (open|open in no process)$")
     environment = os.environ | {"AILIMIT_STORES_DIRECTORY": str(tmp_path), "PYTHONPATH": str(ROOT)}
@@ -339,7 +398,7 @@ def test_list_of_stores_looks_as_on_the_page(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", listing], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    (shown,) = texts("docs/stores.md", "text")
+    (shown,) = [text for text in texts("docs/stores.md", "text") if "last written" in text]
     assert [shape.match(line).groups() for line in ran.stdout.splitlines()] == [("shop", "open")]
     assert [shape.match(line).groups() for line in shown.splitlines()] == [
         ("shop", "open"),

@@ -80,6 +80,7 @@ PUBLIC = {
         "limit_headers",
         "require_dialects",
     ],
+    "flask_ailimit.testing": ["START_US", "Advance", "ManualClock", "StoreContract", "limits_clock"],
 }
 every_module = pytest.mark.parametrize("module", PUBLIC)
 

@@ -45,6 +45,7 @@ DIALECTS: dict[str, Dialect] = {
 """The dialects by name. A new one is a file and a line here."""
 
 DEFAULT_DIALECTS = ("x-ratelimit", "openai", "ietf")
+"""The dialects that are sent if the app names none."""
 
 _RESPONSE_NAMES = ("Retry-After", "retry-after-ms", "x-should-retry", "x-request-id", "request-id")
 

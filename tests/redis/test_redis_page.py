@@ -238,7 +238,11 @@ def test_times_on_the_page_are_those_of_the_code():
     assert (breaker._FIRST_WAIT, breaker._LONGEST_WAIT, breaker._JITTER) == (0.25, 0.5, 0.2)
     assert "again after 0.25 s, then\nevery 0.5 s, each ±20 %" in PAGE
     assert f"only within {afterwards._REMEMBERED:.0f} s" in PAGE
-    assert f"waits in line for up to {pool.PATIENCE:.0f} s" in PAGE
+    waits = {row[0].partition(",")[0]: row[1] for row in rows("| it waits | at most |")}
+    assert waits["in line for a connection"] == f"{pool.PATIENCE:.0f} s"
+    assert f"`none of {DEFAULTS['max_connections']} connections was free for {pool.PATIENCE:g} s`" in PAGE
+    assert waits["for the connection to be made"].startswith(f"`connect_timeout`, {DEFAULTS['connect_timeout']} s")
+    assert "| to send, and for the reply | `timeout`, 0.25 s" in PAGE
     assert f"It makes {pool.MADE_AT_ONCE} connections at the same\ntime at most" in PAGE
 
 

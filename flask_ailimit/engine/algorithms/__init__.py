@@ -14,5 +14,6 @@ ALGORITHMS: dict[str, Algorithm] = {
     "sliding-window-counter": SLIDING_WINDOW,
     "token-bucket": TOKEN_BUCKET,
 }
+"""The algorithms by name."""
 
 __all__ = ["ALGORITHMS", "Algorithm", "State", "Step"]
