@@ -44,7 +44,7 @@ BACKGROUND = (
 RUN_BY = {
     ("README.md", "curl -i"): README_CURL,
     ("README.md", "curl http"): README_CURL,
-    ("README.md", "for i in"): README_CURL,
+    ("README.md", "from openai"): "tests/test_readme.py::test_sdk_s_lines_of_the_readme_get_an_answer",
     ("docs/architecture.md", "   "): "tests/test_architecture_page.py::test_room_of_the_picture_is_there",
     ("docs/background-work.md", "gunicorn"): BACKGROUND,
     ("docs/background-work.md", "celery"): BACKGROUND,
@@ -75,7 +75,6 @@ RUN_BY = {
 """Blocks that another test runs, or compares with what really comes: which test."""
 
 NOT_RUN = {
-    ("README.md", "make demo"): "one serves until it is ended, and the other would run this test",
     ("docs/benchmarks.md", "make bench"): "it takes six minutes; tests/bench runs all of it in small",
 }
 """Blocks that no test runs: why."""
