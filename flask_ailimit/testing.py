@@ -486,6 +486,17 @@ class StoreContract:
         store.reset(*forget)
         assert remaining(store, *charges) == left
 
+    def test_reset_tells_how_many_counts_of_a_subject_it_forgot_or_that_it_cannot(
+        self, store: Store, advance: Advance
+    ) -> None:
+        charges = [charge(), charge(algorithm="fixed-window"), charge(limit=20), charge(subject=BOB)]
+        reserve(store, *charges)
+        told = [store.reset(ALICE, charges[0].bucket), store.reset(ALICE, charges[0].bucket), store.reset(ALICE)]
+        assert told in ([1, 0, 2], [None] * 3)
+        assert store.reset(ALICE) in (0, None)
+        advance(10 * MINUTE)
+        assert store.reset(BOB) in (0, None)
+
     @every_algorithm
     def test_count_is_kept_while_it_matters_and_then_forgotten(
         self, store: Store, advance: Advance, algorithm: str

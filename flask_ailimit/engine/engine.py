@@ -170,9 +170,17 @@ class Engine:
         secret = store.secret()
         return blake2b(secret, digest_size=8, person=b"place").hexdigest() if secret else self._own_place
 
-    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
-        """Forget one count of a subject, all its counts, or (without a subject) everyone's."""
-        self.store.reset(subject, bucket)
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
+        """Forget one count of a subject, all its counts, or (without a subject) everyone's.
+
+        Returns:
+            How many counts of the subject were forgotten, without those that had ended already. None if everyone's
+            are forgotten, or if the store can't tell.
+
+        Raises:
+            StoreError: The store can't answer.
+        """
+        return self.store.reset(subject, bucket)
 
     def forgive(self, charges: Sequence[Charge]) -> int:
         """Forget each of these counts that is in debt: more was used of it than its limit. Answers how many.

@@ -198,6 +198,8 @@ def test_reprs_show_no_secret(secured):
         *store._link._breakers.values(),
         parse(secured.uri),
         str(parse(secured.uri)),
+        parse(secured.uri).uri,
+        store.where,
     ]
     assert any(isinstance(each, Machines) for each in seen)
     for each in seen:

@@ -49,8 +49,12 @@ class Store(Protocol):
     def peek(self, charges: Sequence[Charge]) -> Decision:
         """Answer as :meth:`reserve` would, and take nothing."""
 
-    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
-        """Forget one count of a subject, all its counts, or (without a subject) everything."""
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
+        """Forget one count of a subject, all its counts, or (without a subject) everything.
+
+        Answers how many counts of the subject it forgot, without those that had ended already. A store may answer
+        None, which says that it can't tell; so do all when everything is forgotten.
+        """
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener``, from any thread, with False when the store goes away and True when it is back.
@@ -74,6 +78,15 @@ class Shared(Protocol):
 
     def discard(self) -> None:
         """Remove the place, once closed, if nothing was ever counted there and nobody else has it open."""
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A store that says where its counts are. A store need not be one."""
+
+    @property
+    def where(self) -> str:
+        """The place in a few words, for the owner of the app: without a password."""
 
 
 @runtime_checkable
@@ -156,18 +169,20 @@ class StateStore(ABC):
     def watch(self, listener: Callable[[bool], None]) -> None:  # noqa: B027  it may be left as it is
         """See :class:`Store`. Nobody is told: it is part of this machine."""
 
-    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
         """See :class:`Store`."""
         if subject is None:
             self.clear()
-            return
+            return None
 
-        def step(transaction: Transaction) -> None:
+        def step(transaction: Transaction) -> int:
             record = transaction.read(subject)
             kept = {} if bucket is None else {name: counted for name, counted in record.items() if name != bucket}
             transaction.write({subject: kept})
+            forgotten = {name: counted for name, counted in record.items() if name not in kept}
+            return len(decide.alive(forgotten, transaction.now_us))
 
-        self.alone(step)
+        return self.alone(step)
 
 
 def _renew(held: Sequence[Held], transaction: Transaction) -> None:

@@ -140,6 +140,11 @@ class LocalStore(StateStore):
         return f"LocalStore({str(self.path)!r})"
 
     @property
+    def where(self) -> str:
+        """Where the counts are, in words."""
+        return str(self.path)
+
+    @property
     def path(self) -> Path:
         """The directory. The default one depends on the user, so it is asked for when it is needed."""
         return self._place.path

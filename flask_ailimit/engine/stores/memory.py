@@ -69,6 +69,11 @@ class MemoryStore(StateStore):
     def __repr__(self) -> str:
         return "MemoryStore()"
 
+    @property
+    def where(self) -> str:
+        """Where the counts are, in words."""
+        return "in the memory of each process of the app; this one has its own"
+
     def alone(self, step: Callable[[Transaction], _Answer]) -> _Answer:
         """See :class:`~flask_ailimit.engine.stores.base.StateStore`."""
         try:

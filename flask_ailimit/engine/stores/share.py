@@ -71,9 +71,9 @@ class ShareStore:
         share = self._share()
         self.whole.renew([(c, lease) for charge, lease in leases if (c := _known_part_of(charge, share))])
 
-    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
         """Forget. One count of a subject can't be told apart here: all of it is forgotten."""
-        self.whole.reset(subject, None if subject else bucket)
+        return self.whole.reset(subject, None if subject else bucket)
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""

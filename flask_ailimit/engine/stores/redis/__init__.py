@@ -79,7 +79,7 @@ def open_uri(
 
     key = f"{prefix}:{{}}".encode()
     agreement = Agreement(link, key + b":fingerprint")
-    store = partial(RedisStore, link, prefix=prefix, another=another, agreement=agreement)
+    store = partial(RedisStore, link, prefix=prefix, another=another, agreement=agreement, uri=address.uri)
     try:
         here = LocalStore(name=nearby_of(address, prefix), clock=clock)
         own = _name_of(here)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from flask_ailimit.engine.errors import ConfigurationError
 
@@ -39,6 +39,16 @@ class Address:
     db: int = 0
     path: str = ""
     service: str = ""
+
+    @property
+    def uri(self) -> str:
+        """A URI of these servers, without user and password."""
+        scheme = ("rediss" if self.tls else "redis") + (f"+{self.kind}" if self.kind else "")
+        if self.kind == "unix":
+            return f"{scheme}://{self.path}?db={self.db}"
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        path = {"sentinel": f"/{quote(self.service)}/{self.db}", "cluster": ""}.get(self.kind, f"/{self.db}")
+        return f"{scheme}://{hosts}{path}"
 
     def __str__(self) -> str:
         place = self.path or ",".join(f"{host}:{port}" for host, port in self.hosts)

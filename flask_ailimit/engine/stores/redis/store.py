@@ -53,6 +53,7 @@ class RedisStore:
         clock: For tests, in place of the server's own.
         another: Opens this store once more, over connections of its own. None: it can't be.
         agreement: That of all machines about their secret.
+        uri: What to say if somebody asks where the counts are; without a password.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RedisStore:
         clock: Clock = _servers_own,
         another: "Callable[[], RedisStore] | None" = None,
         agreement: Agreement | None = None,
+        uri: str = "",
     ) -> None:
         self.nearby = nearby
         self._link = link
@@ -74,6 +76,7 @@ class RedisStore:
         self._clock = clock
         self._another = another
         self._agreement = agreement
+        self._uri = uri or link.name
 
     def __repr__(self) -> str:
         return f"RedisStore({self._link.name!r})"
@@ -123,14 +126,19 @@ class RedisStore:
         if failed:
             raise failed
 
-    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> None:
+    @property
+    def where(self) -> str:
+        """Where the counts are: the URI without user and password, and what the keys begin with."""
+        return f"{self._uri} (keys begin with {self._prefix.decode()}:)"
+
+    def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         if subject is None:
             self._link.clear(self._prefix + b":{[^}]*")  # Not who shares the store: those have an empty tag.
-        elif bucket is None:
-            self._link.run(load("delete"), [self._key(subject)])
-        else:
-            self._ask("forget", [self._key(subject)], packing.pack_bucket(bucket, self._clock()), int)
+            return None
+        if bucket is None:
+            return self._link.run(load("delete"), [self._key(subject)], b"%d" % self._clock(), read=int)
+        return self._ask("forget", [self._key(subject)], packing.pack_bucket(bucket, self._clock()), int)
 
     def apart(self) -> "RedisStore":
         """This store for a thread that must not share connections: gevent's belong to the thread that made them."""
