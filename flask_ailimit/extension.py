@@ -14,6 +14,7 @@ from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
 from .config import NAMES, require_output_tokens
 from .current import current_app, current_request
 from .engine import ConfigurationError, Decision, Engine, system_clock
+from .engine.charge import SUBJECT_BYTES
 from .engine.clock import Clock
 from .engine.few_lines import few_lines
 from .http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter
@@ -27,7 +28,8 @@ from .limits.registry import LimitRegistry
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
 from .request.client_watch import watch_client, watch_until_closed
-from .request.decide import peek_charges, request_limit, request_limits
+from .request.decide import request_limit, request_limits
+from .request.endpoint_limits import Named, PeekedDecision, peek
 from .request.ledger import Ledger
 from .request.lifecycle import (
     decide_addresses,
@@ -105,6 +107,9 @@ class AILimiter(Decorators):
         if app in self._states:
             return
         switched_on = self._switched_on
+        in_order = app.extensions.setdefault("ailimit", [])
+        if self not in in_order:
+            in_order.append(self)
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
             self._first_app = self._first_app or (app.import_name, app.name)
             state = open_app_state(
@@ -229,17 +234,30 @@ class AILimiter(Decorators):
 
         return mark
 
-    def peek(self, endpoint: str | None = None, subject: str | None = None) -> Decision:
+    def peek(
+        self,
+        endpoint: str | None = None,
+        subject: str | bytes | None = None,
+        *,
+        key_func: Callable[[], str] | None = None,
+    ) -> PeekedDecision:
         """Return what is left of every limit of an endpoint for the subject of the current request. Takes nothing.
+
+        If a ``subject`` is named, no function of the app is asked, because it would answer for the current request:
+        the limits that depend on such a function are in ``uncertain``, with the function's name, and not among the
+        ``verdicts``. So are limits that count by another key function than ``key_func``.
 
         Args:
             endpoint: Default: the current request's.
-            subject: Use this key, and not the one of the current request.
+            subject: Use this key, and not the one of the current request; or the 16 bytes of its hash, as
+                :meth:`subject` returns them.
+            key_func: The key function that returns this key; default: the limiter's own.
 
         Raises:
             StoreError: The store failed.
             NotAllowed: A limit is 0.
             LimiterUnavailable: A key function or a callable limit failed.
+            ValueError: The subject is empty, or bytes of another length, or ``key_func`` is given without it.
         """
         # The current app may be another one than the request's, which has its own limits and engine.
         ledger: Ledger | None = None
@@ -247,10 +265,25 @@ class AILimiter(Decorators):
             ledger = current_request().__dict__.get(self._access.ledger_key)
         if ledger is None or ledger.app_state is not self.app_state:
             ledger = Ledger(current_app(), self.app_state, self._access, flask.request)
+        if subject is None and key_func is not None:
+            raise ValueError("key_func: give the subject too, a key that this function returns.")
+        who = None if subject is None else self._named(subject, key_func)
         try:
-            return self.engine.peek(peek_charges(ledger, endpoint or flask.request.endpoint or "", subject))
+            return peek(ledger, endpoint or flask.request.endpoint or "", self.engine, who)
         except PastFlaskLimiter as carried:
             raise carried.answer or LimiterUnavailable(**ledger.answer_facts) from carried.__cause__
+
+    def _named(self, subject: str | bytes, key_func: Callable[[], str] | None) -> Named:
+        if not subject:
+            raise ValueError("subject: it is empty. Requests without a key are counted by their addresses.")
+        if isinstance(subject, bytes) and len(subject) != SUBJECT_BYTES:
+            raise ValueError(f"subject: {SUBJECT_BYTES} bytes are needed, or the key as text. Got {len(subject)}.")
+        hashed = subject if isinstance(subject, bytes) else self.subject(subject)
+        return Named(hashed, key_func or self._access.key_func)
+
+    def ledger_of_no_request(self) -> Ledger:
+        """A ledger to look at limits with, where there is no request."""
+        return Ledger(current_app(), self.app_state, self._access, flask.request)
 
     def subject(self, key: str) -> bytes:
         """Return the hash that stands for a key in the store."""

@@ -39,6 +39,7 @@ KNOW_FLASK_LIMITER = {
     "http/errors.py",
     "request/charges.py",
     "request/decide.py",
+    "request/endpoint_limits.py",
     "request/which_limits.py",
 }
 """Files outside of the limits room that use Flask-Limiter's public names."""

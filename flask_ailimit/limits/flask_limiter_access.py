@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any, cast
 
 import flask_limiter
@@ -98,6 +99,22 @@ class FlaskLimiterAccess:
     def endpoint_of(self, request: Request) -> str:
         """Flask-Limiter's name of the current request's endpoint."""
         return request.endpoint or "" if self._identifier is None else self._identifier()
+
+    def with_registry(self, registry: LimitRegistry) -> "FlaskLimiterAccess":
+        """The same with other limits."""
+        other = copy(self)
+        other.registry = registry
+        return other
+
+    @property
+    def request_identifier(self) -> Callable[..., str] | None:
+        """Flask-Limiter's option: the app's function that names a request's endpoint in counts; None without one."""
+        return self._identifier
+
+    @property
+    def key_func(self) -> Callable[[], str]:
+        """The limiter's own key function."""
+        return self._limiter._key_func
 
     @property
     def logger(self) -> logging.Logger:

@@ -27,5 +27,10 @@ def counted_method(request: Request) -> str:
 
 def meets(methods: Sequence[str] | None, request: Request) -> bool:
     """Whether a limit on these methods, in lower case, applies to the request. One on GET applies to HEAD, too."""
-    method = request.method.lower()
+    return methods is None or is_on(methods, request.method)
+
+
+def is_on(methods: Sequence[str] | None, method: str) -> bool:
+    """Whether a limit on these methods, in lower case, applies to a method. One on GET applies to HEAD, too."""
+    method = method.lower()
     return methods is None or method in methods or (method == "head" and "get" in methods)

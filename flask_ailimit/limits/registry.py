@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from functools import reduce
+from copy import copy
+from dataclasses import replace
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -14,7 +16,7 @@ from flask_limiter._manager import LimitManager
 
 from flask_ailimit.engine import Clock
 
-from .methods import meets
+from .methods import is_on, meets
 from .names import Names
 from .phase import BlueprintLimit, Phase
 from .refused_lately import RefusedLately
@@ -43,7 +45,8 @@ class LimitRegistry(LimitManager):
             limits._blueprint_exemptions,
         )
         self.names = Names()
-        self._algorithm_now = algorithm_now
+        self._resolve: Callable[[Limit], list[RuntimeLimit]] = partial(resolve, algorithm_now=algorithm_now)
+        self._unasked: Callable[[Limit], list[RuntimeLimit]] = partial(self._resolve, ask=False)
         self._inner: dict[str, str] = {}
         self._blocks: dict[tuple[str, Limit], str] = {}
         self._block_numbers = itertools.count(1)
@@ -52,7 +55,36 @@ class LimitRegistry(LimitManager):
 
     def resolved(self, limits: Iterable[Limit]) -> list[RuntimeLimit]:
         """Resolve limits for the current request. Raises the same errors as :func:`.resolve.resolve`."""
-        return [each for limit in limits for each in resolve(limit, self._algorithm_now)]
+        return [each for limit in limits for each in self._resolve(limit)]
+
+    def on_method(self, method: str, *, ask: bool) -> "LimitRegistry":
+        """A copy that has only the limits on one HTTP method, whatever the method of the current request.
+
+        Args:
+            method: The method.
+            ask: Call callable limits. Without it, a :class:`.resolve.NotAsked` stands for what each would return.
+        """
+        resolved = self._resolve if ask else self._unasked
+
+        def on_this_method(limit: Limit) -> list[RuntimeLimit]:
+            if not is_on(limit.methods, method):
+                return []
+            return [replace(each, methods=None) for each in resolved(limit)]
+
+        copied = copy(self)
+        copied._resolve = on_this_method
+        return copied
+
+    def of_inner_functions(self, app: Flask) -> list[tuple[str, list[RuntimeLimit]]]:
+        """The limits of each function that is no view of the app, unasked: views may call them."""
+        views = {self.names.of(view) for view in app.view_functions.values()}
+        wrapped = {name for view in views for name in self._names_within(view)}
+        blocks = {*self._blocks.values()}
+        return [
+            (name.partition("#")[0], [each for limit in limits for each in self._unasked(limit)])
+            for name, limits in self._decorated_limits.items()
+            if name not in wrapped | blocks
+        ]
 
     def providers_for_all(self) -> list[object]:
         """The limits of every route as the app wrote them: texts and callables."""
@@ -140,9 +172,14 @@ class LimitRegistry(LimitManager):
 
     def _written_on(self, name: str) -> Iterator[Limit]:
         """The limits of a function and of the functions that it wraps."""
+        for each in self._names_within(name):
+            yield from self._decorated_limits.get(each, ())
+
+    def _names_within(self, name: str) -> Iterator[str]:
+        """The names of a function and of the functions that it wraps."""
         within: str | None = name
         while within is not None:
-            yield from self._decorated_limits.get(within, ())
+            yield within
             within = self._inner.get(within)
 
     @property

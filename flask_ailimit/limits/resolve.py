@@ -26,6 +26,26 @@ from .unit_limit import RequestCost, UnitLimit, quota_of
 _NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
 
 
+class NotAsked(RateLimitItemPerYear):
+    """Stands for what a callable limit would return, where there is no request to ask it in.
+
+    Attributes:
+        provider: The callable.
+    """
+
+    __slots__ = ("provider",)
+
+    def __init__(self, provider: Callable[[], object]) -> None:
+        super().__init__(1)
+        self.provider = provider
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NotAsked) and self.provider == other.provider
+
+    def __hash__(self) -> int:
+        return hash(self.provider)
+
+
 def is_no_limit(limit: RuntimeLimit) -> bool:
     """Whether the limit is UNLIMITED for the current request. It overrides the defaults like any other limit."""
     return limit.limit is _NO_LIMIT
@@ -36,23 +56,25 @@ def allows_nothing(limit: RuntimeLimit) -> bool:
     return limit.limit.amount == 0
 
 
-def resolve(limit: Limit, algorithm_now: Callable[[], str]) -> list[RuntimeLimit]:
+def resolve(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool = True) -> list[RuntimeLimit]:
     """Resolve a limit for the current request.
 
     Args:
         limit: The limit as the app wrote it.
         algorithm_now: Returns the algorithm of the app's limits on requests.
+        ask: Call a callable limit. Without it, a :class:`NotAsked` stands for what the callable would return.
 
     Raises:
         PastFlaskLimiter: A callable turned the request away; or it failed or returned no limit, which makes a 503.
     """
-    value = _provided(limit)
+    value = _provided(limit) if ask else limit.limit_provider
     try:
-        items = _items(limit, value, algorithm_now)
+        items = (NotAsked(value),) if callable(value) and not ask else _items(limit, value, algorithm_now)
     except ConfigurationError as error:
         limit.limiter.logger.error("%r answered %.80r, which is no limit: %s", limit.limit_provider, value, error)  # noqa: TRY400  that says it
         raise PastFlaskLimiter from error
-    metas = tuple(meta for each in limit.meta_limits or () for meta in resolve(_meta(limit, each), algorithm_now))
+    metas = [_meta(limit, each) for each in limit.meta_limits or ()]
+    resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, ask=ask))
     return [
         RuntimeLimit(
             item,
@@ -67,7 +89,7 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str]) -> list[RuntimeLimit
             on_breach=limit.on_breach,
             cost=_cost_under(limit, item, items),
             shared=limit.shared,
-            meta_limits=metas,
+            meta_limits=resolved_metas,
         )
         for item in items
     ]

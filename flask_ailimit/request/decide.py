@@ -8,19 +8,15 @@ limits of each function that the view calls.
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-import flask
-from flask_limiter import ExemptionScope, RequestLimit
+from flask_limiter import RequestLimit
 
 from flask_ailimit.engine import AILimitError, Charge, Decision, Verdict
-from flask_ailimit.http.errors import LimiterUnavailable, NotAllowed
-from flask_ailimit.limits.methods import counted_method, meets
+from flask_ailimit.http.errors import LimiterUnavailable
 from flask_ailimit.limits.phase import LimitCharge, Phase
-from flask_ailimit.limits.resolve import allows_nothing
 
-from .charges import as_request_limit, at_cost, charges_for, identity_of, subject_of, with_prefix, without_held
+from .charges import as_request_limit, at_cost, charges_for, subject_of, without_held
 from .ledger import Ledger
 from .refuse import forbid, refuse
-from .which_limits import counted, limits_despite_override, resolved_limit
 
 
 def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
@@ -103,32 +99,6 @@ def _without_body(decision: Decision, metas: Iterable[LimitCharge], limits: Iter
     """The verdicts that refuse for limits whose cost doesn't depend on the body."""
     known = {id(each.charge) for each in (*metas, *limits) if each.resolved.cost is not None}
     return [verdict for verdict in decision.refused if id(verdict.charge) in known]
-
-
-def peek_charges(ledger: Ledger, endpoint: str, subject: str | None = None) -> list[Charge]:
-    """A dry charge of cost 0 for every limit of an endpoint, to ask what is left.
-
-    If there is a ``subject``, it replaces each limit's key function, which would need a real request.
-
-    Raises:
-        NotAllowed: One of the limits is 0.
-    """
-    app, registry, engine = ledger.app, ledger.flask_limiter.registry, ledger.engine_now()
-    blueprint = endpoint.rpartition(".")[0] or None
-    exempt = registry.exemption_scope(app, endpoint, blueprint) & ExemptionScope.APPLICATION
-    defaults, decorated = registry.resolve_limits(app, endpoint, blueprint)
-    limits = [*([] if exempt else registry.application_limits), *defaults, *decorated]
-    limits = [*limits, *limits_despite_override(ledger, endpoint, blueprint, limits)]
-    if any(allows_nothing(limit) and meets(limit.methods, flask.request) for limit in limits):
-        raise NotAllowed(**ledger.answer_facts)
-    charges = []
-    for limit in counted(limits):
-        named = None if subject is None else with_prefix(ledger.flask_limiter.key_prefix, [subject])
-        identity = named or identity_of(ledger, limit.key_func)
-        scope = limit.scope_for(endpoint, counted_method(flask.request))
-        resolved = resolved_limit(ledger, limit, endpoint, only_checked=True)
-        charges.append(resolved.charge(engine.subject(*identity), scope, 0))
-    return charges
 
 
 def request_limits(ledger: Ledger) -> list[RequestLimit]:

@@ -11,6 +11,7 @@ from flask import Request
 from flask_limiter import ExemptionScope
 
 from flask_ailimit.current import current_app
+from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import DENY, require_cost
 from flask_ailimit.engine.quota import REQUESTS
 from flask_ailimit.limits.methods import counted_method, is_known, meets
@@ -82,17 +83,27 @@ def address_phase(ledger: Ledger) -> Phase:
 
 def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_checked: bool = False) -> ResolvedLimit:
     """The limit with everything of its charges that is the same in each request."""
-    settings = ledger.app_state.settings
-    carrier = limit.cost.limit if isinstance(limit.cost, UnitCost) else limit.cost
-    policy = getattr(carrier, "on_store_error", None) or settings.on_store_error
-    if not ledger.flask_limiter.handles_store_errors:
-        policy = DENY  # The engine raises, and Flask-Limiter's own policies come first.
+    quota = quota_now(ledger, limit)
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, counted_method(flask.request))
-    quota = quota_of(limit.limit, ledger.app_state.algorithm, settings.max_debt_periods)
-    if isinstance(carrier, RequestCost):
-        quota = told_as(quota, carrier.label, in_headers=carrier.in_headers)
     charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit)
-    return ResolvedLimit(limit, quota, policy, only_checked, scope, _fixed_cost(limit.cost), charged_once)
+    cost = _fixed_cost(limit.cost)
+    return ResolvedLimit(limit, quota, policy_of(ledger, limit), only_checked, scope, cost, charged_once)
+
+
+def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:
+    """What a limit allows, and what clients are told of it. The limit is counted: it is neither UNLIMITED nor 0."""
+    quota = quota_of(limit.limit, ledger.app_state.algorithm, ledger.app_state.settings.max_debt_periods)
+    if isinstance(limit.cost, RequestCost):
+        return told_as(quota, limit.cost.label, in_headers=limit.cost.in_headers)
+    return quota
+
+
+def policy_of(ledger: Ledger, limit: RuntimeLimit) -> str:
+    """What the limit does while the store is away."""
+    if not ledger.flask_limiter.handles_store_errors:
+        return DENY  # The engine raises, and Flask-Limiter's own policies come first.
+    carrier = limit.cost.limit if isinstance(limit.cost, UnitCost) else limit.cost
+    return getattr(carrier, "on_store_error", None) or ledger.app_state.settings.on_store_error
 
 
 def limits_despite_override(

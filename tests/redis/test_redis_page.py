@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ from flask_ailimit.engine.stores.redis import (
 )
 from flask_ailimit.engine.stores.redis.sequence import decide_in_sequence
 from flask_ailimit.engine.stores.share import Share
-from flask_ailimit.request.decide import peek_charges
+from flask_ailimit.request.endpoint_limits import limits_of
 from flask_ailimit.testing import ManualClock
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +160,19 @@ def test_uris_on_the_page_are_understood(servers, kind):
         assert name.partition("://")[0] in STORES
         address = addresses.parse(name)
         assert (address.kind, address.tls) == kind
+
+
+@pytest.mark.parametrize("servers", KINDS)
+@pytest.mark.parametrize("login", ["", "user:hidden@", "hidden@"])
+def test_place_of_the_store_is_its_uri_without_the_login(servers, login):
+    uri = re.sub(r"://([^/]*@)?", f"://{login}", URIS[servers].strip("`"), count=1)
+    place = addresses.parse(uri).uri
+    assert "hidden" not in place
+    assert addresses.parse(place) == replace(addresses.parse(uri), username=None, password=None)
+
+
+def test_place_of_the_store_may_be_an_ipv6_address():
+    assert addresses.parse("redis://:hidden@[2001:db8::1]:6380/2").uri == "redis://[2001:db8::1]:6380/2"
 
 
 def test_all_servers_and_options_are_on_the_page():
@@ -545,7 +559,7 @@ def test_policies_of_the_decorators_are_as_documented(away, default):
     given = dict(re.findall(r"limiter\.(\w+)\(.*on_store_error=\"(\w+)\"", example))
     assert given == {"limit": "allow", "shared_limit": "local", "limit_tokens": "deny", "limit_concurrency": "local"}
     with app.test_request_context("/v1/images", method="POST"):
-        charges = peek_charges(limiter.ledger, "images")
+        charges = [charge for each in limits_of(limiter.ledger, "images", ["POST"], None) for charge in each.counts]
     assert sorted(charge.on_store_error for charge in charges) == sorted(given.values())
     limiter.engine.close()
 

@@ -119,7 +119,8 @@ limiter.record_usage(1, 2)  # type: ignore[call-arg]
 limiter.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 assert_type(limiter.decision, Decision | None)
-assert_type(limiter.peek(), Decision)
+left: Decision = limiter.peek("view", limiter.subject("alice"), key_func=remote_address)
+assert_type(limiter.peek("view", "alice").uncertain[0].text, str)
 assert_type(limiter.engine, Engine)
 assert_type(limiter.client_gone.is_set(), bool)
 assert_type(limiter.client_gone.wait(0.5), bool)
