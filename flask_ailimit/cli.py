@@ -1,82 +1,226 @@
-"""``flask ailimit``: shows settings, limits, stores and usage; resets a subject's counts, and forgives its debts."""
+"""``flask ailimit``: shows settings, limits, stores and usage; resets a subject's counts, and forgives its debts.
 
-from collections.abc import Iterator
-from dataclasses import asdict
+Each command is a process of its own. No function of the app is asked about a subject: a function answers for the
+current request, and here is none.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from getpass import getpass
+from typing import Any, NamedTuple, TypeVar
 
 import click
 import flask
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
-from .engine import Decision, StoreError, Verdict, system_clock
+from .engine import AILimitError, Verdict, system_clock
+from .engine.charge import SUBJECT_BYTES
 from .engine.clock import MICROSECONDS
+from .engine.stores.base import Located
 from .engine.stores.directory import default_homes
 from .engine.stores.housekeeping import standing
+from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
-from .http.errors import NotAllowed
+from .limits.in_words import label_of, name_of, setting_of
+from .limits.resolve import allows_nothing, is_no_limit
+from .request.endpoint_limits import (
+    NOBODY,
+    EndpointLimit,
+    Named,
+    limits_of,
+    limits_of_addresses,
+    limits_of_inner_functions,
+    methods_of,
+    remarks_on,
+)
+from .request.ledger import Ledger
 from .request.which_limits import is_static
 
-NOTHING_ALLOWED = Decision((), 0)
-"""Stands for the decision on a route with a limit of 0."""
+_HASH = re.compile(rf"[0-9A-Fa-f]{{{2 * SUBJECT_BYTES}}}")
+_NOT_READ = {"HEAD", "OPTIONS"}
+"""Methods that are not shown beside a route, because Flask adds them."""
 
-cli = AppGroup("ailimit", help="Look at limits and usage.")
-
-
-@cli.command()
-def config() -> None:
-    """Print the settings and the store."""
-    limiter = _limiter()
-    for name, value in asdict(limiter.app_state.settings).items():
-        click.echo(f"{name}: {'(set)' if name == 'secret' and value else value}")
-    click.echo(f"strategy: {limiter.app_state.algorithm}")
-    click.echo(f"store: {type(limiter.engine.store).__name__}")
+_Command = TypeVar("_Command", bound=Callable[..., None])
 
 
-@cli.command()
-def limits() -> None:
-    """Print the limits of every route."""
-    for verdict in _verdicts(_limiter(), subject="-"):
-        click.echo(f"    {verdict.quota.text}  ({verdict.quota.algorithm})")
+class _MistypedError(click.ClickException):
+    exit_code = click.UsageError.exit_code
 
 
-@cli.command()
-@click.argument("subject")
-def usage(subject: str) -> None:
-    """Print what SUBJECT, as the key function names it, has left."""
-    for verdict in _verdicts(_limiter(), subject):
-        quota = verdict.quota
-        left = f"{verdict.remaining} of {quota.burst} left"
-        click.echo(f"    {quota.name}: {left}, full again in {verdict.reset_after:.1f} s")
+class _Commands(AppGroup):
+    """The commands. Each error is one line, also one of ours that is raised while the app is loaded."""
 
-
-@cli.command()
-@click.argument("subject")
-def reset(subject: str) -> None:
-    """Forget every count of SUBJECT, as the key function names it."""
-    limiter = _limiter()
-    limiter.engine.reset(limiter.subject(subject))
-    click.echo("Every count of this subject is forgotten.")
-
-
-@cli.command()
-@click.argument("subject")
-def forgive(subject: str) -> None:
-    """Lift the debts of SUBJECT, as the key function names it: what it used beyond its limits is owed no more."""
-    limiter = _limiter()
-    owed = 0
-    for rule, decision in _decisions(limiter, subject):
-        if decision is None:
-            click.echo(f"{rule.endpoint}  {rule.rule}\n    depends on the request, and was not looked at")
-            continue
+    def invoke(self, ctx: click.Context) -> Any:
         try:
-            lifted = [each.quota.name for each in decision.verdicts if limiter.engine.forgive([each.charge])]
-        except StoreError as error:
-            raise click.ClickException(str(error)) from error
-        if lifted:
-            click.echo("\n".join([f"{rule.endpoint}  {rule.rule}", *(f"    {name}: debt lifted" for name in lifted)]))
-        owed += len(lifted)
-    if not owed:
-        click.echo("Nothing is owed, as far as could be looked at.")
+            return super().invoke(ctx)
+        except AILimitError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except click.MissingParameter as error:  # Click would print two lines of advice before it.
+            raise _MistypedError(error.format_message()) from error
+        except click.UsageError as error:
+            command = f"{error.ctx.info_name} " if error.ctx and error.ctx is not ctx else ""
+            raise _MistypedError(
+                "The command can't be read. It is not repeated here, because there may be a key in it. See: "
+                f"flask ailimit {command}--help"
+            ) from error
+
+
+class _Place(NamedTuple):
+    """Where limits hold: a route, or what stands in its place.
+
+    Attributes:
+        heading: Its lines.
+        limits: Its limits.
+    """
+
+    heading: list[str]
+    limits: list[EndpointLimit]
+
+
+cli = _Commands("ailimit", help="Look at limits and usage, and correct counts.")
+
+
+def _with_limiter(command: _Command) -> _Command:
+    return click.option(
+        "--limiter",
+        "number",
+        type=click.IntRange(1),
+        help="Only this one, if the app has several limiters, numbered in the order of init_app. Default: all.",
+    )(command)
+
+
+def _with_subject(command: _Command) -> _Command:
+    options = (
+        click.argument("subject"),
+        click.option(
+            "--hash",
+            "is_hash",
+            is_flag=True,
+            help="SUBJECT is not a key, but its hash: the 32 hex digits of limiter.subject(key).hex(), or the subject "
+            "of an event.",
+        ),
+        _with_limiter,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _with_key_func(command: _Command) -> _Command:
+    return click.option(
+        "--by",
+        "key_func",
+        metavar="FUNCTION",
+        help="SUBJECT is a key of this key function, such as shop.organisation. Default: the limiter's own.",
+    )(command)
+
+
+@cli.command()
+@_with_limiter
+def config(number: int | None) -> None:
+    """Print the settings, and the kind and the place of the store."""
+    for limiter in _limiters(number):
+        settings = limiter.app_state.settings
+        for field in fields(settings):
+            value = getattr(settings, field.name)
+            click.echo(f"{field.name}: {'(set)' if field.name == 'secret' and value else setting_of(value)}")
+        store = limiter.engine.store
+        click.echo(f"key_func: {name_of(_ledger(limiter).flask_limiter.key_func)}")
+        click.echo(f"strategy: {limiter.app_state.algorithm}")
+        click.echo(f"store: {type(store).__name__}")
+        click.echo(f"where: {store.where if isinstance(store, Located) else 'the store does not say'}")
+
+
+@cli.command()
+@_with_limiter
+def limits(number: int | None) -> None:
+    """Print the limits of every route, and what depends on the request."""
+    for limiter in _limiters(number):
+        ledger = _ledger(limiter)
+        if not limiter.enabled:
+            click.echo("Limits are switched off (RATELIMIT_ENABLED): no request is limited.")
+        for each in ledger.flask_limiter.request_filters:
+            click.echo(f"No limit holds for a request for which {name_of(each)} returns True.")
+        inner = [_Place([f"{name}, if a view calls it"], found) for name, found in limits_of_inner_functions(ledger)]
+        for place in [*_places(ledger, NOBODY), *inner]:
+            click.echo("\n".join(place.heading))
+            for limit in place.limits:
+                algorithm = f"  ({limit.counts[0].quota.algorithm})" if limit.counts else ""
+                click.echo("    " + ", ".join([limit.text + algorithm, *_remarks(ledger, limit, whose=True)]))
+            if not place.limits:
+                click.echo("    no limit")
+
+
+@cli.command()
+@_with_subject
+@_with_key_func
+def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | None) -> None:
+    """Print what SUBJECT has left of every limit.
+
+    SUBJECT is a key, as the key function returns it. If it is -, the key is read from the standard input.
+    """
+    hashed = _hash_of(subject, is_hash=is_hash)
+    for limiter in _limiters(number, with_counts=True):
+        ledger, lines = _ledger(limiter), list[str]()
+        for place in _places(ledger, _named(ledger, hashed(limiter), key_func)):
+            charges = [charge for limit in place.limits for charge in limit.counts]
+            verdicts = iter(limiter.engine.store.peek(charges).verdicts if charges else ())
+            lines += place.heading
+            for limit in place.limits:
+                remarks = _remarks(ledger, limit, whose=False)
+                left = [_left(next(verdicts), limit) for _ in limit.counts]
+                texts = left or [f"{limit.text}: {remarks.pop()}" if limit.depends else limit.text]
+                lines += ["    " + ", ".join([text, *remarks]) for text in texts]
+            if not place.limits:
+                lines.append("    no limit")
+        click.echo("\n".join(lines))
+
+
+@cli.command()
+@_with_subject
+def reset(subject: str, *, is_hash: bool, number: int | None) -> None:
+    """Forget every count of SUBJECT.
+
+    SUBJECT is a key, as a key function returns it. If it is -, the key is read from the standard input.
+    """
+    hashed = _hash_of(subject, is_hash=is_hash)
+    for limiter in _limiters(number, with_counts=True):
+        forgotten = limiter.engine.reset(hashed(limiter))
+        if forgotten is None:
+            click.echo("Every count of this subject is forgotten. The store does not say how many there were.")
+        elif forgotten == 0:
+            click.echo("Nothing was counted for this subject.")
+        else:
+            click.echo("1 count is forgotten." if forgotten == 1 else f"{forgotten} counts are forgotten.")
+
+
+@cli.command()
+@_with_subject
+@_with_key_func
+def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | None) -> None:
+    """Lift the debts of SUBJECT: what it used beyond its limits is owed no more.
+
+    SUBJECT is a key, as the key function returns it. If it is -, the key is read from the standard input.
+    """
+    hashed = _hash_of(subject, is_hash=is_hash)
+    for limiter in _limiters(number, with_counts=True):
+        ledger = _ledger(limiter)
+        lifted = unseen = 0
+        for place in _places(ledger, _named(ledger, hashed(limiter), key_func)):
+            lines = []
+            for limit in place.limits:
+                owing = [charge.quota.name for charge in limit.counts if limiter.engine.forgive([charge])]
+                lines += [f"    {name}: debt lifted" for name in owing]
+                lines += [f"    {limit.text}: not looked at, {reason}" for reason in limit.depends[-1:]]
+                lifted += len(owing)
+                unseen += bool(limit.depends)
+            if lines:
+                click.echo("\n".join([*place.heading, *lines]))
+        if not lifted:
+            click.echo("Nothing is owed, as far as could be looked at." if unseen else "Nothing is owed.")
 
 
 @cli.command(with_appcontext=False)
@@ -90,42 +234,149 @@ def stores() -> None:
             click.echo(f"{store.path}  {size}, {age}, {'open' if store.is_open else 'open in no process'}")
 
 
-def _limiter() -> AILimiter:
-    for limiter in flask.current_app.extensions.get("limiter", ()):
-        if isinstance(limiter, AILimiter):
-            return limiter
-    raise click.ClickException("This app has no AILimiter. Call limiter.init_app(app) in its factory.")
+def _limiters(number: int | None, *, with_counts: bool = False) -> Iterator[AILimiter]:
+    """The app's limiters, or the one with this number. If there are several, a line before each says which it is.
+
+    Args:
+        number: From 1; None for all.
+        with_counts: Their counts are needed, so they must be where this process can see them.
+    """
+    every: list[AILimiter] = flask.current_app.extensions.get("ailimit", [])
+    if not every:
+        raise click.ClickException("This app has no AILimiter. Call limiter.init_app(app) in its factory.")
+    if number is not None and number > len(every):
+        raise click.ClickException(f"--limiter: this app has {len(every)}. Got {number}.")
+    chosen = [*enumerate(every, 1)] if number is None else [(number, every[number - 1])]
+    for place, limiter in chosen:
+        _require_usable(
+            limiter, f"Limiter {place} of {len(every)}: " if len(every) > 1 else "", with_counts=with_counts
+        )
+    for place, limiter in chosen:
+        if len(every) > 1:
+            click.echo(f"Limiter {place} of {len(every)}, by {name_of(_ledger(limiter).flask_limiter.key_func)}:")
+        yield limiter
 
 
-def _verdicts(limiter: AILimiter, subject: str) -> Iterator[Verdict]:
-    """Print a line for each route, and yield the verdicts of its limits."""
-    for rule, decision in _decisions(limiter, subject):
-        if decision is None or decision is NOTHING_ALLOWED or decision.verdicts:
-            click.echo(f"{rule.endpoint}  {rule.rule}")
-        if decision is None:
-            click.echo("    depends on the request")
-        elif decision is NOTHING_ALLOWED:
-            click.echo("    nothing is allowed")
-        else:
-            yield from decision.verdicts
+def _require_usable(limiter: AILimiter, which: str, *, with_counts: bool) -> None:
+    app = flask.current_app
+    try:
+        store = limiter.engine.store
+    except RuntimeError:
+        raise click.ClickException(
+            f"{which}Limits are switched off in this app (RATELIMIT_ENABLED), so nothing is counted."
+        ) from None
+    if with_counts and isinstance(store, MemoryStore):
+        why = "the app is TESTING and names no store" if app.testing else "storage_uri is memory://"
+        raise click.ClickException(
+            f"{which}The counts are in the memory of each process of the app, because {why}. This command is a process "
+            "of its own, and its store is empty. Use local:// or a Redis, or call limiter.peek() and "
+            "limiter.engine.reset() inside the app."
+        )
 
 
-def _decisions(limiter: AILimiter, subject: str) -> Iterator[tuple[Rule, Decision | None]]:
-    """Yield each route and what is left on it; None if that depends on the request."""
-    for rule in sorted(flask.current_app.url_map.iter_rules(), key=str):
-        if not is_static(rule.endpoint):
-            yield rule, _peek(limiter, rule, subject)
+def _ledger(limiter: AILimiter) -> Ledger:
+    return limiter.ledger_of_no_request()
 
 
-def _peek(limiter: AILimiter, rule: Rule, subject: str) -> Decision | None:
-    """What is left on a route; None if the app's own functions need a real request to return a limit."""
-    method = min((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}, default="GET")
-    with flask.current_app.test_request_context(method=method):
-        try:
-            return limiter.peek(rule.endpoint, subject)
-        except StoreError as error:
-            raise click.ClickException(str(error)) from error
-        except NotAllowed:
-            return NOTHING_ALLOWED
-        except Exception:  # noqa: BLE001  any: it is the app's function
-            return None
+def _hash_of(subject: str, *, is_hash: bool) -> Callable[[AILimiter], bytes]:
+    """What makes the subject's hash for a limiter. The subject may be a key, and is repeated in no error."""
+    if subject == "-":
+        subject = _read_subject()
+    if not subject:
+        raise click.ClickException("SUBJECT is empty. Requests without a key are counted by their addresses.")
+    if not is_hash:
+        return lambda limiter: limiter.subject(subject)
+    if not _HASH.fullmatch(subject):
+        raise click.ClickException(
+            f"--hash: {2 * SUBJECT_BYTES} hex digits are needed, such as limiter.subject(key).hex() returns. Got "
+            f"{len(subject)} characters{', not all of them hex digits' if re.search('[^0-9A-Fa-f]', subject) else ''}."
+        )
+    return lambda _: bytes.fromhex(subject)
+
+
+def _read_subject() -> str:
+    if sys.stdin.isatty():
+        return getpass("SUBJECT (not shown): ")
+    lines = sys.stdin.read().splitlines()
+    if len(lines) > 1:
+        raise click.ClickException(
+            f"SUBJECT is -, so one line is read from the standard input. Got {len(lines)} lines."
+        )
+    return "".join(lines)
+
+
+def _named(ledger: Ledger, subject: bytes, key_func: str | None) -> Named:
+    """The subject, with the key function that the app's owner named."""
+    access = ledger.flask_limiter
+    if key_func is None:
+        return Named(subject, access.key_func)
+    known = {access.key_func: name_of(access.key_func)}
+    for place in _places(ledger, NOBODY):
+        known |= {limit.limit.key_func: name_of(limit.limit.key_func) for limit in place.limits}
+    found = [each for each, name in known.items() if f".{name}".endswith(f".{key_func}")]
+    if len(found) != 1:
+        problem = "several key functions are called so" if found else "no limit counts by a function of this name"
+        raise click.ClickException(f"--by: {problem}. Use one of: {', '.join(sorted(known.values()))}.")
+    return Named(subject, found[0])
+
+
+def _places(ledger: Ledger, who: Named) -> Iterator[_Place]:
+    """Where limits hold: on all routes those by address, then the routes with theirs."""
+    of_addresses = limits_of_addresses(ledger, who)
+    if of_addresses:
+        yield _Place(["every route, before all other limits"], of_addresses)
+    identified = ledger.flask_limiter.request_identifier is None
+    for endpoint, rules in _routes():
+        methods = methods_of(ledger.app, endpoint)
+        yield _Place([*map(_heading, rules)], limits_of(ledger, endpoint, methods, who, identified=identified))
+
+
+def _routes() -> Iterator[tuple[str, list[Rule]]]:
+    """The endpoints of the app that have a view, each with its rules, in the order of their paths."""
+    app, found = flask.current_app, dict[str, list[Rule]]()
+    for rule in sorted(app.url_map.iter_rules(), key=str):
+        if rule.endpoint in app.view_functions and not is_static(rule.endpoint):
+            found.setdefault(rule.endpoint, []).append(rule)
+    yield from found.items()
+
+
+def _heading(rule: Rule) -> str:
+    methods = rule.methods or {"GET"}
+    shown = sorted(methods - _NOT_READ or methods)
+    return f"{', '.join(shown)} {rule.host or rule.subdomain or ''}{rule.rule}  ({rule.endpoint})"
+
+
+def _remarks(ledger: Ledger, limit: EndpointLimit, *, whose: bool) -> list[str]:
+    """What else is to be said of a limit; what it depends on comes last.
+
+    Args:
+        ledger: A ledger of no request.
+        limit: The limit.
+        whose: Say its name, and by which key function it counts.
+    """
+    written = limit.limit
+    counts_something = not (allows_nothing(written) or is_no_limit(written))
+    quotas = [charge.quota for charge in limit.counts[:1]]
+    found = [f"named {label_of(written)!r}"] if label_of(written) and (whose or limit.depends) else []
+    found += [f"up to {quota.burst} at once" for quota in quotas if quota.burst != quota.limit]
+    if written.shared and limit.counts:
+        found.append(f"shared count {' and '.join(repr(charge.scope) for charge in limit.counts)}")
+    elif written.shared and counts_something and not callable(written.scope):
+        found.append(f"shared count {written.scope!r}")
+    if written.per_method and counts_something:
+        found.append("each method by itself")
+    if limit.is_meta:
+        found.append("counts refusals")
+    if written.deduct_when and counts_something:
+        found.append(f"counted only if {name_of(written.deduct_when)} says so")
+    if whose and counts_something and written.key_func != ledger.flask_limiter.key_func:
+        found.append(f"by {name_of(written.key_func)}")
+    return [*found, *remarks_on(limit)]
+
+
+def _left(verdict: Verdict, limit: EndpointLimit) -> str:
+    """What is left of a count."""
+    quota, name = verdict.quota, verdict.quota.name
+    if limit.limit.per_method:
+        name = f"{name} ({verdict.charge.scope.rpartition(':')[2]})"
+    return f"{name}: {verdict.remaining} of {quota.burst} left, full again in {verdict.reset_after:.1f} s"

@@ -48,9 +48,6 @@ RUN_BY = {
     ("docs/architecture.md", "   "): "tests/test_architecture_page.py::test_room_of_the_picture_is_there",
     ("docs/background-work.md", "gunicorn"): BACKGROUND,
     ("docs/background-work.md", "celery"): BACKGROUND,
-    ("docs/configuration.md", "flask ailimit"): (
-        "tests/test_pages.py::test_commands_of_configuration_are_those_of_the_command_line"
-    ),
     ("docs/how-to/billing.md", "export"): HOW_TO
     + "billing_page.py::test_commands_of_the_page_make_the_table_serve_and_bill_again",
     ("docs/how-to/proxy.md", "UPSTREAM_URL"): HOW_TO
@@ -274,8 +271,8 @@ twice = price * factor
 
 
 def limits_of(app, endpoint):
-    with app.test_request_context(method="POST"):
-        decisions = [limiter.peek(endpoint, "alice") for limiter in app.extensions["limiter"]]
+    with app.test_request_context(method="POST", headers={"x-api-key": "alice"}):
+        decisions = [limiter.peek(endpoint) for limiter in app.extensions["limiter"]]
     return {verdict.quota.name for decision in decisions for verdict in decision.verdicts}
 
 
@@ -309,9 +306,9 @@ def test_receiver_of_configuration_bills_what_was_used(run):
     assert names["ledger"].lines == [(answer.headers["x-request-id"], 1, limiter.subject("alice").hex(), 3, 4, True)]
 
 
-def test_commands_of_configuration_are_those_of_the_command_line():
-    (shown,) = texts("docs/configuration.md", "text")
-    assert set(re.findall(r"^flask ailimit (\w+)", shown, re.MULTILINE)) == set(cli.commands)
+def test_commands_of_the_page_are_those_of_the_command_line():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `flask ailimit (\w+)", page, re.MULTILINE)) == set(cli.commands)
 
 
 def test_engine_of_decision_settles_what_it_used(run):

@@ -4,6 +4,7 @@ from functools import partial
 
 from flask_ailimit.engine.quota import REQUESTS
 
+from .listed import ConcurrencyLimit, TokenLimit
 from .phase import RuntimeLimit
 from .resolve import NotAsked, allows_nothing, is_no_limit
 from .unit_limit import UnitCost, quota_of
@@ -19,6 +20,26 @@ def name_of(function: object) -> str:
     line = f" (line {code.co_firstlineno})" if code and name.endswith("<lambda>") else ""
     module = getattr(named, "__module__", None)  # A method of a built-in type has none.
     return f"{module}.{name}{line}" if module else name
+
+
+def setting_of(value: object) -> str:
+    """A setting's value; a function of the app by its name, and a limit with options as it was written."""
+    return value if isinstance(value, str) else _written(value)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, (TokenLimit, ConcurrencyLimit)):
+        options = (f"{name}={_written(each)}" for name, each in value.options.items())
+        return f"{type(value).__name__}({', '.join([_written(value.limit_value), *options])})"
+    return name_of(value) if callable(value) else repr(value)
+
+
+def label_of(limit: RuntimeLimit) -> str:
+    """What clients call a limit; "" if the app gave it no name."""
+    carrier = limit.cost.limit if isinstance(limit.cost, UnitCost) else limit.cost
+    return str(getattr(carrier, "label", ""))
 
 
 def text_of(limit: RuntimeLimit, algorithm: str) -> str:

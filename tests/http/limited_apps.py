@@ -53,6 +53,21 @@ def limited(key_func=api_key, *, storage_uri="memory://", config=None, **options
     return Limited(app, limiter, clock)
 
 
+@contextmanager
+def commandable(place):
+    """Makes apps like :func:`limited`, whose counts commands can see, in a directory. They are closed at the end."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(limited(*arguments, storage_uri=f"local://{place}", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        with each.app.app_context():
+            each.limiter.engine.close()
+
+
 def twice_a_day(key_func=api_key, **options):
     """An app with one view, which answers each key twice a day."""
     served = limited(key_func, **options)

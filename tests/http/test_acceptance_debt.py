@@ -1,7 +1,7 @@
 """What was used beyond a limit is owed, for as long as it takes, but not for ever."""
 
 import pytest
-from limited_apps import limited
+from limited_apps import commandable, limited
 
 from flask_ailimit import ConfigurationError
 from flask_ailimit.cli import cli
@@ -9,9 +9,9 @@ from flask_ailimit.cli import cli
 ALGORITHMS = ["token-bucket", "fixed-window", "moving-window", "sliding-window-counter"]
 
 
-def owing(algorithm="token-bucket", limit="10000 per minute", **options):
+def owing(algorithm="token-bucket", limit="10000 per minute", made=limited, **options):
     """An app that uses what each request names, and reserves one token."""
-    limits = limited(default_output_tokens=1, token_counter=lambda text: len(text.split()), **options)
+    limits = made(default_output_tokens=1, token_counter=lambda text: len(text.split()), **options)
 
     @limits.app.post("/<int:used>", endpoint="answer")
     @limits.limiter.limit_tokens(limit, algorithm=algorithm)
@@ -137,13 +137,20 @@ def test_bound_of_debt_is_read_from_the_config():
     assert use(limits, 1) == 200
 
 
+@pytest.fixture
+def made(tmp_path):
+    """Makes apps whose counts a command can see."""
+    with commandable(tmp_path / "limits") as make:
+        yield make
+
+
 def forgive(limits, subject="alice"):
     return limits.app.test_cli_runner().invoke(cli, ["forgive", subject])
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_forgiven_debt_is_owed_no_more(algorithm):
-    limits = owing(algorithm)
+def test_forgiven_debt_is_owed_no_more(algorithm, made):
+    limits = owing(algorithm, made=made)
     use(limits, 10**9)
     result = forgive(limits)
     assert result.exit_code == 0, result.output
@@ -152,15 +159,15 @@ def test_forgiven_debt_is_owed_no_more(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_forgiving_gives_nothing_to_who_owes_nothing(algorithm):
-    limits = owing(algorithm)
+def test_forgiving_gives_nothing_to_who_owes_nothing(algorithm, made):
+    limits = owing(algorithm, made=made)
     use(limits, 500)
     assert forgive(limits).exit_code == 0
     assert limits.tokens() == 500
 
 
-def test_forgiving_one_leaves_others_in_debt():
-    limits = owing()
+def test_forgiving_one_leaves_others_in_debt(made):
+    limits = owing(made=made)
     use(limits, 10**9, "alice")
     use(limits, 10**9, "bob")
     forgive(limits, "alice")
@@ -168,8 +175,8 @@ def test_forgiving_one_leaves_others_in_debt():
     assert (use(limits, 1, "alice"), use(limits, 1, "bob")) == (200, 429)
 
 
-def test_forgiving_leaves_a_request_limit_as_it_is():
-    limits = limited(default_output_tokens=1)
+def test_forgiving_leaves_a_request_limit_as_it_is(made):
+    limits = made(default_output_tokens=1)
 
     @limits.app.post("/", endpoint="answer")
     @limits.limiter.limit("3 per minute")
@@ -183,8 +190,8 @@ def test_forgiving_leaves_a_request_limit_as_it_is():
     assert limits.used()["requests-per-minute"] == 1
 
 
-def test_forgiving_somebody_unknown_is_no_error():
-    assert forgive(owing(), "nobody").exit_code == 0
+def test_forgiving_somebody_unknown_is_no_error(made):
+    assert forgive(owing(made=made), "nobody").exit_code == 0
 
 
 def test_forgiving_without_a_subject_is_an_error():

@@ -282,10 +282,11 @@ def test_what_is_left_of_a_limit_of_zero_is_said_by_the_same_403():
     assert [line.strip() for line in lines[1:]] == ["nothing is allowed"]
 
 
-def test_what_is_left_of_no_limit_is_nothing_to_tell():
+def test_no_limit_is_told_as_unlimited():
     served = limited()
     on_view(served, served.limiter.limit(UNLIMITED))
-    assert served.app.test_cli_runner().invoke(cli, ["limits"]).output == ""
+    lines = served.app.test_cli_runner().invoke(cli, ["limits"]).output.splitlines()
+    assert [line.strip() for line in lines[1:]] == ["unlimited requests"]
 
 
 @every_kind

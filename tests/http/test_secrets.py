@@ -167,12 +167,17 @@ def test_nothing_of_a_client_is_told_when_the_store_fails(tmp_path, logs, policy
     assert_clean("\n".join(logs.handler.format(record) for record in ours))
 
 
-@pytest.mark.parametrize("arguments", [["config"], ["limits"], ["usage", KEY], ["reset", KEY]], ids=lambda a: a[0])
-def test_command_line_shows_no_secret_and_repeats_no_key(arguments):
-    limits = served()
+COMMANDS = [["config"], ["limits"], ["usage", KEY], ["forgive", KEY], ["reset", KEY], ["usage", "-"]]
+
+
+@pytest.mark.parametrize("arguments", [*COMMANDS, ["usage", "--hash", KEY], ["reset", KEY, KEY]], ids="-".join)
+def test_command_line_shows_no_secret_and_repeats_no_key(arguments, tmp_path):
+    limits = served(f"local://{tmp_path}/limits")
     limits.client(KEY).post("/json", json=BODY)
-    ran = limits.app.test_cli_runner().invoke(cli, arguments)
-    assert ran.exit_code == 0
+    ran = limits.app.test_cli_runner().invoke(cli, arguments, input=KEY)
+    with limits.app.app_context():
+        limits.limiter.engine.close()
+    assert (ran.exit_code == 0) == (arguments in COMMANDS)
     assert ran.output
     assert_clean(ran.output)
 
