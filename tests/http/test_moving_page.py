@@ -5,14 +5,15 @@ import re
 import socket
 import warnings
 from contextlib import contextmanager
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
-from flask import Blueprint, Flask, abort, request
+from flask import Blueprint, Flask, Response, abort, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from limits.storage import SCHEMES
-from page_blocks import ROOT
+from page_blocks import ROOT, texts
 from test_flask_limiter_suite import TESTS_IN_SUITE, read_list
 
 from flask_ailimit import AILimiter
@@ -75,6 +76,24 @@ def test_numbers_of_the_suite_are_those_on_the_page():
 
 def test_each_difference_of_the_page_has_a_test():
     assert sorted(ROWS) == sorted(SEEN)
+
+
+def test_three_lines_are_all_that_changes(tmp_path, monkeypatch):
+    """The page's app, and the app that it was before: each line back to what its comment says that it was."""
+    monkeypatch.setenv("AILIMIT_STORES_DIRECTORY", str(tmp_path))
+    (ours,) = texts("docs/moving-from-flask-limiter.md", "python")
+    theirs, changed = re.subn(r"^( *)\S.*# was: (.*)$", r"\1\2", ours, flags=re.MULTILINE)
+    assert changed == 3
+    for code, kind in ((ours, AILimiter), (theirs, Limiter)):
+        names = {"__name__": f"moved_{kind.__name__.lower()}"}
+        exec(compile(code, str(FILE), "exec"), names)
+        assert type(names["limiter"]) is kind
+        client = names["app"].test_client()
+        assert [client.get("/search").status_code for _ in range(9)] == [200] * 9
+        assert {client.get("/search").status_code for _ in range(12)} == {200, 429}
+        assert {client.get("/ping").status_code for _ in range(60)} == {200}
+        for state in getattr(names["limiter"], "_states", {}).values():
+            state.engine.close()
 
 
 # Both limiters
@@ -261,6 +280,14 @@ def test_functions_of_one_name(served, ours):
     assert it.ask(2, "/other") == [200, 200 if ours else 429]
 
 
+@shows("counts of one key, such as scopes that a callable makes")
+def test_counts_of_one_key(served, ours):
+    it = served()
+    it.app.get("/")(it.limiter.limit("9 per minute", scope=lambda _: request.args["scope"])(view))
+    answers = [*chain.from_iterable(it.ask(path=f"/?scope={number}") for number in range(513))]
+    assert answers == [200] * 512 + [429 if ours else 200]
+
+
 @shows("several apps of one limiter")
 def test_several_apps(served, ours):
     it = served(default_limits=["1 per minute"])
@@ -345,6 +372,14 @@ def test_callable_that_returns_no_limit(served, ours, caplog):
         assert it.ask(path=path) == [503 if ours else theirs[path]], path
 
 
+@shows("a period of more than ten years")
+def test_period_of_more_than_ten_years(served, ours):
+    it = served()
+    with refused(ours):
+        it.app.get("/")(it.limiter.limit("1 per 11 years")(view))
+        assert it.ask(2) == [200, 429]
+
+
 @shows('`"0 per minute"`')
 def test_limit_of_zero(served, ours):
     it = served()
@@ -391,6 +426,23 @@ def test_body_of_a_refusal(served, ours):
     it.app.get("/")(view)
     it.ask()
     assert it.client.get("/").text == "<p>1 per 1 minute</p>"
+
+
+@shows("what `errorhandler(429)` or `on_breach` returns")
+def test_answers_of_handlers(served, ours):
+    it = served(default_limits=["1 per minute"], on_breach=lambda _: Response("slow", 420))
+    it.app.get("/")(view)
+    it.ask()
+    answer = it.client.get("/")
+    assert (answer.status_code, answer.text) == (420, "slow")
+    assert ("Retry-After" in answer.headers, "RateLimit" in answer.headers) == (ours, ours)
+    it = served(default_limits=["1 per minute"])
+    it.app.errorhandler(429)(lambda _: ("slow", 420))
+    it.app.get("/")(view)
+    it.ask()
+    answer = it.client.get("/")
+    assert (answer.status_code, answer.text) == (420, "slow")
+    assert ("Retry-After" in answer.headers) is ours
 
 
 @shows("a cost that is larger than the whole limit")
