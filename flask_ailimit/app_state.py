@@ -24,7 +24,7 @@ from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.keys import remote_address
 from .limits.listed import ConcurrencyLimit, TokenLimit, limits_of_all_routes, limits_of_each_route
 from .limits.misconfigured import misconfigured
-from .limits.unit_limit import UnitLimit, require_room
+from .limits.unit_limit import RequestCost, UnitLimit, require_room
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
 from .tokens import TokenCounter
@@ -121,7 +121,8 @@ def open_app_state(
         addresses: list[Limit] = []
         for each in settings.address_limits:
             require_request_limit("address_limits", each)
-            limit = ApplicationLimit(each, key_function=remote_address, scope="address")  # type: ignore[arg-type]  # checked
+            told = RequestCost(1, label="address")  # Otherwise the view's own would be requests-per-minute-2.
+            limit = ApplicationLimit(each, key_function=remote_address, scope="address", cost=told)  # type: ignore[arg-type]  # checked
             addresses.append(limit.bind(limiter))
         counter = settings.open_counter()
         name = settings.name or store_name(app)

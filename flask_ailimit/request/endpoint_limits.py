@@ -109,16 +109,16 @@ def peek(ledger: Ledger, endpoint: str, engine: Engine, who: Named | None) -> Pe
     if any(allows_nothing(each.limit) and each.is_certain and not each.methods for each in limits):
         raise NotAllowed(**ledger.answer_facts)
     decision = engine.peek([charge for each in limits for charge in each.counts])
-    verdicts = {verdict.charge.counted_in: verdict for verdict in decision.verdicts}
-    certain: list[Verdict] = []
+    verdicts = {verdict.charge.counted_in: verdict for verdict in reversed(decision.verdicts)}
+    certain: dict[tuple[bytes, bytes], Verdict] = {}  # A request, too, pays a count once that two limits have.
     uncertain = []
     for each in limits:
-        known = [verdicts[charge.counted_in] for charge in each.counts if charge.counted_in in verdicts]
+        known = {at: verdicts[at] for at in (charge.counted_in for charge in each.counts) if at in verdicts}
         if each.is_certain and not allows_nothing(each.limit):
-            certain += known
+            certain |= known
         elif not is_no_limit(each.limit):
-            uncertain.append(UncertainLimit(", ".join([each.text, *remarks_on(each)]), tuple(known)))
-    return PeekedDecision(tuple(certain), decision.at_us, tuple(uncertain))
+            uncertain.append(UncertainLimit(", ".join([each.text, *remarks_on(each)]), tuple(known.values())))
+    return PeekedDecision(tuple(certain.values()), decision.at_us, tuple(uncertain))
 
 
 def remarks_on(limit: EndpointLimit) -> list[str]:

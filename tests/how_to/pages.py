@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import shlex
 import signal
 import socket
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from page_blocks import texts
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -22,8 +22,7 @@ if not DOCS.exists():
 
 def blocks(page, language):
     """The blocks of a page of docs/ in a language."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = texts(f"docs/{page}", language)
     assert found
     return found
 

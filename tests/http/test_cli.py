@@ -441,7 +441,8 @@ def test_limits_of_blueprints_addresses_refusals_filters_and_functions_are_shown
     assert run_on(limits, "limits") == [
         "No limit holds for a request for which test_cli.is_staff returns True.",
         "every route, before all other limits",
-        f"    600 requests per 86400 s  (fixed-window), shared count 'address', by {name_of(remote_address)}",
+        "    600 requests per 86400 s  (fixed-window), named 'address', shared count 'address', by "
+        + name_of(remote_address),
         "GET /v1/chat  (v1.chat)",
         "    40 requests per 86400 s  (fixed-window)",
         "    3 requests per 86400 s  (fixed-window), shared count 'meta', counts refusals",
@@ -493,7 +494,7 @@ def test_key_of_another_key_function_can_be_named(made):
         by_organisation
     )
     by_address = run_on(limits, "usage", "192.0.2.1", "--by", name_of(remote_address))
-    assert "requests-per-day: 599 of 600 left" in by_address[1]
+    assert "address: 599 of 600 left" in by_address[1]
     assert "    requests-per-day: 4 of 5 left, full again in 86400.0 s" in run_on(limits, "usage", "alice")
     assert failure_of(limits.app, "usage", "acme", "--by", "nobody") == (
         "Error: --by: no limit counts by a function of this name. Use one of: "
