@@ -17,12 +17,8 @@ unexport PYTHONHOME PYTHONPATH
 .NOTPARALLEL:
 .PHONY: bench clean demo lint reference test test-core
 
-CURL = curl -iN http://$${DEMO_BIND:-127.0.0.1:8000}/predict -H 'x-api-key: demo-small-key' --json
-
+# demo_app/README.md explains its environment variables, such as DEMO_BIND=127.0.0.1:8001 for another address.
 demo: .venv/demo.stamp
-	@echo "Ask the model, then ask for an answer in pieces (demo-large-key may use more):"
-	@echo "  $(CURL) '{\"prompt\": \"Name a colour.\"}'"
-	@echo "  $(CURL) '{\"prompt\": \"Tell a story.\", \"stream\": true}'"
 	@exec $(PY) -m gunicorn --config demo_app/gunicorn_conf.py
 
 test: .venv/test.stamp $(SDIST)

@@ -1,15 +1,22 @@
 """How the demo is served: ``gunicorn -c demo_app/gunicorn_conf.py``.
 
 Two processes, so that the limits are seen to hold across processes; threads, because an answer takes seconds.
+demo_app/README.md explains the environment variables.
 """
 
 import os
+import signal
+from typing import Any
+
+from demo_app import addresses, keys
 
 wsgi_app = "demo_app:create_app()"
-bind = os.environ.get("DEMO_BIND", "127.0.0.1:8000")
+bind = os.environ.get("DEMO_BIND", "127.0.0.1:8000").split(",")
 workers = int(os.environ.get("DEMO_WORKERS", "2"))
 worker_class = "gthread"
-threads = int(os.environ.get("DEMO_THREADS", "4"))
+
+# More than both keys may have in flight together: a refusal, the page and /usage never wait for an answer's thread.
+threads = int(os.environ.get("DEMO_THREADS", "12"))
 
 # The model is loaded by each worker at its first call. llama.cpp's threads wouldn't survive a fork.
 preload_app = False
@@ -26,3 +33,28 @@ control_socket_disable = True
 accesslog = None
 errorlog = "-"
 loglevel = os.environ.get("DEMO_LOG_LEVEL", "warning")
+
+
+def on_starting(server: Any) -> None:
+    """Say what to do if an address can't be had. Gunicorn would try five times and name only the error."""
+    bound = any(isinstance(address, int) for address in server.cfg.address)
+    if bound or os.environ.keys() & {"GUNICORN_FD", "LISTEN_FDS"}:
+        return  # Somebody else has bound the sockets already.
+    for address in server.cfg.address:
+        if reason := addresses.why_not(address):
+            raise SystemExit(
+                f"The demo can't listen on {addresses.listening(address).words}: {reason}.\n"
+                f"Choose another address: DEMO_BIND={addresses.another(address)} make demo"
+            )
+
+
+def post_worker_init(worker: Any) -> None:
+    """Tell the terminal where the demo listens, when the first worker has loaded the app."""
+    # A terminal sends Ctrl-C to all processes, and the master then sends SIGQUIT to the workers. If the second signal
+    # interrupts the handler of the first while that holds the lock of the thread pool, the worker hangs until it is
+    # killed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if worker.age == 1:
+        names = [listener.getsockname() for listener in worker.sockets]
+        small = worker.wsgi.config["DEMO_ACCOUNTS"][0]
+        print(addresses.greeting(names, keys.published_key(small)), flush=True)  # noqa: T201  for people, not for the log

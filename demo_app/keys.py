@@ -47,6 +47,9 @@ class Account:
     key_hash: bytes
 
 
+PUBLISHED = {"small": "demo-small-key", "large": "demo-large-key"}
+"""The keys of the demo's accounts unless they are replaced. They are written in the README and are no secrets."""
+
 SMALL = Plan(requests="10 per minute", tokens="3000 per minute", concurrency=2)
 LARGE = Plan(requests="120 per minute", tokens="60000 per minute", concurrency=8)
 
@@ -57,8 +60,8 @@ def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...
     Raises:
         ValueError: A key is not 8 to 128 visible ASCII characters without a comma, or both are the same.
     """
-    small = environ.get("DEMO_SMALL_KEY", "demo-small-key")
-    large = environ.get("DEMO_LARGE_KEY", "demo-large-key")
+    small = environ.get("DEMO_SMALL_KEY", PUBLISHED["small"])
+    large = environ.get("DEMO_LARGE_KEY", PUBLISHED["large"])
     for variable, key in (("DEMO_SMALL_KEY", small), ("DEMO_LARGE_KEY", large)):
         if not _KEY.fullmatch(key):
             raise ValueError(f"{variable}: a key has 8 to {LONGEST_KEY} visible ASCII characters and no comma.")
@@ -70,6 +73,12 @@ def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...
 def open_account(name: str, plan: Plan, key: str) -> Account:
     """An account that ``key`` opens, in this process."""
     return Account(name, plan, _hashed(key))
+
+
+def published_key(account: Account) -> str | None:
+    """The account's key if it is a published one, None if it was replaced and may be shown to nobody."""
+    key = PUBLISHED.get(account.name)
+    return key if key is not None and hmac.compare_digest(account.key_hash, _hashed(key)) else None
 
 
 def register(app: Flask, accounts: tuple[Account, ...], *, public: frozenset[str]) -> None:

@@ -13,7 +13,7 @@ from .model import Call, ContextTooLongError, Delta, ModelFailedError, ModelMiss
 
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PARALLEL = 4
-"""Answers that one process works on at a time: as many as a gunicorn worker has threads. More wait in a queue."""
+"""Answers that one process works on at a time. More wait in llama.cpp's queue."""
 
 BATCH = 128
 """Input tokens read at a time (about a second's work). Between batches other answers go on and a cancelled one ends."""
