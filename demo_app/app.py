@@ -8,7 +8,7 @@ from flask import Flask
 
 from flask_ailimit import AILimiter
 
-from . import anthropic_api, errors, keys, meter, openai_api, predict, service
+from . import anthropic_api, errors, keys, meter, openai_api, page, predict, service
 from .model import Model
 from .smollm2 import SmolLM2
 from .validation import DEFAULT_MAX_TOKENS, MAX_BODY_BYTES, READ_TIMEOUT
@@ -22,7 +22,7 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
         config: Flask settings on top of the demo's own, such as ``RATELIMIT_STORAGE_URI``; ``DEMO_ACCOUNTS`` takes
             other accounts than :func:`demo_app.keys.demo_accounts`.
     """
-    app = Flask("demo_app", static_folder=None)
+    app = Flask("demo_app")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["DEMO_READ_TIMEOUT"] = READ_TIMEOUT
     app.config["RATELIMIT_STORAGE_URI"] = os.environ.get("DEMO_STORAGE_URI", "local://")
@@ -33,7 +33,7 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
 
     limiter = AILimiter(keys.account_name, default_output_tokens=DEFAULT_MAX_TOKENS)
     errors.register(app, limiter)
-    keys.register(app, app.config["DEMO_ACCOUNTS"], public=service.PUBLIC)
+    keys.register(app, app.config["DEMO_ACCOUNTS"], public=service.PUBLIC | page.PUBLIC)
     limiter.init_app(app)
     meter.register(app)
 
@@ -41,4 +41,5 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
     openai_api.register(app, limiter, answering)
     anthropic_api.register(app, limiter, answering)
     service.register(app, limiter)
+    page.register(app, answering.name)
     return app

@@ -15,6 +15,7 @@ from werkzeug.exceptions import (
 
 from flask_ailimit import AILimiter, QuotaExceeded
 
+from . import doors
 from .model import ContextTooLongError, ModelError, ModelMissingError
 
 TYPES = {
@@ -32,8 +33,6 @@ TYPES = {
 
 
 _LIMITER = "demo_limiter"
-
-PATHS = "POST /predict, /v1/chat/completions, /v1/messages; GET /v1/models, /usage, /healthz"
 
 
 class ApiError(Exception):
@@ -107,7 +106,7 @@ def _from_http(error: HTTPException) -> Response | QuotaExceeded:
     if isinstance(error, QuotaExceeded):
         return error
     if isinstance(error, NotFound):
-        return ApiError(404, "not_found", f"There is no such path. There are: {PATHS}.").response()
+        return ApiError(404, "not_found", f"There is no such path. There are: {doors.paths()}.").response()
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         headers = {"Allow": allowed}

@@ -1,11 +1,15 @@
 """The demo as it is run: gunicorn, two workers, the real model, official clients."""
 
 import importlib.util
+import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,3 +90,39 @@ def test_the_demo_answers_limits_across_workers_and_ends_cleanly(demo):
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
+
+
+def examples(address):
+    request = urllib.request.Request(address, headers={"Accept": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["examples"]
+
+
+def output_of(*command):
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_lines_of_the_page_do_what_they_say(demo):
+    address, _ = demo
+    shown = examples(address)
+    for sdk in ("openai", "anthropic"):
+        assert address in shown[sdk]
+        assert output_of(sys.executable, "-c", shown[sdk]).strip()
+
+    if not (shutil.which("curl") and shutil.which("bash")):
+        pytest.skip("needs curl and bash")
+    whole, pieces, usage, often = (output_of("bash", "-euc", line["text"]) for line in shown["curl"])
+    assert whole.startswith("HTTP/1.1 200")
+    assert "RateLimit-Policy:" in whole
+    assert pieces.endswith("data: [DONE]\n\n")
+    left = {limit["name"]: limit["used"] for limit in json.loads(usage)["limits"]}
+    assert (left["requests-per-day"], left["concurrency"]) == (4, 0)
+    # Of ten a day four were used before.
+    statuses = [int(status) for status in re.findall(r"^HTTP/1.1 (\d+)", often, re.MULTILINE)]
+    waits = [int(wait) for wait in re.findall(r"^Retry-After: (\d+)", often, re.MULTILINE)]
+    assert statuses == [200] * 6 + [429] * 5
+    assert len(waits) == 5
+    assert all(1 <= wait <= 24 * 60 * 60 for wait in waits)
