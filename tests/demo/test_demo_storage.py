@@ -30,11 +30,26 @@ def valkey(tmp_path):
         server.wait(60)
 
 
-def test_two_demos_with_one_valkey_and_secret_count_together(valkey, monkeypatch):
+@pytest.fixture
+def served():
+    """Makes clients of demos of their own, and closes what these have open."""
+    apps = []
+
+    def serve(**config):
+        apps.append(create_app(ScriptedModel(), config))
+        return apps[-1].test_client()
+
+    yield serve
+    for app in apps:
+        with app.app_context():
+            app.extensions["demo_limiter"].engine.close()
+
+
+def test_two_demos_with_one_valkey_and_secret_count_together(valkey, served, monkeypatch):
     monkeypatch.setenv("DEMO_STORAGE_URI", valkey)
     monkeypatch.setenv("DEMO_SECRET", "a secret for tests, the same twice")
     accounts = (open_account("tester", Plan("10 per day", "1000 per day", 2), KEY),)
-    clients = [create_app(ScriptedModel(), {"DEMO_ACCOUNTS": accounts}).test_client() for _ in range(2)]
+    clients = [served(DEMO_ACCOUNTS=accounts) for _ in range(2)]
     headers = {"x-api-key": KEY}
     for client in clients:
         assert client.post("/predict", json=BODIES["/predict"], headers=headers).status_code == 200
