@@ -28,8 +28,8 @@ class Books:
     def used(self, key, endpoint="stream", path="/", ahead=0.0):
         """What is taken of each unit by this key, now or so many seconds ahead if nobody does anything."""
         self._ahead = ahead
-        with self._app.test_request_context(path, method="POST"):
-            decision = self._limiter.peek(endpoint, token_of(key))
+        with self._app.test_request_context(path, method="POST", headers={"x-api-key": token_of(key)}):
+            decision = self._limiter.peek(endpoint)
         return {each.charge.quota.unit: each.charge.quota.burst - each.remaining for each in decision.verdicts}
 
     def entries(self, what, key):
