@@ -168,8 +168,9 @@ def test_curl_lines_of_the_readme_do_what_it_says(demo):
         return statuses, [int(line.partition(":")[2]) for line in lines if not line.startswith("HTTP/")]
 
     statuses, waits = statuses_and_waits()
-    if "429" not in statuses:  # A new minute began in between.
-        statuses, waits = statuses_and_waits()
+    if "429" not in statuses:  # A new minute began in between, and may have had ten of the eleven.
+        more_statuses, waits = statuses_and_waits()
+        statuses += more_statuses
     assert set(statuses) == {"200", "429"}
     assert statuses.count("429") == len(waits)
     assert all(1 <= wait <= 60 for wait in waits)
