@@ -182,15 +182,21 @@ class AILimiter(Decorators):
         its leases are not renewed: a slot is free when its lease ends, and is taken again by :meth:`take_over`. A
         conditional limit (``deduct_when``) stays charged.
 
+        Work of an answer that was settled before, such as a stream after its last event, is charged what it uses from
+        now on.
+
         Returns:
             A token for :meth:`take_over`, in printable ASCII. It holds no key, works for a day, and nobody can make one
             without the limiter's secret.
 
         Raises:
             StoreError: Nothing was reserved, and the store can't tell the time.
+            ValueError: The view recorded so many units that they don't fit into a token. Nothing is handed over.
         """
         ledger = self.ledger
-        return self.engine.hand_over(ledger.hand_over(), note_of(ledger))
+        token = self.engine.hand_over(ledger.to_hand_over(), note_of(ledger))
+        ledger.handed_over()
+        return token
 
     def take_over(self, token: str) -> OutlivingWork:
         """Take over the work of a token from :meth:`hand_over`, in any process with the same store and secret.

@@ -100,6 +100,7 @@ class Ledger:
     status: int | None = None
     settlements = 0
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
+    _settled: tuple[Usage | None, Mapping[str, int]] = None, MappingProxyType({})
 
     def __init__(self, app: Flask, app_state: AppState, flask_limiter: FlaskLimiterAccess, request: Request) -> None:
         self.app = app
@@ -166,7 +167,7 @@ class Ledger:
         self.recorded_units = added(self.recorded_units, units)
         if self._ended and not self.reservations:
             # The response is settled: its last event has left, or an after_request function records. Charge it now.
-            self.settle(self.recorded or self._usage_sent, RECORDED, COMPLETE)
+            self.settle(self.recorded, RECORDED, COMPLETE)
         return True
 
     def waive(self, response: Response | None) -> None:
@@ -177,21 +178,21 @@ class Ledger:
         if self.waived and self.decision:
             self.decision = self.decision.without(self.waived)
 
-    def settle(self, usage: Usage, source: str, ending: str, *, failed: bool = False) -> None:
+    def settle(self, usage: Usage | None, source: str, ending: str, *, failed: bool = False) -> None:
         """Charge what the request has used until now; with the source ``reserved``, at least what was reserved.
 
         Of a unit of the app's own, what was recorded is charged; without a record, what was reserved, and nothing if
         the request ``failed``.
 
         A second call charges what was used since the first. It gives nothing back, because another request may have
-        taken what the first gave back.
+        taken what the first gave back. Its usage may be None: no tokens since the first.
         """
         if self._lineage != lineage():
             return  # A child process has only a copy.
         again, used = self._ended is not None, {**self._by_unit(usage), **self.recorded_units}
-        if again:
-            self._note_paid()
-        elif not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
+        usage = usage or NO_USAGE
+        self._note_paid()
+        if not again and not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
             self._conclude(self.take(), _cost, usage, source, ending)
             return
 
@@ -208,7 +209,9 @@ class Ledger:
         if again and not self.reservations and any(map(actual_of, self._ended_charges())):
             self.resume()
         taken = self.take()
-        if taken and _end_all(taken, actual_of):
+        if not taken:
+            self._tell_uncounted(usage, source, ending)
+        elif _end_all(taken, actual_of):
             self._conclude(taken, actual_of, usage, source, ending)
 
     def _conclude(
@@ -217,6 +220,7 @@ class Ledger:
         """Remember what was settled, and send :data:`flask_ailimit.usage_settled`."""
         if ended:
             self._ended = ended, actual_of
+            self._settled = self.recorded, self.recorded_units
             self.settlements += 1
             if usage_settled.receivers:
                 self._tell(usage, source, ending)
@@ -248,14 +252,25 @@ class Ledger:
         taken, self.reservations = self.reservations, ()
         return taken
 
-    def hand_over(self) -> Sequence[Reservation]:
-        """Remove and return the open reservations. The request itself is charged nothing more."""
-        self.closed, self._ended = True, None
-        return self.take()
+    def to_hand_over(self) -> Sequence[Reservation]:
+        """The open reservations. Those of a request that was settled are taken again, for what its work still uses."""
+        self.resume()
+        return self.reservations
 
-    def _by_unit(self, usage: Usage) -> dict[str, int]:
+    def handed_over(self) -> None:
+        """Note that others end the reservations. The request itself is charged nothing more."""
+        self.closed, self._ended, self.reservations = True, None, ()
+
+    @property
+    def recorded_since(self) -> tuple[Usage | None, Mapping[str, int]]:
+        """What the view recorded since the latest settlement: tokens, None if it named none, and other units."""
+        usage, units = self._settled
+        since = None if self.recorded == usage else _difference(self.recorded or NO_USAGE, usage or NO_USAGE)
+        return since, _units_since(self.recorded_units, units)
+
+    def _by_unit(self, usage: Usage | None) -> dict[str, int]:
         """The counted tokens of a usage by unit; empty if no limit is on tokens."""
-        if not self.counts_tokens:
+        if usage is None or not self.counts_tokens:
             return {}
         return units_of(usage, count_cached=self.app_state.settings.count_cached_tokens)
 
@@ -275,6 +290,12 @@ class Ledger:
                 self._paid[charge.counted_in] = paid + actual_of(charge)
             self._ended = reservations, _nothing
 
+    def _tell_uncounted(self, usage: Usage, source: str, ending: str) -> None:
+        """Send an event of what was recorded since the latest settlement, if no limit counts it: a bill may need it."""
+        is_more = usage.total_tokens > self._usage_sent.total_tokens or self.recorded_units != self._units_sent
+        if self._ended and is_more and source == RECORDED and usage_settled.receivers:
+            self._conclude(self._ended[0], _nothing, usage, source, ending)
+
     def _tell(self, usage: Usage, source: str, ending: str) -> None:
         assert self._ended  # noqa: S101  it is called after something has ended
         actual_of = self._ended[1]
@@ -282,10 +303,9 @@ class Ledger:
         charged: dict[str, int] = {}
         for charge in charges:
             charged[charge.quota.unit] = max(charged.get(charge.quota.unit, 0), actual_of(charge))
-        if source == RESERVED:
-            usage = usage_of(charged)
-        since, self._usage_sent = _difference(usage, self._usage_sent), usage
-        units = {unit: amount - self._units_sent.get(unit, 0) for unit, amount in self.recorded_units.items()}
+        since = usage_of(charged) if source == RESERVED else _difference(usage, self._usage_sent)
+        self._usage_sent = self._usage_sent + since
+        units = _units_since(self.recorded_units, self._units_sent)
         self._units_sent = self.recorded_units
         tell_settled(
             self.app,
@@ -346,6 +366,11 @@ def usage_of(charged: Mapping[str, int]) -> Usage:
     """Charged tokens as a usage, where the real usage is unknown. Tokens of no known kind count as input."""
     output = charged.get(OUTPUT_TOKENS, 0)
     return Usage.clamped(charged.get(INPUT_TOKENS, max(0, charged.get(TOKENS, 0) - output)), output)
+
+
+def _units_since(units: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """The amounts beyond those in ``before``, without units of which there is no more."""
+    return {unit: amount - before.get(unit, 0) for unit, amount in units.items() if amount != before.get(unit)}
 
 
 def _difference(usage: Usage, before: Usage) -> Usage:

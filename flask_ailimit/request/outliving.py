@@ -9,7 +9,7 @@ from flask import Flask
 
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
-from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
 from flask_ailimit.signals import tell_settled
 from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added, recorded
@@ -28,19 +28,20 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
         "client_request_id": ledger.client_request_id,
         "settlements": ledger.settlements or None,
     }
-    if ledger.recorded is not None:
-        facts |= asdict(ledger.recorded)
-    facts |= {f"{_UNITS}{unit}": amount for unit, amount in ledger.recorded_units.items()}
+    recorded_tokens, units = ledger.recorded_since
+    if recorded_tokens is not None:
+        facts |= asdict(recorded_tokens)
+    facts |= {f"{_UNITS}{unit}": amount for unit, amount in units.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _units_before(note: Mapping[str, str | int]) -> dict[str, int]:
-    """The units of the app's own that the view had recorded when it handed over."""
+    """The units of the app's own that the view had recorded, and not settled, when it handed over."""
     return {name.removeprefix(_UNITS): int(fact) for name, fact in note.items() if name.startswith(_UNITS)}
 
 
 def _recorded_before(note: Mapping[str, str | int]) -> Usage | None:
-    """The usage that the view had recorded when it handed over; None if it had recorded none."""
+    """The usage that the view had recorded, and not settled, when it handed over; None if it had recorded none."""
     if "input_tokens" not in note:
         return None
     return Usage(*(int(note[name]) for name in ("input_tokens", "output_tokens", "cached_input_tokens")))
@@ -92,8 +93,7 @@ class OutlivingWork:
         Raises:
             StoreError: The store failed. The work stays open, so try again.
         """
-        source = RECORDED if self._has_record else RESERVED
-        return self._end(self._recorded, source)
+        return self._end(failed=False)
 
     def cancel(self) -> bool:
         """Give back everything, the request too. Returns whether this call ended the work.
@@ -110,7 +110,7 @@ class OutlivingWork:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None or self._has_record:
-            self.settle()
+            self._end(failed=error is not None)
         else:
             self.cancel()
 
@@ -118,14 +118,16 @@ class OutlivingWork:
     def _has_record(self) -> bool:
         return self._recorded is not None or bool(self._units)
 
-    def _end(self, usage: Usage | None, source: str) -> bool:
+    def _end(self, *, failed: bool) -> bool:
+        """Charge what was recorded, and the rest as reserved; of work that ``failed``, only the request."""
+        usage, source = self._recorded, RECORDED if self._has_record else RESERVED
         used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
         used |= self._units
         charged: dict[str, int] = {}
 
         def actual_of(charge: Charge) -> int:
             unit = charge.quota.unit
-            actual = used.get(unit, charge.cost)
+            actual = used.get(unit, 0 if failed and unit != REQUESTS else charge.cost)
             if unit != CONCURRENCY and not charge.dry:
                 charged[unit] = max(charged.get(unit, 0), actual)
             return actual

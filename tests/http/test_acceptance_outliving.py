@@ -254,6 +254,77 @@ def test_work_that_is_handed_over_after_a_settlement_is_settled_with_the_next_nu
     assert len({each["request_id"] for each in events}) == 1
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_work_that_is_handed_over_after_a_settlement_is_charged_what_it_uses_from_then_on(goes_on):
+    limits = limited(token_counter=lambda text: len(text.split()))
+    tokens = []
+
+    @limits.app.post("/", endpoint="answer")
+    @limits.limiter.limit_units("pages", "100 per day")
+    @limits.limiter.limit_tokens("1000 per minute")
+    @limits.limiter.limit_concurrency(1)
+    def answer():
+        def events():
+            limits.limiter.record_usage(input_tokens=100, units={"pages": 4})
+            yield "data: [DONE]\n\n"
+            if goes_on:
+                yield 'data: {"choices": [{"delta": {"content": "a b"}}]}\n\n'
+            tokens.append(limits.limiter.hand_over())
+
+        return Response(stream_with_context(events()), mimetype="text/event-stream")
+
+    with hearing(limits.app) as events:
+        limits.client().post("/", json=BODY).get_data()
+        assert by_unit(limits.used()) == {"tokens": 100, "pages": 4, "concurrency": 1}
+        with limits.app.app_context(), limits.limiter.take_over(tokens[0]) as work:
+            work.record_usage(output_tokens=5, units={"pages": 1})
+    assert by_unit(limits.used()) == {"tokens": 105, "pages": 5, "concurrency": 0}
+    assert [each["usage"].total_tokens for each in events] == [100, 5]
+    assert [each["units"] for each in events] == [{"pages": 4}, {"pages": 1}]
+    assert [each["charged"] for each in events] == [{"tokens": 100, "pages": 4}, {"tokens": 5, "pages": 1}]
+
+
+@pytest.mark.parametrize(
+    ("record", "charged"), [({"units": {"pages": 2}}, (0, 2)), ({"input_tokens": 3}, (3, 0)), ({}, (0, 0))]
+)
+def test_work_that_fails_is_charged_what_it_recorded_and_nothing_else(record, charged):
+    limits = limited()
+
+    @limits.app.post("/", endpoint="answer")
+    @limits.limiter.limit_units("pages", "100 per day", cost=5)
+    @limits.limiter.limit_tokens("2000 per minute")
+    def answer():
+        return {"job": limits.limiter.hand_over()}, 202
+
+    token = limits.client().post("/", json=BODY).json["job"]
+
+    def fail():
+        with limits.limiter.take_over(token) as work:
+            if record:
+                work.record_usage(**record)
+            raise ZeroDivisionError
+
+    with limits.app.app_context(), pytest.raises(ZeroDivisionError):
+        fail()
+    counts = by_unit(limits.used())
+    assert (counts["tokens"], counts["pages"]) == charged
+
+
+def test_work_whose_record_fits_into_no_token_stays_with_its_request():
+    limits = limited()
+
+    @limits.app.post("/", endpoint="answer")
+    @limits.limiter.limit_concurrency(1)
+    def answer():
+        limits.limiter.record_usage(units={f"unit_{number}": 1 for number in range(1000)})
+        with pytest.raises(ValueError, match="at most 4096 bytes"):
+            limits.limiter.hand_over()
+        return {"in flight": limits.used()["concurrency"]}
+
+    assert limits.client().post("/", json=BODY).json == {"in flight": 1}
+    assert limits.used()["concurrency"] == 0
+
+
 def test_work_without_a_word_of_usage_costs_no_less_than_reserved():
     limits = queue()
     token, _ = handed(limits)

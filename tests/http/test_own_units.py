@@ -156,6 +156,56 @@ def test_units_recorded_after_the_answer_are_a_settlement_of_their_own(ocr):
     assert [event["charged"] for event in told] == [{"pages": 1}, {"pages": 2}]
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_units_recorded_after_the_answer_charge_no_tokens(heard):
+    """Limits may have reserved different numbers of tokens, and all stay as they are if the usage is unknown."""
+
+    def count(text):
+        return 1 // 0 if text == "the answer" else 5
+
+    served = limited(token_counter=count)
+
+    @served.app.post("/")
+    @served.limiter.limit_units("pages", "10 per day")
+    @served.limiter.limit_tokens("9000 per day", name="little", default_output_tokens=10)
+    @served.limiter.limit_tokens("8000 per day", name="much", default_output_tokens=1000)
+    def answer():
+        return {"text": "the answer"}
+
+    told = settlements(served.app) if heard else []
+    served.app.after_request_funcs[None].insert(
+        0, lambda response: served.limiter.record_usage(units={"pages": 3}) or response
+    )
+    assert served.client().post("/", json={"prompt": "Read"}).status_code == 200
+    used = served.used()
+    assert (used["little"], used["much"], used["pages-per-day"]) == (used["much"] - 990, used["much"], 3)
+    assert [event["charged"]["tokens"] for event in told] == [used["much"], 0][: len(told)]
+
+
+@pytest.mark.parametrize("kind", ["limit", "limit_tokens"])
+def test_what_no_limit_counts_is_told_also_if_it_is_recorded_after_the_answer(kind):
+    served = limited()
+
+    @served.app.post("/")
+    @getattr(served.limiter, kind)("9000 per day")
+    def answer():
+        def events():
+            served.limiter.record_usage(input_tokens=5)
+            yield "data: [DONE]\n\n"
+            served.limiter.record_usage(units={"pages": 3})
+            served.limiter.record_usage(input_tokens=7)
+
+        return Response(stream_with_context(events()), mimetype="text/event-stream")
+
+    told = settlements(served.app)
+    served.client().post("/", json={"prompt": "Read"}).get_data()
+    assert [event["number"] for event in told] == [1, 2, 3]
+    assert [event["usage"].total_tokens for event in told] == [5, 0, 7]
+    assert [event["units"] for event in told] == [{}, {"pages": 3}, {}]
+    counted = "requests" if kind == "limit" else "tokens"
+    assert sum(event["charged"][counted] for event in told) == served.used()[f"{counted}-per-day"]
+
+
 def test_work_that_is_handed_over_settles_units():
     served = limited()
 
