@@ -29,7 +29,9 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 
 
 _LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_LONGEST_NAME = 64
+_LONGEST_LABEL = 96  # A name with a period.
 _TICKS = (1, 1000, MICROSECONDS)
 _MOST_SCOPES = 1024  # Whose names are remembered: an app may make scopes up.
 _LONGEST_PERIOD = 10 * 366 * 86400
@@ -50,7 +52,7 @@ class Quota:
         burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
         debt_periods: How much of what was used beyond the limit (or burst) is owed at most, in periods: 0 to 1,000
             times ``limit``. It is no part of the count's name: when it changes, counts go on.
-        label: A name for headers, messages and events, 1 to 64 of ``A-Za-z0-9_.-``; "" for the one that is made of unit
+        label: A name for headers, messages and events, 1 to 96 of ``A-Za-z0-9_.-``; "" for the one that is made of unit
             and period. It is no part of the count's name either.
         in_headers: Whether clients are told of it, in headers and in refusals.
         ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
@@ -115,7 +117,7 @@ class Quota:
                 f"debt_periods: a whole number from 0 to {_MOST_DEBT_PERIODS} is needed. Got {self.debt_periods!r:.40}."
             )
         if self.label != "":
-            require_name(self.label)
+            require_name(self.label, _LONGEST_LABEL)
         require_bool("in_headers", self.in_headers)
         object.__setattr__(self, "period_us", self.period * MICROSECONDS)
         # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
@@ -214,15 +216,15 @@ def in_largest_unit(period: int) -> tuple[int, str]:
     return period // PERIODS[name], name
 
 
-def require_name(name: object) -> None:
+def require_name(name: object, longest: int = _LONGEST_NAME) -> None:
     """Check the name of a limit.
 
     Raises:
-        ConfigurationError: It is not 1 to 64 of ``A-Za-z0-9_.-``, the first a letter or a digit.
+        ConfigurationError: It is not 1 to ``longest`` of ``A-Za-z0-9_.-``, the first a letter or a digit.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > longest:
         raise ConfigurationError(
-            "name: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'plan'. "
+            f"name: 1 to {longest} letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'plan'. "
             f"Got {str(name)[:40]!r}."
         )
 

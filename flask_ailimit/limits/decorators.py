@@ -141,7 +141,7 @@ class Decorators(Limiter):
             limiter=self,
             key_function=key_func or self._key_func,
             override_defaults=override_defaults,
-            cost=cost if is_plain else RequestCost(cost, on_store_error, name or "", in_headers),
+            cost=cost if is_plain else RequestCost(cost or 1, on_store_error, name or "", in_headers),
             **options,
         )
 

@@ -74,6 +74,22 @@ def test_several_limits_in_a_text_are_named_with_their_periods(kind):
     assert policies(served.client().get("/")) == ["plan-per-minute", "plan-per-2-days"]
 
 
+@pytest.mark.parametrize("provided", [False, True])
+@pytest.mark.parametrize("kind", ["limit", "limit_tokens"])
+def test_longest_name_has_room_for_its_period(kind, provided):
+    served, name, text = limited(default_output_tokens=0), "x" * 64, "50 per 315360007 seconds; 9000 per 2 days"
+    served.app.get("/")(getattr(served.limiter, kind)((lambda: text) if provided else text, name=name)(nothing))
+    assert policies(served.client().get("/")) == [f"{name}-per-315360007-seconds", f"{name}-per-2-days"]
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "plan"}, {"in_headers": False}, {"on_store_error": "allow"}])
+def test_cost_of_nothing_is_one_also_under_a_name(options):
+    """As in Flask-Limiter."""
+    served = limited()
+    served.app.get("/")(served.limiter.limit("2 per day", cost=0, **options)(nothing))
+    assert [served.client().get("/").status_code for _ in range(3)] == [200, 200, 429]
+
+
 def test_equal_names_are_numbered_apart_from_names_that_end_in_a_number():
     served = limited()
     by_day = served.limiter.limit("9 per day", name="plan")
