@@ -1,6 +1,5 @@
 """The state of one app: settings, token counter, default limits, engine. One limiter may serve several apps."""
 
-import itertools
 import re
 import weakref
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.keys import remote_address
 from .limits.listed import ConcurrencyLimit, TokenLimit, limits_of_all_routes, limits_of_each_route
 from .limits.misconfigured import misconfigured
-from .limits.unit_limit import RequestCost, UnitLimit, require_room
+from .limits.unit_limit import RequestCost, UnitLimit
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
 from .tokens import TokenCounter
@@ -116,8 +115,8 @@ def open_app_state(
         defaults = limits_of_each_route(limiter, settings.default_token_limits)
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
-            for quota in itertools.chain.from_iterable(each.static_quotas() for each in (*defaults, *application)):
-                require_room(quota, settings.default_output_tokens)
+            for limit in (*defaults, *application):
+                limit.require_room_for(settings.default_output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
             require_request_limit("address_limits", each)

@@ -160,7 +160,7 @@ class UnitLimit(ViewLimit):
             if isinstance(self.cost, int) and self.cost > quota.burst:
                 raise ConfigurationError(f"cost: {self.cost} never fits a limit of {quota.text}. Raise the limit.")
             if self.default_output_tokens is not None:
-                require_room(quota, self.default_output_tokens)
+                _require_room(quota, self.default_output_tokens)
             if quota.burst > _LARGEST_BURST * quota.limit:
                 warnings.warn(
                     f"burst: {quota.burst} at once is more than {_LARGEST_BURST} times the limit of {quota.limit}, "
@@ -168,6 +168,16 @@ class UnitLimit(ViewLimit):
                     RuntimeWarning,
                     stacklevel=6,  # The line on which the limit is written.
                 )
+
+    def require_room_for(self, output_tokens: int) -> None:
+        """Check that the setting ``default_output_tokens`` is not the whole limit, if that has no number of its own.
+
+        Raises:
+            ConfigurationError: It is as much as the limit gives at once, or more.
+        """
+        if self.default_output_tokens is None:
+            for quota in self.static_quotas():
+                _require_room(quota, output_tokens)
 
     def items(self, value: object) -> tuple[RateLimitItem, ...]:
         """The rate limit items of ``value``.
@@ -197,7 +207,7 @@ class UnitLimit(ViewLimit):
         return UnitCost(self, getattr(item, "quota", None))
 
 
-def require_room(quota: Quota, output_tokens: int) -> None:
+def _require_room(quota: Quota, output_tokens: int) -> None:
     """Check that the output which is reserved for a request without a maximum is not a whole limit.
 
     Raises:

@@ -95,5 +95,12 @@ def test_default_that_takes_the_whole_limit_is_refused_where_it_is_written(unit)
         limited().limiter.limit_tokens("100 per day", unit=unit, default_output_tokens=100)
 
 
+@pytest.mark.parametrize("setting", ["default_token_limits", "application_token_limits"])
+def test_setting_is_no_matter_of_a_limit_with_a_default_of_its_own(setting):
+    limited(default_output_tokens=100, **{setting: [TokenLimit("100 per day", default_output_tokens=0)]})
+    with pytest.raises(ConfigurationError, match="default_output_tokens: 100 is all that '100"):
+        limited(default_output_tokens=100, **{setting: [TokenLimit("100 per day")]})
+
+
 def test_default_output_is_no_matter_of_an_input_limit():
     limited().limiter.limit_tokens("100 per day", unit="input_tokens", default_output_tokens=100)
