@@ -115,8 +115,8 @@ def open_app_state(
         defaults = limits_of_each_route(limiter, settings.default_token_limits)
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
-            for limit in (*defaults, *application):
-                limit.require_room_for(settings.default_output_tokens)
+            for unit_limit in (*defaults, *application):
+                unit_limit.require_room_for(settings.default_output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
             require_request_limit("address_limits", each)

@@ -54,6 +54,7 @@ def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> N
     require_callables(**{name: options.get(name) for name in _CALLED})
     require_cost_or_callable(options.get("cost", 1))
     require_policy_if_given(options.get("on_store_error"))
+    require_scope(options.get("scope"))
     require_told(options.get("name"), options.get("in_headers", True))
 
 
@@ -97,6 +98,16 @@ def require_told(name: object, in_headers: object) -> None:
     if name is not None:
         require_name(name)
     require_bool("in_headers", in_headers)
+
+
+def require_scope(scope: object) -> None:
+    """Check that ``scope`` is a text or a callable, or None for an option that was not given.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if scope is not None and not isinstance(scope, str) and not callable(scope):
+        raise ConfigurationError(f"scope: a text or a callable is needed. Got {str(scope)[:80]!r}.")
 
 
 def require_methods(methods: object) -> None:

@@ -22,6 +22,7 @@ from .checks import (
     require_decorator,
     require_methods,
     require_policy_if_given,
+    require_scope,
     require_told,
 )
 from .misconfigured import misconfigured
@@ -109,7 +110,7 @@ class Decorators(Limiter):
         **options: Unpack[RequestOptions],
     ) -> flask_limiter.RouteLimit:
         """Limit the requests of several views together. Like Flask-Limiter's, but a wrong limit raises at once."""
-        require_decorator("shared_limit", limit_value, options)
+        require_decorator("shared_limit", limit_value, {**options, "scope": scope})
         return self._limit_requests(limit_value, shared=True, scope=scope, **options)
 
     if not TYPE_CHECKING:  # Its overloads are Flask-Limiter's.
@@ -266,6 +267,7 @@ class Decorators(Limiter):
         if own["unit"] != CONCURRENCY:
             require_algorithm("algorithm", own["algorithm"])
             parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
+        require_scope(common.get("scope"))
         require_told(common.get("name"), common.get("in_headers", True))
         common["label"] = common.pop("name", None) or ""
         key_func = common.pop("key_func", None)

@@ -20,6 +20,9 @@ class _Listed(Generic[_Value]):
         self.limit_value = limit_value
         self.options = options
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.limit_value!r})"
+
 
 class TokenLimit(_Listed[str | Unlimited | Callable[[], str | Unlimited]]):
     """A limit on tokens with options, for ``default_token_limits`` and ``application_token_limits``.
@@ -75,7 +78,13 @@ def _made(
     if isinstance(listed, _Listed) and not isinstance(listed, kind):
         raise ConfigurationError(f"{setting}: a {kind.__name__} is needed, and a {type(listed).__name__} was given.")
     value, options = (listed.limit_value, listed.options) if isinstance(listed, kind) else (listed, {})
+    together = {**preset, **options}
+    if preset and not (together["shared"] is True and together["scope"]):
+        raise ConfigurationError(
+            f"{setting}: all routes share the count of such a limit, under its scope. Drop shared and scope, or use "
+            "default_token_limits or a decorator for a count of each route."
+        )
     try:
-        return decorator(value, **{**preset, **options})
+        return decorator(value, **together)
     except (ConfigurationError, TypeError) as error:
         raise ConfigurationError(f"{setting}: {error}") from error

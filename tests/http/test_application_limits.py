@@ -202,6 +202,10 @@ def test_settings_come_from_the_app_s_config():
         ({"application_concurrency": "4"}, "a whole number of calls in flight"),
         ({"application_concurrency": [TokenLimit("9 per minute")]}, "a ConcurrencyLimit is needed, and a TokenLimit"),
         ({"application_concurrency": True}, "a whole number of calls in flight"),
+        ({"application_token_limits": [TokenLimit("9 per minute", shared=False)]}, "all routes share the count"),
+        ({"application_token_limits": [TokenLimit("9 per minute", scope="")]}, "all routes share the count"),
+        ({"application_concurrency": ConcurrencyLimit(4, scope=None)}, "all routes share the count"),
+        ({"application_token_limits": [TokenLimit("9 per minute", scope=7)]}, "scope: a text or a callable"),
         ({"application_concurrency": [4, -1]}, "limit: a whole number from 1"),
         ({"application_token_limits": ["500 per minute"], "default_output_tokens": 500}, "take the whole limit"),
     ],
@@ -210,3 +214,8 @@ def test_wrong_limit_of_the_application_is_refused_at_init_app(options, says):
     with pytest.raises(ConfigurationError, match=says) as refused:
         limited(api_key, **options)
     assert str(refused.value).startswith(("application_token_limits: ", "application_concurrency: ", "default_output_"))
+
+
+def test_limit_in_a_list_of_another_kind_is_named_in_the_error():
+    with pytest.raises(ConfigurationError, match=r"application_limits: .*TokenLimit\('9 per minute'\).* can't be used"):
+        limited(api_key, application_limits=[TokenLimit("9 per minute")])
