@@ -222,8 +222,14 @@ class AmbiguousKey(NotRetryable, BadRequest):
 
 
 class NotAllowed(NotRetryable, Forbidden):
-    """403: a limit is 0, so the client may not send such requests at all."""
+    """403: a limit is 0, so the client may not send such requests at all.
 
-    def __init__(self, *, request_id: str, error_format: str) -> None:
-        detail = "This request is not allowed: a limit of it is 0. Waiting does not help."
+    Args:
+        why: What is said of the limit; empty if clients are not told of it.
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    def __init__(self, why: str = ": a limit of it is 0", /, *, request_id: str, error_format: str) -> None:
+        detail = f"This request is not allowed{why}. Waiting does not help."
         super().__init__("not_allowed", detail, request_id=request_id, error_format=error_format)

@@ -7,7 +7,7 @@ from flask_ailimit.engine.quota import REQUESTS
 from .listed import ConcurrencyLimit, TokenLimit
 from .phase import RuntimeLimit
 from .resolve import NotAsked, allows_nothing, is_no_limit
-from .unit_limit import UnitCost, quota_of
+from .unit_limit import UnitCost, options_of, quota_of
 
 
 def name_of(function: object) -> str:
@@ -38,8 +38,8 @@ def _written(value: object) -> str:
 
 def label_of(limit: RuntimeLimit) -> str:
     """What clients call a limit; "" if the app gave it no name."""
-    carrier = limit.cost.limit if isinstance(limit.cost, UnitCost) else limit.cost
-    return str(getattr(carrier, "label", ""))
+    options = options_of(limit.cost)
+    return options.label if options else ""
 
 
 def text_of(limit: RuntimeLimit, algorithm: str) -> str:

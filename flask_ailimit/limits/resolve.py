@@ -20,7 +20,7 @@ from flask_ailimit.engine.quota import per
 from flask_ailimit.http.errors import PastFlaskLimiter
 from flask_ailimit.unlimited import UNLIMITED
 
-from .unit_limit import RequestCost, UnitLimit, quota_of
+from .unit_limit import RequestCost, UnitLimit, is_told, quota_of
 
 # It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
 _NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
@@ -75,6 +75,8 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool = True)
         raise PastFlaskLimiter from error
     metas = [_meta(limit, each) for each in limit.meta_limits or ()]
     resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, ask=ask))
+    if not is_told(limit.cost):  # A meta limit tells that there is a limit.
+        resolved_metas = tuple(replace(meta, cost=RequestCost(1, in_headers=False)) for meta in resolved_metas)
     return [
         RuntimeLimit(
             item,

@@ -122,6 +122,19 @@ class RequestCost:
         return self.cost() if callable(self.cost) else self.cost
 
 
+def options_of(cost: object) -> "UnitLimit | RequestCost | None":
+    """What holds the options of ours of a resolved limit, by its ``cost``; None if it has only Flask-Limiter's."""
+    if isinstance(cost, UnitCost):
+        return cost.limit
+    return cost if isinstance(cost, RequestCost) else None
+
+
+def is_told(cost: object) -> bool:
+    """Whether clients are told of a resolved limit with this ``cost``."""
+    options = options_of(cost)
+    return options is None or options.in_headers
+
+
 @dataclass(kw_only=True, unsafe_hash=True)
 class UnitLimit(ViewLimit):
     """A limit on tokens, calls in flight or a unit of the app's own; a decorator, like Flask-Limiter's limits.

@@ -11,7 +11,7 @@ from flask_ailimit.http.errors import NotAllowed, quota_exceeded
 from flask_ailimit.http.responses import parse_retry_count
 from flask_ailimit.limits.methods import meets
 from flask_ailimit.limits.phase import LimitCharge, RuntimeLimit
-from flask_ailimit.limits.unit_limit import UnitCost
+from flask_ailimit.limits.unit_limit import UnitCost, is_told
 from flask_ailimit.signals import request_refused, tell
 from flask_ailimit.tokens import Estimate
 
@@ -63,7 +63,7 @@ def forbid(ledger: Ledger, limits: Iterable[RuntimeLimit]) -> None:
         if limit.exempt_when is None or not limit.is_exempt:
             if not is_inside_view(ledger):
                 ledger.cancel()
-            raise NotAllowed(**ledger.answer_facts)
+            raise NotAllowed(**ledger.answer_facts) if is_told(limit.cost) else NotAllowed("", **ledger.answer_facts)
 
 
 def _call_back(

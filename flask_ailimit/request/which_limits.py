@@ -17,7 +17,7 @@ from flask_ailimit.engine.quota import REQUESTS
 from flask_ailimit.limits.methods import counted_method, is_known, meets
 from flask_ailimit.limits.phase import BlueprintLimit, Phase, ResolvedLimit, RuntimeLimit
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
-from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, quota_of, told_as
+from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, options_of, quota_of, told_as
 
 from .ledger import Ledger
 
@@ -102,8 +102,8 @@ def policy_of(ledger: Ledger, limit: RuntimeLimit) -> str:
     """What the limit does while the store is away."""
     if not ledger.flask_limiter.handles_store_errors:
         return DENY  # The engine raises, and Flask-Limiter's own policies come first.
-    carrier = limit.cost.limit if isinstance(limit.cost, UnitCost) else limit.cost
-    return getattr(carrier, "on_store_error", None) or ledger.app_state.settings.on_store_error
+    options = options_of(limit.cost)
+    return (options and options.on_store_error) or ledger.app_state.settings.on_store_error
 
 
 def limits_despite_override(

@@ -183,6 +183,29 @@ def test_request_that_such_a_limit_never_takes_is_a_413_without_numbers():
     assert SECRET not in refused.get_data(as_text=True) + str(refused.headers)
 
 
+def test_meta_limit_of_such_a_limit_is_nobody_s_business_either():
+    served = limited(headers=[*DIALECTS])
+    limit = served.limiter.limit("1 per 3 seconds", in_headers=False, meta_limits=[f"1 per {SECRET} seconds"])
+    served.app.get("/")(limit(nothing))
+    answers = [served.client().get("/") for _ in range(2)]
+    served.clock.advance(4)
+    answers.append(served.client().get("/"))
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    for answer in answers:
+        told = str([value for name, value in answer.headers if "retry" not in name.lower()])
+        assert SECRET not in told + answer.text
+        assert "RateLimit" not in answer.headers
+        assert "violated-policies" not in answer.text
+
+
+@pytest.mark.parametrize("kind", ["limit", "limit_tokens"])
+def test_such_a_limit_of_0_is_a_403_without_a_number(kind):
+    served = limited()
+    served.app.get("/")(getattr(served.limiter, kind)("0 per day", in_headers=False)(nothing))
+    refused = served.client().get("/")
+    assert (refused.status_code, refused.json["detail"]) == (403, "This request is not allowed. Waiting does not help.")
+
+
 def test_handler_of_the_app_is_told_of_such_a_limit_and_its_usual_text_is_not():
     served = hidden()
     seen = []
