@@ -226,8 +226,8 @@ class Ledger:
                 self._tell(usage, source, ending)
 
     def resume(self) -> None:
-        """Take the slots again, because the response goes on after it was settled."""
-        if self._ended and not self.reservations and self._lineage == lineage():
+        """Take the slots again, because the response goes on after it was settled. Requests alone are paid for."""
+        if self._ended and self.needs_settling and not self.reservations and self._lineage == lineage():
             try:
                 self.reservations = [each.reopen() for each in self._ended[0]]
             except AILimitError as error:

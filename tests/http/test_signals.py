@@ -303,6 +303,19 @@ def test_agent_s_second_message_is_charged_as_a_second_settlement_and_takes_its_
     assert limits.used()["tokens-per-day"] == 8
 
 
+def test_answer_that_goes_on_after_its_last_event_is_sent_whole_where_only_requests_are_limited():
+    limits = limited()
+    events = ["data: [DONE]\n\n", 'data: {"choices": [{"delta": {"content": "six"}}]}\n\n', "data: [DONE]\n\n"]
+
+    @limits.app.post("/")
+    @limits.limiter.limit("9 per day")
+    def answer():
+        return Response(iter(events), mimetype="text/event-stream")
+
+    assert ask(limits).text == "".join(events)
+    assert limits.used() == {"requests-per-day": 1}
+
+
 def test_view_can_say_that_only_the_end_of_the_body_ends_an_answer():
     slots = []
     limits = limited(token_counter=words)
