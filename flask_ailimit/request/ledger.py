@@ -113,6 +113,7 @@ class Ledger:
         self._paid: dict[tuple[bytes, bytes], int] = {}
         self._usage_sent = NO_USAGE
         self._units_sent: Mapping[str, int] = {}
+        self._charged_sent: Mapping[str, int] = {}
         self._id: str | None = None
         self._lineage = lineage()
 
@@ -299,10 +300,13 @@ class Ledger:
     def _tell(self, usage: Usage, source: str, ending: str) -> None:
         assert self._ended  # noqa: S101  it is called after something has ended
         actual_of = self._ended[1]
-        charges = [charge for charge in self._ended_charges() if charge.quota.unit != CONCURRENCY]
-        charged: dict[str, int] = {}
-        for charge in charges:
-            charged[charge.quota.unit] = max(charged.get(charge.quota.unit, 0), actual_of(charge))
+        paid: dict[str, int] = {}  # Of several counts of a unit, that which was charged most.
+        for charge in self._ended_charges():
+            unit = charge.quota.unit
+            if unit != CONCURRENCY:
+                paid[unit] = max(paid.get(unit, 0), self._paid.get(charge.counted_in, 0) + actual_of(charge))
+        charged = {unit: amount - self._charged_sent.get(unit, 0) for unit, amount in paid.items()}
+        self._charged_sent = paid
         since = usage_of(charged) if source == RESERVED else _difference(usage, self._usage_sent)
         self._usage_sent = self._usage_sent + since
         units = _units_since(self.recorded_units, self._units_sent)

@@ -182,6 +182,24 @@ def test_units_recorded_after_the_answer_charge_no_tokens(heard):
     assert [event["charged"]["tokens"] for event in told] == [used["much"], 0][: len(told)]
 
 
+def test_events_sum_to_what_the_most_charged_limit_of_a_unit_counted():
+    served = limited()
+
+    @served.app.post("/")
+    @served.limiter.limit_units("pages", "10 per day", name="one", cost=1)
+    @served.limiter.limit_units("pages", "20 per day", name="none", cost=0)
+    def answer():
+        return {}
+
+    told = settlements(served.app)
+    served.app.after_request_funcs[None].insert(
+        0, lambda response: served.limiter.record_usage(units={"pages": 1}) or response
+    )
+    served.client().post("/")
+    assert served.used() == {"one": 1, "none": 1}
+    assert [event["charged"] for event in told] == [{"pages": 1}, {"pages": 0}]
+
+
 @pytest.mark.parametrize("kind", ["limit", "limit_tokens"])
 def test_what_no_limit_counts_is_told_also_if_it_is_recorded_after_the_answer(kind):
     served = limited()
