@@ -21,6 +21,7 @@ from .names import Names
 from .phase import BlueprintLimit, Phase
 from .refused_lately import RefusedLately
 from .resolve import resolve
+from .unit_limit import UnitLimit
 
 _MOST_PHASES = 4096
 _MOST_BLOCKS = 4096
@@ -215,9 +216,13 @@ class LimitRegistry(LimitManager):
             return []
         own: Iterable[Limit] = self._blueprint_limits.get(found.name, [])
         alone = self._blueprint_exemptions.get(found.name, ExemptionScope.NONE) & ExemptionScope.ANCESTORS
-        if not alone and not (own and all(limit.override_defaults for limit in own)):
+        if not alone:
             family = [name for name in self._blueprint_limits if name in blueprint.split(".")]
-            own = itertools.chain(*(self._blueprint_limits[name] for name in family if name not in exempt_ancestors))
+            of_all = itertools.chain(*(self._blueprint_limits[name] for name in family if name not in exempt_ancestors))
+            if own and all(limit.override_defaults for limit in own):  # They lift only other limits on requests.
+                own = [*own, *(limit for limit in of_all if isinstance(limit, UnitLimit))]
+            else:
+                own = of_all
         return _on_get_and_head([BlueprintLimit(**vars(limit)) for limit in self.resolved(own)])
 
     def resolve_limits(  # noqa: D102

@@ -649,6 +649,28 @@ def test_limits_of_a_blueprint_are_lifted_only_by_limits_of_what_they_count():
     assert "tokens-per-day" not in {name for name, limit, _ in limits_of("exempt") if limit == 500}
 
 
+def test_limits_of_an_outer_blueprint_are_lifted_only_by_limits_of_what_they_count():
+    limits = limited(default_output_tokens=0)
+    outer, inner = (flask.Blueprint(name, __name__, url_prefix=f"/{name}") for name in ("outer", "inner"))
+    limits.limiter.limit("60 per day")(outer)
+    limits.limiter.limit_tokens("100 per day")(outer)
+    limits.limiter.limit_units("pages", "10 per day")(outer)
+    limits.limiter.limit("50 per day")(inner)
+
+    @inner.post("/")
+    def answer():
+        limits.limiter.record_usage(input_tokens=7, units={"pages": 2})
+        return {}
+
+    outer.register_blueprint(inner)
+    limits.app.register_blueprint(outer)
+    policies = limits.client().post("/outer/inner/", json={}).headers["RateLimit-Policy"]
+    assert policies.count(";q=") == 3
+    assert '"requests-per-day";q=50' in policies
+    used = limits.used(endpoint="outer.inner.answer")
+    assert used == {"requests-per-day": 1, "tokens-per-day": 7, "pages-per-day": 2}
+
+
 def test_factory_that_runs_again_charges_no_token_twice():
     """A limiter at the module's top knows a view by its name, and so every view of that name."""
     limiter = AILimiter(api_key, storage_uri="memory://", clock=ManualClock())
