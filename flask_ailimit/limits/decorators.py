@@ -99,6 +99,7 @@ class Decorators(Limiter):
         self, limit_value: str | Unlimited | Callable[[], str | Unlimited], **options: Unpack[ScopedOptions]
     ) -> flask_limiter.RouteLimit:
         """Limit the requests of a view or blueprint. Like Flask-Limiter's, but a wrong limit raises at once."""
+        _require_options("limit has", options, ScopedOptions)
         require_decorator("limit", limit_value, options)
         return self._limit_requests(limit_value, shared=False, **options)
 
@@ -110,6 +111,7 @@ class Decorators(Limiter):
         **options: Unpack[RequestOptions],
     ) -> flask_limiter.RouteLimit:
         """Limit the requests of several views together. Like Flask-Limiter's, but a wrong limit raises at once."""
+        _require_options("shared_limit has", options, RequestOptions)
         require_decorator("shared_limit", limit_value, {**options, "scope": scope})
         return self._limit_requests(limit_value, shared=True, scope=scope, **options)
 
@@ -261,8 +263,9 @@ class Decorators(Limiter):
         return self._limit_units(limit_value, options, unit=CONCURRENCY, algorithm=CONCURRENCY, lease=lease)
 
     def _limit_units(self, limit_value: object, options: Mapping[str, Any], **own: Any) -> UnitLimit:
-        for name in options.keys() - UnitOptions.__annotations__.keys():
-            raise TypeError(f"{name}: limits on tokens, calls in flight and units of your own have no such option.")
+        _require_options("limits on tokens, calls in flight and units of your own have", options, UnitOptions)
+        if options.get("shared") and not options.get("scope"):
+            raise ConfigurationError("shared: name the count that the views share, such as scope='chat'.")
         common: dict[str, Any] = {**options}
         if own["unit"] != CONCURRENCY:
             require_algorithm("algorithm", own["algorithm"])
@@ -275,3 +278,14 @@ class Decorators(Limiter):
         require_callables(key_func=key_func, exempt_when=common.get("exempt_when"), on_breach=common.get("on_breach"))
         require_policy_if_given(common.get("on_store_error"))
         return UnitLimit(limit_provider=cast("Any", limit_value), limiter=self, key_function=key_func, **own, **common)
+
+
+def _require_options(what: str, options: Mapping[str, Any], known: type[Any]) -> None:
+    """Check that a decorator has all of these options.
+
+    Raises:
+        TypeError: It has not.
+    """
+    for name in options.keys() - known.__annotations__.keys():
+        hint = " Use shared_limit(..., scope=...)." if name == "shared" else ""
+        raise TypeError(f"{name}: {what} no such option.{hint}")

@@ -11,7 +11,7 @@ from flask_ailimit.current import current_request
 from flask_ailimit.http.errors import AmbiguousKey
 from flask_ailimit.http.responses import clean_request_id
 
-from .misconfigured import MisconfiguredError
+from .misconfigured import ConfigurationError
 
 AUTHORIZATION = "authorization"
 KEY_HEADERS = (AUTHORIZATION, "x-api-key", "api-key")
@@ -49,7 +49,7 @@ def api_key_in(header: str) -> Callable[[], str]:
     """
     name = header.lower() if isinstance(header, str) else ""
     if not _HEADER_NAME.fullmatch(name) or name in _HOLD_NO_KEY:
-        raise MisconfiguredError(
+        raise ConfigurationError(
             "api_key_in: the name of a header that holds a key is needed, such as 'x-api-key'; servers drop names with "
             f"an underscore. Got {str(header)[:40]!r}."
         )

@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from limits.errors import ConfigurationError as LimitsConfigurationError
+import limits.errors
 
-from flask_ailimit.engine import ConfigurationError
+from flask_ailimit import engine
 
 
-class MisconfiguredError(ConfigurationError, LimitsConfigurationError):
-    """A ConfigurationError that ``except limits.errors.ConfigurationError`` catches, too."""
+class ConfigurationError(engine.ConfigurationError, limits.errors.ConfigurationError):
+    """The engine's error of this name, which ``except limits.errors.ConfigurationError`` catches, too."""
 
 
 @contextmanager
 def misconfigured() -> Iterator[None]:
-    """Raise each ConfigurationError of the block as a MisconfiguredError."""
+    """Raise each of the engine's ConfigurationErrors in the block as one of ours."""
     try:
         yield
-    except MisconfiguredError:
+    except ConfigurationError:
         raise
-    except ConfigurationError as error:
-        raise MisconfiguredError(str(error)) from error
+    except engine.ConfigurationError as error:
+        raise ConfigurationError(str(error)) from error

@@ -50,4 +50,12 @@ def test_every_mistake_is_caught_by_who_waits_for_either_error(mistake, awaited)
     limiter = AILimiter(api_key)
     with pytest.raises(awaited) as caught:
         mistake(limiter)
-    assert type(caught.value).__name__ == "MisconfiguredError"
+    assert type(caught.value).__name__ == "ConfigurationError"
+
+
+def test_shared_is_no_option_of_limit_and_needs_a_scope_elsewhere():
+    limiter = AILimiter(api_key)
+    with pytest.raises(TypeError, match=r"shared: limit has no such option. Use shared_limit\("):
+        limiter.limit("1 per day", shared=True)
+    with pytest.raises(ConfigurationError, match="shared: name the count that the views share"):
+        limiter.limit_tokens("1 per day", shared=True)
