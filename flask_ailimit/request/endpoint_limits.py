@@ -20,8 +20,8 @@ from flask_ailimit.limits.phase import RuntimeLimit
 from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
 
 from .charges import identity_of
-from .ledger import Ledger
-from .which_limits import ADDRESS, limits_despite_override, policy_of, quota_now
+from .ledger import ADDRESS, Ledger
+from .which_limits import limits_despite_override, policy_of, quota_now
 
 SUBJECT_OF_NOBODY = bytes(16)
 """Stands for a subject where limits are shown for nobody in particular."""

@@ -31,6 +31,9 @@ _log = logging.getLogger("flask_ailimit")
 
 NO_USAGE = Usage()
 
+ADDRESS = "address"
+"""The name of the phase of the limits by address, and of their counts."""
+
 RECORDED = "recorded"
 REPORTED = "reported"
 COUNTED = "counted"
@@ -53,6 +56,7 @@ class Ledger:
         engine: Decides the latest phase: :meth:`engine_now` when it began.
         reservations: The reservations that are not ended yet, one for each phase of the request.
         decision: The verdicts of all phases so far.
+        by_address_only: Whether all limits so far are limits by address: it isn't known whose request it is.
         counts_tokens: Whether any phase has a limit on tokens.
         counts_units: Whether any phase has a limit on tokens or on a unit of the app's own.
         needs_settling: Whether a reservation must be settled: its cost may still change, or it holds a slot.
@@ -80,6 +84,7 @@ class Ledger:
     engine: Engine
     reservations: Sequence[Reservation] = ()
     decision: Decision | None = None
+    by_address_only = True
     counts_tokens = False
     counts_units = False
     needs_settling = False
@@ -146,6 +151,7 @@ class Ledger:
 
     def add(self, reservation: Reservation, phase: Phase) -> None:
         """Add the reservation of one phase."""
+        self.by_address_only = self.by_address_only and self.limited_function == ADDRESS
         self.counts_tokens = self.counts_tokens or phase.counts_tokens
         self.counts_units = self.counts_units or phase.counts_units
         self.needs_settling = self.needs_settling or phase.needs_settling
@@ -223,7 +229,8 @@ class Ledger:
             self._ended = ended, actual_of
             self._settled = self.recorded, self.recorded_units
             self.settlements += 1
-            if usage_settled.receivers:
+            # A stranger's request that only its address was charged for is on nobody's bill.
+            if usage_settled.receivers and (source == RECORDED or not self.by_address_only):
                 self._tell(usage, source, ending)
 
     def resume(self) -> None:

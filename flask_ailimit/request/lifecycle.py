@@ -19,10 +19,10 @@ from flask_ailimit.limits.phase import RuntimeLimit
 from .answer import finish
 from .client_watch import is_client_gone, release
 from .decide import current_charge, decide_phase
-from .ledger import Ledger
+from .ledger import ADDRESS, Ledger
 from .settle import settle_failure
 from .unread_body import drain_when_answered
-from .which_limits import ADDRESS, address_phase, is_static, known_phase, new_phase
+from .which_limits import address_phase, is_static, known_phase, new_phase
 
 _DECIDED = "flask_ailimit.decided"
 

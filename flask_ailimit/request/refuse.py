@@ -17,8 +17,8 @@ from flask_ailimit.tokens import Estimate
 
 from .charges import as_request_limit, at_cost, charges_for
 from .estimate import default_output_of
-from .ledger import Ledger
-from .which_limits import ADDRESS, counted, is_inside_view, resolved_limit
+from .ledger import ADDRESS, Ledger
+from .which_limits import counted, is_inside_view, resolved_limit
 
 REFUSAL = "flask_ailimit.refusal"
 """The key in the request's ``__dict__`` of the refusal that was raised, for all limiters of the app."""

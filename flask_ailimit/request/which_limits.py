@@ -19,10 +19,7 @@ from flask_ailimit.limits.phase import BlueprintLimit, Phase, ResolvedLimit, Run
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
 from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, options_of, quota_of, told_as
 
-from .ledger import Ledger
-
-ADDRESS = "address"
-"""The name of the phase of the limits by address, and of their counts."""
+from .ledger import ADDRESS, Ledger
 
 
 def known_phase(ledger: Ledger, request: Request, endpoint: str) -> Phase | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import flask
 import pytest
-from flask import Response, abort, stream_with_context
+from flask import Response, abort, request, stream_with_context
 from limited_apps import Limited, limited
 
 from flask_ailimit import Usage, request_refused, usage_settled
@@ -393,3 +393,38 @@ def test_work_that_ends_without_a_record_is_told_with_what_was_reserved():
         limits.limiter.take_over(tokens[0]).settle()
     [event] = limits.settled
     assert (event["usage"], event["source"], event["charged"]["tokens"]) == (Usage(3, 40), "reserved", 43)
+
+
+def test_request_that_only_limits_by_address_count_is_on_no_bill():
+    """Strangers could otherwise make an app write a row for each address that they make up."""
+    served = limited(address_limits=["9 per minute"])
+    told = []
+    usage_settled.connect(lambda _, **facts: told.append(facts), served.app, weak=False)
+
+    @served.app.get("/private")
+    @served.limiter.limit("5 per minute")
+    def private():
+        return {}
+
+    @served.app.get("/free")
+    def free():
+        return {}
+
+    @served.app.get("/metered")
+    def metered():
+        served.limiter.record_usage(input_tokens=7)
+        return {}
+
+    @served.app.before_request
+    def authenticate():
+        if "Authorization" not in request.headers:
+            abort(401)
+
+    statuses = [
+        served.client(None).get("/private").status_code,
+        *(served.client().get(path).status_code for path in ("/free", "/nowhere")),
+    ]
+    assert (statuses, told) == ([401, 200, 404], [])
+    for path in ("/private", "/metered"):
+        served.client().get(path)
+    assert [(event["endpoint"], event["usage"].input_tokens) for event in told] == [("private", 0), ("metered", 7)]
