@@ -26,6 +26,7 @@ from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
 from .limits.in_words import label_of, name_of, setting_of
 from .limits.resolve import allows_nothing, is_no_limit
+from .limits.unit_limit import is_told
 from .request.endpoint_limits import (
     NOBODY,
     EndpointLimit,
@@ -164,19 +165,24 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
     """
     hashed = _hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
-        ledger, lines = _ledger(limiter), list[str]()
+        ledger, lines, used = _ledger(limiter), list[str](), list[bool]()
         for place in _places(ledger, _named(ledger, hashed(limiter), key_func)):
             charges = [charge for limit in place.limits for charge in limit.counts]
             verdicts = iter(limiter.engine.store.peek(charges).verdicts if charges else ())
             lines += place.heading
             for limit in place.limits:
                 remarks = _remarks(ledger, limit, whose=False)
-                left = [_left(next(verdicts), limit) for _ in limit.counts]
+                seen = [next(verdicts) for _ in limit.counts]
+                used += [verdict.used > 0 for verdict in seen]
+                left = [_left(verdict, limit) for verdict in seen]
                 texts = left or [f"{limit.text}: {remarks.pop()}" if limit.depends else limit.text]
                 lines += ["    " + ", ".join([text, *remarks]) for text in texts]
             if not place.limits:
                 lines.append("    no limit")
         click.echo("\n".join(lines))
+        if used and not any(used):
+            by = name_of(ledger.flask_limiter.key_func) if key_func is None else key_func
+            click.echo(f"Nothing of this is used. SUBJECT is what {by} returns.")
 
 
 @cli.command()
@@ -359,6 +365,7 @@ def _remarks(ledger: Ledger, limit: EndpointLimit, *, whose: bool) -> list[str]:
     quotas = [charge.quota for charge in limit.counts[:1]]
     found = [f"named {label_of(written)!r}"] if label_of(written) and (whose or limit.depends) else []
     found += [f"up to {quota.burst} at once" for quota in quotas if quota.burst != quota.limit]
+    found += ["clients are not told"] if whose and not is_told(written.cost) else []
     if written.shared and limit.counts:
         found.append(f"shared count {' and '.join(repr(charge.scope) for charge in limit.counts)}")
     elif written.shared and counts_something and not callable(written.scope):

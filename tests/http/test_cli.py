@@ -22,6 +22,9 @@ from flask_ailimit.limits.in_words import name_of
 ROOT = Path(__file__).parents[2]
 
 
+UNUSED = "Nothing of this is used. SUBJECT is what flask_ailimit.limits.keys.api_key returns."
+
+
 @pytest.fixture
 def made(tmp_path):
     """Makes apps without views, each with its limiter, whose counts other processes can see."""
@@ -259,6 +262,7 @@ def test_callable_limit_is_named_and_hides_no_other_limit(made, plan):
         "    requests-per-day: 10 of 10 left, full again in 0.0 s",
         "    concurrency: 2 of 2 left, full again in 0.0 s",
         f"    tokens: {reason}",
+        UNUSED,
     ]
     assert run_on(limits, "forgive", "alice") == [
         "GET /  (member)",
@@ -423,6 +427,7 @@ def test_limits_of_all_routes_and_of_one_s_own_units_are_shown_with_their_names(
         f"    tokens-per-day: 100 of 100 left, full again in 0.0 s, {everywhere}",
         f"    tokens: {reason}, named 'plan', {everywhere}",
         "GET /  (answer)",
+        UNUSED,
     ]
 
 
@@ -477,7 +482,8 @@ def test_counts_that_a_function_of_the_app_names_are_said_to_depend_on_it(made):
         request_identifier=lambda: request.path, application_limits=["9 per day"], default_limits=["5 per day"]
     )
     route(limits)
-    ours, theirs = run_on(limits, "usage", "alice")[1:]
+    ours, theirs, unused = run_on(limits, "usage", "alice")[1:]
+    assert unused == UNUSED
     assert ours == "    requests-per-day: 9 of 9 left, full again in 0.0 s, shared count 'global'"
     assert re.fullmatch(
         r"    5 requests per 86400 s: depends on the request: the name of the count is test_cli.*", theirs
@@ -733,3 +739,18 @@ def test_redis_that_is_away_ends_in_one_line_and_is_named_without_its_password(f
 def test_flask_limiter_s_own_commands_work_on_our_limiter(flask):
     pytest.importorskip("rich", reason="flask limiter needs flask-limiter[cli]")
     assert "100 tokens per 86400 s" in flask("limiter", "limits").stdout
+
+
+def test_subject_of_which_nothing_is_used_may_be_a_wrong_one(made):
+    """A key in place of a name looks like a new customer otherwise."""
+    limits = made(default_limits=["10 per day"])
+    route(limits)
+    assert run_on(limits, "usage", "alice")[-1] == UNUSED
+    limits.client("alice").get("/")
+    assert UNUSED not in run_on(limits, "usage", "alice")
+
+
+def test_limit_that_clients_are_not_told_of_is_marked(made):
+    limits = made(default_limits=["10 per day"])
+    route(limits, limits.limiter.limit_tokens("9 per day", in_headers=False, override_defaults=False))
+    assert "    9 tokens per 86400 s  (token-bucket), clients are not told" in run_on(limits, "limits")
