@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .extension import AILimiter
     from .http.errors import LimiterUnavailable, QuotaExceeded
     from .limits.keys import api_key, api_key_in, remote_address
-    from .limits.listed import ConcurrencyLimit, TokenLimit
+    from .limits.listed import ConcurrencyLimit, RequestsLimit, TokenLimit
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
@@ -23,6 +23,7 @@ __all__ = [
     "HandOverError",
     "LimiterUnavailable",
     "QuotaExceeded",
+    "RequestsLimit",
     "StoreError",
     "TokenLimit",
     "Usage",
@@ -43,6 +44,7 @@ if not TYPE_CHECKING:
         "ConcurrencyLimit": "limits.listed",
         "LimiterUnavailable": "http.errors",
         "QuotaExceeded": "http.errors",
+        "RequestsLimit": "limits.listed",
         "TokenLimit": "limits.listed",
         "UNLIMITED": "unlimited",
         "Usage": "tokens",

@@ -1,5 +1,7 @@
 """The state of one app: settings, token counter, default limits, engine. One limiter may serve several apps."""
 
+import logging
+import os
 import re
 import weakref
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ from flask import Flask
 from flask_limiter import ApplicationLimit, Limit
 from flask_limiter.constants import ConfigVars
 
-from .config import PREFIX, Settings, read_settings
+from .config import PREFIX, Settings, read_settings, unread_variables
 from .engine import ConfigurationError, Engine, Store, open_store
 from .engine.clock import Clock
 from .engine.mutex import Mutex, mutex
@@ -21,12 +23,20 @@ from .limits.checks import require_algorithm, require_request_limit
 from .limits.decorators import Decorators
 from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.keys import remote_address
-from .limits.listed import ConcurrencyLimit, TokenLimit, limits_of_all_routes, limits_of_each_route
+from .limits.listed import (
+    LISTED,
+    RequestsLimit,
+    limits_of_all_routes,
+    limits_of_each_route,
+    listed_requests,
+)
 from .limits.misconfigured import misconfigured
-from .limits.unit_limit import RequestCost, UnitLimit
+from .limits.unit_limit import UnitLimit
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
 from .tokens import TokenCounter
+
+_log = logging.getLogger("flask_ailimit")
 
 DEFAULT_URI = "local://"
 TESTS_URI = "memory://"
@@ -107,6 +117,12 @@ def open_app_state(
     """
     with misconfigured():
         settings = read_settings(given, app.config)
+        for variable in unread_variables(os.environ, given, app.config):
+            _log.warning(
+                "%s is set in the environment, and nothing reads it: settings are keywords of AILimiter or keys of "
+                "app.config. Call it FLASK_%s and call app.config.from_prefixed_env().",
+                *(variable, variable),
+            )
         algorithm = flask_limiter.strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
         require_algorithm("strategy", algorithm)
         for key in _LIMITS:
@@ -119,10 +135,14 @@ def open_app_state(
                 unit_limit.require_room_for(settings.default_output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
-            require_request_limit("address_limits", each)
-            told = RequestCost(1, label="address")  # Otherwise the view's own would be requests-per-minute-2.
-            limit = ApplicationLimit(each, key_function=remote_address, scope="address", cost=told)  # type: ignore[arg-type]  # checked
-            addresses.append(limit.bind(limiter))
+            require_request_limit("address_limits", each.limit_value if isinstance(each, RequestsLimit) else each)
+            listed = each if isinstance(each, RequestsLimit) else RequestsLimit(each)
+            # Otherwise the view's own would be requests-per-minute-2.
+            named = RequestsLimit(listed.limit_value, **{"name": "address", **listed.options})
+            preset = {"key_func": remote_address, "scope": "address"}
+            addresses += [
+                limit.bind(limiter) for limit in listed_requests("address_limits", [named], ApplicationLimit, **preset)
+            ]
         counter = settings.open_counter()
         name = settings.name or store_name(app)
         store = _open_store(app, storage, name, clock)
@@ -182,7 +202,7 @@ def _in_words(value: object) -> str:
     """The value as text without memory addresses, so that it is the same in all processes."""
     if isinstance(value, Mapping):
         return repr(sorted((str(key), _in_words(part)) for key, part in value.items()))
-    if isinstance(value, TokenLimit | ConcurrencyLimit):
+    if isinstance(value, LISTED):
         return _in_words([type(value).__name__, value.limit_value, value.options])
     if isinstance(value, (list, tuple)):
         return repr([_in_words(part) for part in value])
@@ -207,7 +227,8 @@ def _open_store(app: Flask, storage: tuple[str | None, Any], name: str, clock: C
 
 def store_name(app: Flask) -> str:
     """The directory name for an app without a ``name`` setting, made of its import name and folder."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", app.import_name)[:40]
+    # Not the import name, which is __main__ for an app that was started as a script.
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", app.name)[:40]
     return f"{name}-{blake2b(app.root_path.encode(), digest_size=4).hexdigest()}"
 
 

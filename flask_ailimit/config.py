@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -140,6 +140,12 @@ def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settin
                 raise ConfigurationError(f"{key[:80]}: there is no such setting. {hint}")
             values[name] = value
     return Settings(**{**values, **given})
+
+
+def unread_variables(environment: Collection[str], given: Collection[str], config: Collection[Any]) -> list[str]:
+    """The environment variables that are called like a setting, which nothing has put where settings are read."""
+    keys = {PREFIX + name.upper(): name for name in NAMES}
+    return [key for key, name in keys.items() if key in environment and name not in given and key not in config]
 
 
 def require_policy(value: object) -> None:

@@ -1,13 +1,14 @@
 """``AILimiter``: Flask-Limiter's ``Limiter`` with one decision over limits on requests, tokens and calls in flight."""
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import flask
 from flask import Flask, Request, Response
-from flask_limiter import Limiter, RequestLimit
+from flask_limiter import ApplicationLimit, Limit, Limiter, RequestLimit
 from flask_limiter.constants import ConfigVars
 
 from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
@@ -16,12 +17,12 @@ from .current import current_app, current_request
 from .engine import ConfigurationError, Decision, Engine, system_clock
 from .engine.charge import SUBJECT_BYTES
 from .engine.clock import Clock
-from .engine.few_lines import few_lines
 from .http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter
 from .limits.checks import require_options
 from .limits.decorated_names import DecoratedNames
 from .limits.decorators import Decorators
 from .limits.flask_limiter_access import FlaskLimiterAccess
+from .limits.listed import listed_requests
 from .limits.misconfigured import misconfigured
 from .limits.phase import RuntimeLimit
 from .limits.registry import LimitRegistry
@@ -86,6 +87,9 @@ class AILimiter(Decorators):
                 raise ConfigurationError(
                     f"key_func: a callable is needed, such as api_key. Got {str(key_func)[:80]!r}."
                 )
+            for name, kind in (("application_limits", ApplicationLimit), ("default_limits", Limit)):
+                if isinstance(options.get(name), list | tuple):
+                    options[name] = listed_requests(name, options[name], kind)
             require_options(options, known)
         self._given = {name: options.pop(name) for name in NAMES if name in options}
         self._clock = clock
@@ -95,7 +99,7 @@ class AILimiter(Decorators):
         self._latest: AppState | None = None
         self._first_app: tuple[str, str] | None = None
         super().__init__(key_func, app=None, **options)
-        self.logger.addFilter(few_lines)
+        self.logger = logging.getLogger("flask_ailimit")  # Flask-Limiter's own is silent until an app sets up logging.
         self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
         self._access = FlaskLimiterAccess(self, self.limit_manager)
         self._marked = self._marked_for_limiting = DecoratedNames(self._states)

@@ -21,6 +21,7 @@ PUBLIC = {
         "HandOverError",
         "LimiterUnavailable",
         "QuotaExceeded",
+        "RequestsLimit",
         "StoreError",
         "TokenLimit",
         "Usage",

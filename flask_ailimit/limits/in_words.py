@@ -4,7 +4,7 @@ from functools import partial
 
 from flask_ailimit.engine.quota import REQUESTS
 
-from .listed import ConcurrencyLimit, TokenLimit
+from .listed import LISTED
 from .phase import RuntimeLimit
 from .resolve import NotAsked, allows_nothing, is_no_limit
 from .unit_limit import UnitCost, options_of, quota_of
@@ -30,7 +30,7 @@ def setting_of(value: object) -> str:
 def _written(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_written, value))}]"
-    if isinstance(value, (TokenLimit, ConcurrencyLimit)):
+    if isinstance(value, LISTED):
         options = (f"{name}={_written(each)}" for name, each in value.options.items())
         return f"{type(value).__name__}({', '.join([_written(value.limit_value), *options])})"
     return name_of(value) if callable(value) else repr(value)

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from flask_limiter import Limit
+
 from flask_ailimit.engine import ConfigurationError
 from flask_ailimit.unlimited import Unlimited
 
-from .decorators import Decorators
-from .unit_limit import UnitLimit
+from .checks import require_decorator
+from .decorators import Decorators, ScopedOptions
+from .unit_limit import RequestCost, UnitLimit
 
 _Value = TypeVar("_Value")
 
@@ -40,6 +43,50 @@ class ConcurrencyLimit(_Listed[int | Unlimited | Callable[[], int | Unlimited]])
         limit_value: As for :meth:`flask_ailimit.AILimiter.limit_concurrency`.
         **options: Its options, such as ``lease``, ``name`` and ``key_func``. ``init_app`` checks them.
     """
+
+
+class RequestsLimit(_Listed[str | Unlimited | Callable[[], str | Unlimited]]):
+    """A limit on requests with options, for ``default_limits``, ``application_limits`` and ``address_limits``.
+
+    Args:
+        limit_value: As for :meth:`flask_ailimit.AILimiter.limit`.
+        **options: Its options, such as ``name``, ``in_headers`` and ``on_store_error``; except for ``address_limits``,
+            ``key_func`` too. They are checked where the list is read.
+    """
+
+
+LISTED = (RequestsLimit, TokenLimit, ConcurrencyLimit)
+"""The kinds of limits with options."""
+
+
+def listed_requests(setting: str, listed: Iterable[Any], kind: type[Limit], **preset: Any) -> list[Any]:
+    """The items of a list of limits on requests, in which Flask-Limiter's limits stand for those with options.
+
+    Args:
+        setting: The name of the list.
+        listed: Its items.
+        kind: What Flask-Limiter makes of an item.
+        **preset: Options that an item can't change.
+
+    Raises:
+        ConfigurationError: One can't be read, or an option is wrong.
+    """
+    return [_request_limit(setting, each, kind, preset) if isinstance(each, RequestsLimit) else each for each in listed]
+
+
+def _request_limit(setting: str, listed: RequestsLimit, kind: type[Limit], preset: Mapping[str, Any]) -> Limit:
+    options = {**listed.options, **preset}
+    for name in options.keys() - (ScopedOptions.__annotations__.keys() - {"override_defaults"}):
+        raise ConfigurationError(f"{setting}: {name}: a RequestsLimit has no such option.")
+    require_decorator(setting, listed.limit_value, options)
+    carried = RequestCost(
+        options.pop("cost", 1) or 1,
+        options.pop("on_store_error", None),
+        options.pop("name", None) or "",
+        options.pop("in_headers", True),
+    )
+    key_func = options.pop("key_func", None)
+    return kind(listed.limit_value, key_function=key_func, cost=carried, **options)  # type: ignore[arg-type]  # UNLIMITED, too
 
 
 def limits_of_each_route(limiter: Decorators, tokens: Iterable[Any]) -> list[UnitLimit]:

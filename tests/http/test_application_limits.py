@@ -7,7 +7,7 @@ from flask import Blueprint, request
 from flask_limiter import ExemptionScope
 from limited_apps import limited
 
-from flask_ailimit import UNLIMITED, ConcurrencyLimit, ConfigurationError, TokenLimit, api_key
+from flask_ailimit import UNLIMITED, ConcurrencyLimit, ConfigurationError, RequestsLimit, TokenLimit, api_key
 
 
 def nothing():
@@ -188,6 +188,36 @@ def test_settings_come_from_the_app_s_config():
     assert ask(served, "/chat").headers["RateLimit-Policy"] == (
         '"tokens-per-minute";q=10;qu="tokens";w=60, "concurrency";q=3;qu="concurrent-requests"'
     )
+
+
+def test_limits_on_requests_in_lists_take_options_too():
+    served = limited(
+        application_limits=[RequestsLimit("3 per day", name="plan", cost=2)],
+        default_limits=[RequestsLimit("90 per day", in_headers=False), "80 per hour"],
+        address_limits=[RequestsLimit("70 per day", name="door"), "60 per hour"],
+    )
+    doors(served, "chat")
+    answers = [ask(served, "/chat") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[-1].json["error"]["limit"] | {"used": 2, "requested": 2} == answers[-1].json["error"]["limit"]
+    names = [policy.partition(";")[0] for policy in answers[0].headers["RateLimit-Policy"].split(", ")]
+    assert sorted(names) == ['"address"', '"door"', '"plan"', '"requests-per-hour"']
+
+
+@pytest.mark.parametrize("setting", ["application_limits", "default_limits", "address_limits"])
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (RequestsLimit("ten per day"), "'ten per day' can't be used"),
+        (RequestsLimit("9 per day", naem="plan"), "naem: a RequestsLimit has no such option"),
+        (RequestsLimit("9 per day", shared=True), "shared: a RequestsLimit has no such option"),
+        (RequestsLimit("9 per day", name="two words"), "name: 1 to 64"),
+        (RequestsLimit("9 per day", cost=-1), "cost: a whole number"),
+    ],
+)
+def test_wrong_limit_on_requests_in_a_list_is_refused(setting, limit, says):
+    with pytest.raises(ConfigurationError, match=says):
+        limited(**{setting: [limit]})
 
 
 @pytest.mark.parametrize(

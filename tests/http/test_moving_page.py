@@ -482,6 +482,13 @@ def test_headers_enabled(served, ours):
     assert ("RateLimit" in sent) is ours
 
 
+@shows("the logger")
+def test_logger(served, ours):
+    logger = served().limiter.logger
+    silent = any(isinstance(handler, logging.NullHandler) for handler in logger.handlers)
+    assert (logger.name, silent) == (("flask_ailimit", False) if ours else ("flask-limiter", True))
+
+
 @shows("request ids")
 def test_request_ids(served, ours):
     it = served(default_limits=["1 per minute"])

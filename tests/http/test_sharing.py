@@ -198,3 +198,26 @@ def test_command_line_tells_a_store_that_nobody_has_open(serve):
     limiter = next(iter(app.extensions["limiter"]))
     limiter.engine.close()
     assert app.test_cli_runner().invoke(cli, ["stores"]).output.endswith("open in no process\n")
+
+
+def test_app_that_is_started_as_a_script_counts_in_the_store_that_the_commands_read(tmp_path, home):
+    (tmp_path / "shop.py").write_text(
+        "from flask import Flask\n"
+        "from flask_ailimit import AILimiter, api_key\n"
+        "app = Flask(__name__)\n"
+        "limiter = AILimiter(api_key, app=app)\n"
+        "print(limiter.engine.store.path.name)\n"
+    )
+    names = [
+        subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        ).stdout
+        for command in ([sys.executable, "shop.py"], [sys.executable, "-c", "import shop"])
+    ]
+    assert names[0] == names[1]
+    assert names[0].startswith("shop-")
