@@ -1,7 +1,7 @@
 """What one request owes: its open reservations, and its real usage as far as it is known."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from flask import Flask, Request, Response
@@ -292,11 +292,17 @@ class Ledger:
     def _note_paid(self) -> None:
         """Add the latest settlement to the sum charged to each count. Only a request that settles twice needs it."""
         if self._ended:
-            reservations, actual_of = self._ended
+            self._paid = self._paid_with_latest()
+            self._ended = self._ended[0], _nothing
+
+    def _paid_with_latest(self) -> dict[tuple[bytes, bytes], int]:
+        """The sum charged to each count until now. Several calls of a limited function are charged to one count."""
+        paid = {**self._paid}
+        if self._ended:
+            actual_of = self._ended[1]
             for charge in self._ended_charges():
-                paid = self._paid.get(charge.counted_in, 0)
-                self._paid[charge.counted_in] = paid + actual_of(charge)
-            self._ended = reservations, _nothing
+                paid[charge.counted_in] = paid.get(charge.counted_in, 0) + actual_of(charge)
+        return paid
 
     def _tell_uncounted(self, usage: Usage, source: str, ending: str) -> None:
         """Send an event of what was recorded since the latest settlement, if no limit counts it: a bill may need it."""
@@ -305,13 +311,7 @@ class Ledger:
             self._conclude(self._ended[0], _nothing, usage, source, ending)
 
     def _tell(self, usage: Usage, source: str, ending: str) -> None:
-        assert self._ended  # noqa: S101  it is called after something has ended
-        actual_of = self._ended[1]
-        paid: dict[str, int] = {}  # Of several counts of a unit, that which was charged most.
-        for charge in self._ended_charges():
-            unit = charge.quota.unit
-            if unit != CONCURRENCY:
-                paid[unit] = max(paid.get(unit, 0), self._paid.get(charge.counted_in, 0) + actual_of(charge))
+        paid = most_by_unit(self._ended_charges(), self._paid_with_latest())
         charged = {unit: amount - self._charged_sent.get(unit, 0) for unit, amount in paid.items()}
         self._charged_sent = paid
         since = usage_of(charged) if source == RESERVED else _difference(usage, self._usage_sent)
@@ -371,6 +371,16 @@ def _nothing(_: Charge) -> int:
 
 def _cost(charge: Charge) -> int:
     return charge.cost
+
+
+def most_by_unit(charges: Iterable[Charge], counts: Mapping[tuple[bytes, bytes], int]) -> dict[str, int]:
+    """What was charged of each unit but slots: of several counts of a unit, to that which was charged most."""
+    most: dict[str, int] = {}
+    for charge in charges:
+        unit = charge.quota.unit
+        if unit != CONCURRENCY:
+            most[unit] = max(most.get(unit, 0), counts[charge.counted_in])
+    return most
 
 
 def usage_of(charged: Mapping[str, int]) -> Usage:

@@ -9,12 +9,12 @@ from flask import Flask
 
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
+from flask_ailimit.engine.quota import REQUESTS
 from flask_ailimit.signals import tell_settled
 from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added, recorded
 
-from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, units_of, usage_of
+from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, units_of, usage_of
 
 _UNITS = "units."
 
@@ -123,17 +123,19 @@ class OutlivingWork:
         usage, source = self._recorded, RECORDED if self._has_record else RESERVED
         used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
         used |= self._units
-        charged: dict[str, int] = {}
+        ended_charges, counts = list[Charge](), dict[tuple[bytes, bytes], int]()
 
         def actual_of(charge: Charge) -> int:
             unit = charge.quota.unit
             actual = used.get(unit, 0 if failed and unit != REQUESTS else charge.cost)
-            if unit != CONCURRENCY and not charge.dry:
-                charged[unit] = max(charged.get(unit, 0), actual)
+            if not charge.dry:
+                ended_charges.append(charge)
+                counts[charge.counted_in] = counts.get(charge.counted_in, 0) + actual
             return actual
 
         ended = self._work.end(actual_of)
         if ended:
+            charged = most_by_unit(ended_charges, counts)
             facts = {
                 name: self._work.note.get(name) for name in ("endpoint", "subject", "request_id", "client_request_id")
             }

@@ -200,6 +200,30 @@ def test_events_sum_to_what_the_most_charged_limit_of_a_unit_counted():
     assert [event["charged"] for event in told] == [{"pages": 1}, {"pages": 0}]
 
 
+@pytest.mark.parametrize("hands_over", [False, True])
+def test_event_tells_each_call_of_a_limited_function_that_was_counted(hands_over):
+    served = limited()
+
+    @served.limiter.limit("10 per day", name="calls")
+    def search():
+        return {}
+
+    @served.app.post("/")
+    @served.limiter.limit("20 per day")
+    def answer():
+        for _ in range(3):
+            search()
+        return {"token": served.limiter.hand_over() if hands_over else None}
+
+    told = settlements(served.app)
+    answers = [served.client().post("/") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    for answer in answers[:3] if hands_over else ():
+        with served.app.app_context():
+            served.limiter.take_over(answer.json["token"]).settle()
+    assert [event["charged"] for event in told] == [{"requests": 3}] * 3
+
+
 @pytest.mark.parametrize("kind", ["limit", "limit_tokens"])
 def test_what_no_limit_counts_is_told_also_if_it_is_recorded_after_the_answer(kind):
     served = limited()
