@@ -111,9 +111,6 @@ class AILimiter(Decorators):
         if app in self._states:
             return
         switched_on = self._switched_on
-        in_order = app.extensions.setdefault("ailimit", [])
-        if self not in in_order:
-            in_order.append(self)
         if app.config.setdefault(ConfigVars.ENABLED, switched_on):
             self._first_app = self._first_app or (app.import_name, app.name)
             state = open_app_state(
@@ -139,6 +136,9 @@ class AILimiter(Decorators):
         else:
             super().init_app(app)
             self._switched_on = switched_on
+        in_order = app.extensions.setdefault("ailimit", [])
+        if self not in in_order:
+            in_order.append(self)
 
     @property
     def enabled(self) -> bool:

@@ -269,6 +269,7 @@ class Decorators(Limiter):
         common: dict[str, Any] = {**options}
         if own["unit"] != CONCURRENCY:
             require_algorithm("algorithm", own["algorithm"])
+            # A burst is checked here too, because a callable limit is not known before the first request.
             parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
         require_scope(common.get("scope"))
         require_told(common.get("name"), common.get("in_headers", True))

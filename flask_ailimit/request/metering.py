@@ -26,8 +26,13 @@ USUAL = Metering()
 
 
 def set_metering(view: object, metering: Metering) -> None:
-    """Set on a view how to read its requests and answers."""
-    setattr(view, _METERING, metering)
+    """Set on a view how to read its requests and answers. What an earlier call on the view said holds too."""
+    inner: Metering = getattr(view, _METERING, USUAL)
+    default = inner.default_output_tokens if metering.default_output_tokens is None else metering.default_output_tokens
+    together = Metering(
+        inner.ends_with_body or metering.ends_with_body, inner.recorded_only or metering.recorded_only, default
+    )
+    setattr(view, _METERING, together)
 
 
 def metering_of(app: Flask, endpoint: str | None) -> Metering:

@@ -125,9 +125,10 @@ def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None
 
 
 def _estimate_under(ledger: Ledger, decision: Decision) -> Estimate | None:
-    """The estimate under the limit that the refusal is about; None if it is not on tokens, or was not needed."""
+    """The estimate under the limit that the refusal is about; None if there was none, or only the app's own."""
     about = decision.refused[0].charge
     for each in ledger.limits:
-        if each.charge is about and isinstance(each.limit.cost, UnitCost):
-            return ledger.estimates.get(default_output_of(ledger, each.limit.cost.limit))
+        cost = each.limit.cost
+        if each.charge is about and isinstance(cost, UnitCost) and cost.limit.custom_estimate is None:
+            return ledger.estimates.get(default_output_of(ledger, cost.limit))
     return None

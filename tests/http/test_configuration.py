@@ -735,3 +735,11 @@ def test_every_limit_of_an_app_owes_at_most_what_its_setting_says(periods):
     resets = {verdict.quota.unit: verdict.reset_after for verdict in verdicts if verdict.quota.unit != "requests"}
     assert resets["output_tokens"] == 90 + 60 * periods
     assert resets["input_tokens"] == 60 + 60 * periods
+
+
+def test_limiter_that_could_not_join_an_app_is_none_of_its_limiters():
+    app = Flask("shop")
+    with pytest.raises(ConfigurationError):
+        AILimiter(api_key, app=app, storage_uri="memory://", application_concurrency="many")
+    joined = AILimiter(api_key, app=app, storage_uri="memory://", application_concurrency=4)
+    assert app.extensions["ailimit"] == [joined]

@@ -49,6 +49,35 @@ def test_view_s_default_holds_for_all_limits_that_have_none_of_their_own():
     assert 1 <= told["plan"] <= 10
 
 
+def test_each_metering_of_a_view_holds():
+    served = limited()
+
+    @served.app.post("/")
+    @served.limiter.limit_tokens("9000 per day")
+    @served.limiter.metering(default_output_tokens=0)
+    @served.limiter.metering(recorded_only=True, default_output_tokens=500)
+    def answer():
+        return {"reserved": served.tokens(), "usage": {"prompt_tokens": 3000, "completion_tokens": 3000}}
+
+    assert served.client().post("/", json=PROMPT).json["reserved"] <= 10
+    assert served.tokens() < 3000
+
+
+def test_refusal_by_an_estimate_of_the_app_s_own_blames_no_default():
+    served = limited()
+
+    @served.app.post("/")
+    @served.limiter.limit_tokens("9000 per day", name="ours")
+    @served.limiter.limit_tokens("800 per day", name="own", estimate=lambda _: 700)
+    def answer():
+        served.limiter.record_usage(input_tokens=200)
+        return {}
+
+    answers = [served.client().post("/", json=PROMPT) for _ in range(2)]
+    assert [each.status_code for each in answers] == [200, 429]
+    assert "requested 700. Try again" in answers[-1].json["detail"]
+
+
 def test_maximum_that_the_request_names_comes_before_every_default():
     served = limited()
     view(served, served.limiter.limit_tokens("9000 per day", default_output_tokens=0))
