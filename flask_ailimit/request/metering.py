@@ -20,6 +20,11 @@ class Metering(NamedTuple):
     recorded_only: bool = False
     default_output_tokens: int | None = None
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether an answer is read as that of a view that says nothing."""
+        return not (self.ends_with_body or self.recorded_only)
+
 
 USUAL = Metering()
 """The metering of a view that says nothing."""

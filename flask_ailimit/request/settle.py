@@ -8,7 +8,7 @@ from flask_ailimit.tokens import StreamMeter, TokenCounter, Usage
 from flask_ailimit.tokens.usual import read_usual
 
 from .ledger import ABANDONED, COMPLETE, COUNTED, FAILED, NO_USAGE, RECORDED, REPORTED, RESERVED, Ledger
-from .metering import USUAL, Metering, metering_of
+from .metering import Metering, metering_of
 from .ranges import Unmetered, metered, status_of_work
 from .streaming import Ending, Meter, MeteredStream
 
@@ -42,7 +42,7 @@ def settle_plain(
         account.end(Ending.COMPLETE, Unmetered())
         return
     body, metering = response.get_data(), metering_of(ledger.app, ledger.endpoint)
-    is_usual = metering is USUAL and not is_encoded and account.status < _NO_ANSWER
+    is_usual = metering.is_usual and not is_encoded and account.status < _NO_ANSWER
     if is_usual and response.mimetype == "application/json":
         usage = read_usual(body, counter)  # The same as the meter would find, but faster.
         if usage is not None:
