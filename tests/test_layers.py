@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,11 +52,15 @@ def name_of(path):
     return path.relative_to(PACKAGE).as_posix()
 
 
+@cache
+def trees():
+    """The package's files with their trees."""
+    return [(name_of(path), ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
 def sources(*folders):
-    """The package's files with their trees; of some folders, or all."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if not folders or name_of(path).startswith(folders):
-            yield name_of(path), ast.parse(path.read_text(encoding="utf-8"))
+    """Those of some folders, or all."""
+    return [(name, tree) for name, tree in trees() if not folders or name.startswith(folders)]
 
 
 def imported(name, tree):

@@ -153,7 +153,14 @@ def reported(meter):
 
 def seen(chunks, mimetype=SSE):
     """What is reported, what is said, and whether anything was seen."""
+    *what, _ = seen_and_ended(chunks, mimetype)
+    return tuple(what)
+
+
+def seen_and_ended(chunks, mimetype=SSE):
+    """The same, and whether the stream has ended before the meter was told so."""
     chunks = list(chunks)
     meter, _ = fed(chunks, mimetype)
+    ended = meter.ended
     said, _ = fed(chunks, mimetype, believes_reports=False)
-    return reported(meter), output(said), meter.seen_anything
+    return reported(meter), output(said), meter.seen_anything, ended
