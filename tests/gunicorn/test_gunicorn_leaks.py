@@ -44,6 +44,8 @@ def test_worker_holds_nothing_of_ended_requests(upstream, tmp_path):
         (pid,) = server.workers()
         break_off(server, upstream, "warm", THREADS)  # All of the threads, or the rest would look like a leak.
         ask(server, THREADS)
+        # The last answers may have arrived before their threads have put everything away.
+        wait_for(server.state, lambda state: (state["held"], state["watched"]) == (0, 0))
         before = held(pid)
         for batch in range(BATCHES):
             ask(server, REQUESTS // BATCHES)
@@ -51,10 +53,9 @@ def test_worker_holds_nothing_of_ended_requests(upstream, tmp_path):
 
         def grown():
             now = held(pid)
-            return max(abs(now[name] - before[name]) for name in before)
+            return {name: now[name] - before[name] for name in before}
 
-        wait_for(grown, lambda most: most <= 2)
-        # The last answers may have arrived before their threads have put everything away.
+        wait_for(grown, lambda by: max(by.values()) <= 2)
         wait_for(server.state, lambda state: (state["held"], state["watched"]) == (0, 0))
         assert server.workers() == [pid]
         print(f"before {before}, after {held(pid)}")  # noqa: T201  with -rP
