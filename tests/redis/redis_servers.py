@@ -21,8 +21,9 @@ PATIENCE = 60
 
 # Below what Linux gives to outgoing connections: a client that calls a dead server's port must never get it as its own.
 PORTS = range(20_000, 32_000)
+CLAIMED_AT_ONCE = 200
 
-_given = set()
+_free = []
 
 # Ends the server and removes its directory once this process is gone and nobody else can.
 GUARD = 'read -r _; kill -KILL "$1"; sleep 0.1; rm -rf "$2"'
@@ -40,13 +41,29 @@ def binary_of(name):
 def free_port():
     """A port on which nobody listens now, and that was given to nobody before, who may not listen on it yet."""
     while True:
-        port = random.choice(PORTS)
-        if port in _given:
-            continue
-        _given.add(port)
+        if not _free:
+            _free.extend(_claim_ports())
+        port = _free.pop(random.randrange(len(_free)))
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port))
             return port
+
+
+def _claim_ports():
+    """Ports that no other process takes while this one lives, though a server of this one's is dead for a while.
+
+    The claim is a name that one process can have at a time; the system takes it back when the process has ended.
+    """
+    for first in random.sample(PORTS[::CLAIMED_AT_ONCE], len(PORTS) // CLAIMED_AT_ONCE):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0ports-of-ailimit-tests-{first}")
+        except OSError:
+            claim.close()
+        else:
+            claim.detach()  # It stays open.
+            return range(first, first + CLAIMED_AT_ONCE)
+    raise RuntimeError("Every port is claimed by a process that runs tests")
 
 
 def wait_until(ask, patience=PATIENCE):
