@@ -19,6 +19,7 @@ HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "0000000000000000000000000000
     "/proc/net/if_inet6"
 ).read_text(encoding="utf-8")
 
+pytestmark = pytest.mark.server
 needs_curl = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
 
 

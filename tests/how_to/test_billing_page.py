@@ -160,6 +160,7 @@ def test_customer_without_a_limit_is_metered_only_with_one_that_is_never_reached
     assert told == ([] if tokens is None else [tokens])
 
 
+@pytest.mark.server
 def test_commands_of_the_page_make_the_table_serve_and_bill_again(tmp_path):
     """In their order, as in a shell. Only gunicorn, which serves until it is ended, is started apart."""
     page = "how-to/billing.md"

@@ -236,6 +236,7 @@ def test_client_that_leaves_before_the_upstream_says_anything_is_charged_what_wa
     assert proxy.used()["tokens-per-minute"] > 40
 
 
+@pytest.mark.server
 def test_proxy_streams_under_gunicorn_as_the_page_starts_it(tmp_path, heard):
     with serving(model_api(heard)) as upstream:
         environment = {"UPSTREAM_URL": f"{upstream}/v1"}

@@ -28,6 +28,7 @@ def log(tmp_path_factory):
     return directory, file.read_text(encoding="utf-8").splitlines(), answers
 
 
+@pytest.mark.server
 def test_request_writes_the_lines_of_the_page(log):
     _, lines, answers = log
     request_id = answers[0].headers["x-request-id"]
@@ -37,6 +38,7 @@ def test_request_writes_the_lines_of_the_page(log):
     assert written == wanted.splitlines()
 
 
+@pytest.mark.server
 def test_client_s_id_that_is_unfit_is_left_out(log):
     _, lines, answers = log
     request_id = answers[1].headers["x-request-id"]
@@ -44,6 +46,7 @@ def test_client_s_id_that_is_unfit_is_left_out(log):
     assert not any("two words" in line for line in lines if line.startswith("INFO"))
 
 
+@pytest.mark.server
 def test_refusal_is_logged_with_its_id(log):
     _, lines, answers = log
     assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -52,11 +55,13 @@ def test_refusal_is_logged_with_its_id(log):
     assert f"INFO {request_id} - app: refused {request_id} -: ['requests-per-minute']" in lines
 
 
+@pytest.mark.server
 def test_access_log_has_both_ids(log):
     _, lines, answers = log
     assert f"POST /v1/generate 200 {answers[0].headers['x-request-id']} trace-7" in lines
 
 
+@pytest.mark.server
 def test_command_finds_the_client_s_id(log):
     directory, _, answers = log
     grep = blocks(PAGE, "sh")[0]

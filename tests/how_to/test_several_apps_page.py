@@ -130,6 +130,7 @@ def test_proxy_that_is_mounted_streams_and_hears_its_client_leave(page, tmp_path
     silent.close()
 
 
+@pytest.mark.server
 def test_both_apps_answer_under_gunicorn_as_the_page_starts_it(tmp_path):
     with served_as_written(PAGE, tmp_path, name="server") as (address, _):
         assert [ask(address, path).status_code for path in WAYS] == [200, 200]

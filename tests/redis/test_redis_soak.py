@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
-def server():
+def redis_server():
     with closing(start_server(binary_of("valkey"))) as server:
         yield server
 
@@ -42,13 +42,13 @@ def soak_and_replay(server, log, *, least_killed, **sizes):
     assert replay.repeated + replay.undone + replay.given_up
 
 
-def test_no_answer_differs_and_nothing_is_over_admitted_though_processes_are_killed(server, tmp_path):
+def test_no_answer_differs_and_nothing_is_over_admitted_though_processes_are_killed(redis_server, tmp_path):
     sizes = {"processes": 8, "decisions": 1500, "kills": 60, "disturbances": 24}
-    soak_and_replay(server, tmp_path / "log", least_killed=55, **sizes)
+    soak_and_replay(redis_server, tmp_path / "log", least_killed=55, **sizes)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_no_answer_differs_in_1_000_000_decisions_and_450_kills(server, tmp_path):
+def test_no_answer_differs_in_1_000_000_decisions_and_450_kills(redis_server, tmp_path):
     sizes = {"processes": 8, "decisions": 130_000, "kills": 450, "disturbances": 200}
-    soak_and_replay(server, tmp_path / "log", least_killed=440, **sizes)
+    soak_and_replay(redis_server, tmp_path / "log", least_killed=440, **sizes)
