@@ -121,7 +121,8 @@ def run_all(parts, options, lanes):
         print(f"\n{f' {problem} ':=^120}\n{output}")
     for problem, _ in failures:
         print(f"FAILED: {problem}")
-    print(f"{told(counts)} in {time.monotonic() - began:.0f} s, {lanes} parts at a time")
+    # In the form of pytest's own last line.
+    print(f"{f' {told(counts)} in {time.monotonic() - began:.2f}s ':=^80}")
     return not failures
 
 
