@@ -17,7 +17,9 @@ KEY = {"Authorization": "Bearer key-of-ada"}
 
 def used(page, endpoint):
     with page.app.test_request_context(method="POST"):
-        return {each.quota.text: each.used for each in page.limiter.peek(endpoint, "key-of-ada").verdicts}
+        left = page.limiter.peek(endpoint, "key-of-ada")
+    verdicts = [*left.verdicts, *(verdict for limit in left.uncertain for verdict in limit.verdicts)]
+    return {each.quota.text: each.used for each in verdicts}
 
 
 @pytest.mark.skipif("application_token_limits" not in NAMES, reason="there is no such setting yet")
@@ -52,6 +54,20 @@ class TestOneAllowance:
         assert refused.status_code == 413
         assert set(used(page, "images").values()) == {0}
 
+    def test_route_without_tokens_is_let_in_when_the_tokens_are_used_up_and_stays_in_the_other_limits(self, page):
+        body = {"max_tokens": 99_990, "messages": []}
+        page.limiter.record_usage = lambda **_: AILimiter.record_usage(page.limiter, output_tokens=100_000)
+        with serving(page.app) as address:
+            ask = {"headers": KEY, "timeout": PATIENCE}
+            answers = [
+                httpx2.post(f"{address}/v1/chat/completions", json=body, **ask),
+                httpx2.post(f"{address}/v1/chat/completions", json=body, **ask),
+                *(httpx2.get(f"{address}/v1/models", **ask) for _ in range(60)),
+            ]
+        assert [answer.status_code for answer in answers] == [200, 429] + [200] * 59 + [429]
+        policies = [name.split(";")[0] for name in answers[2].headers["RateLimit-Policy"].split(", ")]
+        assert policies == ['"requests-per-minute"', '"concurrency"']
+
     def test_embeddings_reserve_no_output(self, page):
         reserved = []
         page.limiter.record_usage = lambda **_: reserved.append(used(page, "embed")["100000 tokens per 60 s"])
@@ -84,6 +100,35 @@ class TestOwnUnit:
         assert '"pages-per-day";q=100' in answer.headers["RateLimit-Policy"]
         assert used(page, "read") == {"100 pages per 86400 s": 2}
         assert events[0]["units"] == {"pages": 2}
+
+    @pytest.mark.parametrize(
+        ("wanted", "made"), [(3, 3), (None, 1), (0, 1), (-5, 1), (1e3, 1), (10**30, 1), ("abc", 1)]
+    )
+    def test_images_cost_what_is_made_and_no_tokens(self, page, wanted, made):
+        events = []
+
+        def hear(sender, **event):
+            events.append((event["units"], event["usage"].total_tokens, event["source"]))
+
+        body = {"prompt": "a cat", "n": wanted}
+        with usage_settled.connected_to(hear, page.app), serving(page.app) as address:
+            answer = httpx2.post(f"{address}/v1/images", json=body, headers=KEY, timeout=PATIENCE)
+        assert len(answer.json()["data"]) == made
+        assert events == [({"images": made}, 0, "recorded")]
+        assert used(page, "images") == {"100000 tokens per 60 s": 0, "50 images per 86400 s": made}
+
+    def test_images_without_a_record_of_tokens_have_their_prompt_counted(self, tmp_path):
+        events = []
+
+        def hear(sender, **event):
+            events.append(event["source"])
+
+        without = {"    limiter.record_usage()  # no tokens were used\n": ""}
+        with imported("how-to/own-unit.md", tmp_path, replaced=without) as page:
+            with usage_settled.connected_to(hear, page.app), serving(page.app) as address:
+                httpx2.post(f"{address}/v1/images", json={"prompt": "a cat"}, headers=KEY, timeout=PATIENCE)
+            assert used(page, "images")["100000 tokens per 60 s"] > 0
+        assert events == ["counted"]
 
     def test_more_pages_than_are_left_are_refused_with_a_wait_and_more_than_all_for_ever(self, page):
         with serving(page.app) as address:

@@ -102,13 +102,29 @@ def proxy(start, heard, library):
 def test_stream_passes_without_the_usage_for_which_the_client_did_not_ask(proxy, heard):
     answer = proxy.ask(stream=True)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-    events = [event for event in answer.text.split("\n\n") if event.strip()]
-    assert [event.strip() for event in events] == [said("one\u2028").strip(), said("two").strip(), "data: [DONE]"]
+    assert answer.text == said("one\u2028") + said("two") + "data: [DONE]\n\n"
     (body, _) = heard[0]
     assert body["stream_options"] == {"include_usage": True}
     (event,) = proxy.events
     assert (event["source"], event["usage"], event["ending"]) == ("recorded", Usage(9, 5, 4), "complete")
     assert proxy.used() == {"requests-per-minute": 1, "tokens-per-minute": 14, "concurrency": 0}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_event_with_the_usage_is_left_out_whole_wherever_chunks_and_lines_end(tmp_path, end, size):
+    """In pieces of any size, with a comment and a line ``event`` in it, and with an end that no blank line follows."""
+    with imported(PAGE, tmp_path) as module:
+        recorded = []
+        module.limiter.record_usage = lambda **usage: recorded.append(usage["output_tokens"])
+        kept = [b'data: {"choices": [{}]}', b"data: [DONE]", b"data: cut"]
+        usage = (
+            b": a comment" + end + b"event: message" + end + b'data: {"choices": [], "usage": {"completion_tokens": 5}}'
+        )
+        stream = (end * 2).join([kept[0], usage, *kept[1:]])
+        passed = b"".join(module.without_usage(stream[at : at + size] for at in range(0, len(stream), size)))
+    assert passed == b"\n\n".join(kept)
+    assert recorded == [5]
 
 
 def test_stream_passes_with_the_usage_for_which_the_client_asked(proxy, heard):
