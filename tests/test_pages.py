@@ -55,6 +55,8 @@ RUN_BY = {
     ("docs/how-to/request-ids.md", "INFO"): HOW_TO + "request_ids_page.py::test_request_writes_the_lines_of_the_page",
     ("docs/how-to/request-ids.md", "grep"): HOW_TO + "request_ids_page.py::test_command_finds_the_client_s_id",
     ("docs/how-to/request-ids.md", "gunicorn"): HOW_TO + "request_ids_page.py::test_access_log_has_both_ids",
+    ("docs/how-to/service.md", "export"): HOW_TO
+    + "service_page.py::test_commands_of_the_page_make_a_customer_and_serve_and_bill_it",
     ("docs/how-to/several-apps.md", "gunicorn"): HOW_TO
     + "several_apps_page.py::test_both_apps_answer_under_gunicorn_as_the_page_starts_it",
     ("docs/redis.md", "import os"): REDIS + "first_example_limits_and_settles_over_redis",
@@ -140,6 +142,14 @@ def given_stores(directory):
 
 
 @contextmanager
+def given_service(directory):
+    """The file of another page that this page's reader has saved."""
+    (code,) = [text for text in texts("docs/how-to/proxy.md", "python") if text.startswith("# passing_on.py")]
+    (directory / "page" / "passing_on.py").write_text(code, encoding="utf-8")
+    yield {}
+
+
+@contextmanager
 def given_testing(directory):
     yield {"pytest": pytest, "os": os}
 
@@ -147,6 +157,7 @@ def given_testing(directory):
 GIVEN = {
     "docs/configuration.md": given_configuration,
     "docs/headers.md": given_headers,
+    "docs/how-to/service.md": given_service,
     "docs/stores.md": given_stores,
     "docs/streams.md": given_streams,
     "docs/testing.md": given_testing,

@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -32,13 +34,34 @@ def code_of(page):
     return "\n\n".join(block for block in blocks(page, "python") if not block.startswith("# test_"))
 
 
+_FILE = re.compile(r"# (\w+\.py)\n")
+
+
+def write_code(page, directory, name, replaced=()):
+    """Write the code of a page, with some texts replaced, and return the file of its app.
+
+    If several blocks name files, each is written to its file, and the last is the app. Otherwise all Python is the app.
+    """
+    code = code_of(page)
+    named = [block for block in blocks(page, "python") if _FILE.match(block) and not block.startswith("# test_")]
+    *others, app = named if len(named) > 1 else [code]
+    file = directory / f"{name}.py"
+    for old in dict(replaced):
+        assert old in code
+    for path, text in [*((directory / _FILE.match(other)[1], other) for other in others), (file, app)]:
+        path.write_text(
+            reduce(lambda so_far, pair: so_far.replace(*pair), dict(replaced).items(), text), encoding="utf-8"
+        )
+    return file
+
+
 @contextmanager
 def served_as_written(page, directory, *, name="app", **environment):
     """The address of the gunicorn that a page tells to start, over the page's code, and its log.
 
     The page's ports can't be used here: it listens on a socket that is bound already.
     """
-    (directory / f"{name}.py").write_text(code_of(page), encoding="utf-8")
+    write_code(page, directory, name)
     (line,) = [line for block in blocks(page, "sh") for line in block.splitlines() if "gunicorn " in line]
     arguments = shlex.split(line.partition("gunicorn ")[2].partition(" 2>>")[0])
     assert arguments[-1].startswith(f"{name}:")
@@ -85,20 +108,18 @@ def imported(page, directory, *, name=None, replaced=()):
 
     The module has a directory of its own, and so has its limiter's default store.
     """
-    code = code_of(page)
-    for old, new in dict(replaced).items():
-        assert old in code
-        code = code.replace(old, new)
     name = name or f"page_{Path(page).stem.replace('-', '_')}"
-    file = directory / f"{name}.py"
-    file.write_text(code, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, write_code(page, directory, name, replaced))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(directory))
     try:
         spec.loader.exec_module(module)
         yield module
     finally:
-        del sys.modules[name]
+        sys.path.remove(str(directory))
+        for each, loaded in [*sys.modules.items()]:
+            if str(getattr(loaded, "__file__", "")).startswith(str(directory)):
+                del sys.modules[each]
         limiter = getattr(module, "limiter", None)
         for app in list(getattr(limiter, "_states", ())):
             with app.app_context():

@@ -101,9 +101,7 @@ class TestOwnUnit:
         assert used(page, "read") == {"100 pages per 86400 s": 2}
         assert events[0]["units"] == {"pages": 2}
 
-    @pytest.mark.parametrize(
-        ("wanted", "made"), [(3, 3), (None, 1), (0, 1), (-5, 1), (1e3, 1), (10**30, 1), ("abc", 1)]
-    )
+    @pytest.mark.parametrize(("wanted", "made"), [(3, 3), (None, 1), (0, 1), (-5, 1), (1e3, 1), (10**30, 1), ("x", 1)])
     def test_images_cost_what_is_made_and_no_tokens(self, page, wanted, made):
         events = []
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import openai
 import pytest
-from pages import blocks, code_of, environment_of, imported, served_as_written
+from pages import blocks, environment_of, imported, served_as_written, write_code
 from real_servers import PATIENCE, SilentModel, model_api, said, serving
 
 from flask_ailimit import Usage, usage_settled
@@ -117,12 +117,11 @@ def test_event_with_the_usage_is_left_out_whole_wherever_chunks_and_lines_end(tm
     with imported(PAGE, tmp_path) as module:
         recorded = []
         module.limiter.record_usage = lambda **usage: recorded.append(usage["output_tokens"])
+        without_usage = sys.modules["passing_on"].without_usage
         kept = [b'data: {"choices": [{}]}', b"data: [DONE]", b"data: cut"]
-        usage = (
-            b": a comment" + end + b"event: message" + end + b'data: {"choices": [], "usage": {"completion_tokens": 5}}'
-        )
+        usage = b": a comment" + end + b"event: message" + end + b'data: {"choices":[],"usage":{"completion_tokens":5}}'
         stream = (end * 2).join([kept[0], usage, *kept[1:]])
-        passed = b"".join(module.without_usage(stream[at : at + size] for at in range(0, len(stream), size)))
+        passed = b"".join(without_usage(module.limiter, (stream[at : at + size] for at in range(0, len(stream), size))))
     assert passed == b"\n\n".join(kept)
     assert recorded == [5]
 
@@ -265,7 +264,7 @@ def test_proxy_streams_under_gunicorn_as_the_page_starts_it(tmp_path, heard):
 
 
 def test_tests_of_the_page_pass(tmp_path):
-    (tmp_path / "app.py").write_text(code_of(PAGE), encoding="utf-8")
+    write_code(PAGE, tmp_path, "app")
     (tests,) = [block for block in blocks(PAGE, "python") if block.startswith("# test_app.py")]
     (tmp_path / "test_app.py").write_text(tests, encoding="utf-8")
     ran = subprocess.run(
