@@ -69,6 +69,7 @@ RUN_BY = {
     ("docs/testing.md", "# shop.py"): TESTING,
     ("docs/testing.md", "# conftest.py"): TESTING,
     ("docs/testing.md", "# test_shop.py"): TESTING,
+    ("docs/testing.md", "# test_in_flight.py"): TESTING,
     ("docs/testing.md", "# test_with_freezegun.py"): TESTING,
 }
 """Blocks that another test runs, or compares with what really comes: which test."""

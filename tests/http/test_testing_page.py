@@ -19,7 +19,13 @@ if not (ROOT / "docs").exists():
 def test_the_page_s_tests_pass_and_leave_no_store_behind(tmp_path):
     home = tmp_path / "stores"
     files = [(found[1], text) for text in texts("docs/testing.md", "python") if (found := FILE.match(text))]
-    assert [name for name, _ in files] == ["shop.py", "conftest.py", "test_shop.py", "test_with_freezegun.py"]
+    assert [name for name, _ in files] == [
+        "shop.py",
+        "conftest.py",
+        "test_shop.py",
+        "test_with_freezegun.py",
+        "test_in_flight.py",
+    ]
     for name, code in files:
         (tmp_path / name).write_text(code, encoding="utf-8")
     ran = subprocess.run(
@@ -32,5 +38,5 @@ def test_the_page_s_tests_pass_and_leave_no_store_behind(tmp_path):
         timeout=300,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "4 passed" in ran.stdout
+    assert "6 passed" in ran.stdout
     assert not home.exists()
