@@ -59,7 +59,7 @@ RUN_BY = {
     + "service_page.py::test_commands_of_the_page_make_a_customer_and_serve_and_bill_it",
     ("docs/how-to/several-apps.md", "gunicorn"): HOW_TO
     + "several_apps_page.py::test_both_apps_answer_under_gunicorn_as_the_page_starts_it",
-    ("docs/redis.md", "import os"): REDIS + "first_example_limits_and_settles_over_redis",
+    ("docs/redis.md", "from flask"): REDIS + "first_example_limits_and_settles_over_redis",
     ("docs/redis.md", "python -c"): REDIS + "the_secret_is_required_and_the_command_on_the_page_makes_one",
     ("docs/redis.md", "import logging"): REDIS + "signal_on_the_page_is_sent_when_redis_goes_and_comes",
     ("docs/redis.md", "limiter = "): REDIS + "example_with_tls_is_trusted_with_the_authority_and_not_without",

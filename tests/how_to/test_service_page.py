@@ -100,7 +100,7 @@ def test_commands_of_the_page_make_a_customer_and_serve_and_bill_it(service):
             client.chat.completions.create(**CHAT)
     assert "raised" not in log.read_text(encoding="utf-8")
     rows = service.query("SELECT endpoint, input_tokens, output_tokens, images FROM settlement ORDER BY rowid")
-    assert [row for row in rows if any(row[1:])] == [
+    assert rows == [
         ("api.chat", 9, 5, 0),
         ("api.chat", 9, 5, 0),
         ("api.embeddings", 7, 0, 0),

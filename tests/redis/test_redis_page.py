@@ -1,7 +1,6 @@
 """``docs/redis.md`` says what is so: its examples run, its figures are measured, and its tables are complete."""
 
 import ast
-import os
 import re
 import shlex
 import subprocess
@@ -17,7 +16,7 @@ from page_blocks import texts
 from redis_servers import free_port, wait_until
 from redis_stores import store_at
 
-from flask_ailimit import AILimiter, ConfigurationError, api_key, signals
+from flask_ailimit import AILimiter, ConfigurationError, signals
 from flask_ailimit.config import Settings
 from flask_ailimit.engine import ALGORITHMS, Charge, Engine, Quota, open_store, system_clock
 from flask_ailimit.engine.charge import STORE_ERROR_POLICIES
@@ -89,7 +88,7 @@ def asked(app):
 
 
 def test_first_example_limits_and_settles_over_redis(server, monkeypatch):
-    monkeypatch.setenv("AILIMIT_SECRET", SECRET)
+    monkeypatch.setenv("FLASK_AILIMIT_SECRET", SECRET)
     names = run(FIRST, server.uri)
     app, limiter = names["create_app"](), names["limiter"]
 
@@ -111,7 +110,7 @@ def test_first_example_limits_and_settles_over_redis(server, monkeypatch):
 
 
 def test_the_secret_is_required_and_the_command_on_the_page_makes_one(server, monkeypatch):
-    monkeypatch.setenv("AILIMIT_SECRET", "")
+    monkeypatch.setenv("FLASK_AILIMIT_SECRET", "")
     with pytest.raises(ConfigurationError, match="secret:"):
         run(FIRST, server.uri)["create_app"]()
     with pytest.raises(ConfigurationError, match="secret: every machine that shares a Redis must"):
@@ -120,7 +119,7 @@ def test_the_secret_is_required_and_the_command_on_the_page_makes_one(server, mo
     made = subprocess.run(
         ["/bin/sh", "-c", command.replace("python", sys.executable, 1)], capture_output=True, text=True, check=True
     ).stdout.strip()
-    monkeypatch.setenv("AILIMIT_SECRET", made)
+    monkeypatch.setenv("FLASK_AILIMIT_SECRET", made)
     names = run(FIRST, server.uri)
     names["create_app"]()
     names["limiter"].engine.close()
@@ -582,26 +581,26 @@ def test_all_signals_are_documented():
 
 # README.md
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
 
 def test_the_readme_s_two_lines_make_an_app_share_its_limits(server, monkeypatch):
     (command,) = [text for text in texts("README.md", "sh") if "AILIMIT_SECRET" in text]
-    script = command.replace("$(python", f"$({sys.executable}") + 'printf %s "$AILIMIT_SECRET"'
-    secret = subprocess.run(["/bin/sh", "-euc", script], capture_output=True, text=True, check=True).stdout
-    monkeypatch.setenv("AILIMIT_SECRET", secret)
-    (code,) = re.findall(r"`(AILimiter\(.*\))`", README)
-    code = code.replace("redis://10.0.0.5:6379", server.uri)
-    apps = []
+    script = command.replace("$(python", f"$({sys.executable}").replace("redis://10.0.0.5:6379", server.uri)
+    told = 'printf "%s\\n" "$FLASK_RATELIMIT_STORAGE_URI" "$FLASK_AILIMIT_SECRET"'
+    ran = subprocess.run(["/bin/sh", "-euc", script + told], capture_output=True, text=True, check=True)
+    uri, secret = ran.stdout.splitlines()
+    assert uri == server.uri
+    monkeypatch.setenv("FLASK_RATELIMIT_STORAGE_URI", uri)
+    monkeypatch.setenv("FLASK_AILIMIT_SECRET", secret)
+    (code,) = [text for text in texts("README.md", "python") if "create_app" in text]
+    statuses = []
     for _ in range(2):
-        limiter = eval(code, {"AILimiter": AILimiter, "api_key": api_key, "os": os})
-        app = Flask("shared")
-        limiter.init_app(app)
-        app.post("/predict")(limiter.limit("1 per day")(lambda: "done"))
-        apps.append((app, limiter))
-    assert [asked(app).status_code for app, _ in apps] == [200, 429]
-    for _, limiter in apps:
+        names = {"__name__": "shared"}
+        exec(compile(code, "README.md", "exec"), names)
+        limiter, app = names["limiter"], names["create_app"]()
+        app.post("/once", endpoint="once")(limiter.limit("1 per day")(lambda: "done"))
+        statuses.append(app.test_client().post("/once", headers={"x-api-key": "sk-alice"}).status_code)
         limiter.engine.close()
+    assert statuses == [200, 429]
 
 
 def test_the_estimate_of_the_page_finds_the_share_too_small():
