@@ -9,7 +9,7 @@ from flask_ailimit.code_places import code_places
 from flask_ailimit.current import current_request
 from flask_ailimit.engine import Reservation
 from flask_ailimit.engine.charge import require_cost
-from flask_ailimit.engine.quota import TOKEN_UNITS
+from flask_ailimit.engine.quota import MAX_EXACT, TOKEN_UNITS
 from flask_ailimit.http.errors import AmbiguousKey, LimiterUnavailable
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.methods import counted_method
@@ -115,7 +115,9 @@ def _cost_now(ledger: Ledger, limit: RuntimeLimit) -> int:
         if isinstance(cost, UnitCost) and cost.limit.unit in TOKEN_UNITS:
             return token_cost(ledger, cost.quota, cost.limit)
         asked = cost.limit.cost if isinstance(cost, UnitCost) else cost
-        return require_cost(asked() if callable(asked) else asked)
+        cost_now = asked() if callable(asked) else asked
+        # A client may have named the number. Beyond what can be counted it never fits, and must not count as 1.
+        return require_cost(min(cost_now, MAX_EXACT) if type(cost_now) is int else cost_now)
     except HTTPException:
         raise  # The body is too large, or the app's estimate refused it.
     except Exception as error:  # noqa: BLE001  any: it may be the app's function

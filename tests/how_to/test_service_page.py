@@ -81,6 +81,7 @@ def sdk(address, key):
     return openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=PATIENCE)
 
 
+@pytest.mark.server
 def test_commands_of_the_page_make_a_customer_and_serve_and_bill_it(service):
     heard = []
     ada, bob = service.add("ada"), service.add("bob")
@@ -113,6 +114,7 @@ def test_commands_of_the_page_make_a_customer_and_serve_and_bill_it(service):
     assert ada not in str(service.query("SELECT * FROM customer"))
 
 
+@pytest.mark.server
 def test_calls_of_the_gpu_are_limited_over_both_workers_and_nothing_is_said_of_it(service):
     keys = {"x-api-key": service.add("ada")}, {"x-api-key": service.add("bob")}
     model = SilentModel()

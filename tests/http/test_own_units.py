@@ -75,8 +75,9 @@ def test_refusal_names_the_unit_and_a_wait_that_is_true(ocr):
     assert ocr.client().post("/?cost=3").status_code == 200
 
 
-def test_request_that_needs_more_than_the_limit_is_a_413(ocr):
-    refused = ocr.client().post("/?cost=11")
+@pytest.mark.parametrize("cost", [11, 2**53, 10**30])
+def test_request_that_needs_more_than_the_limit_is_a_413(ocr, cost):
+    refused = ocr.client().post(f"/?cost={cost}")
     assert (refused.status_code, refused.json["error"]["code"]) == (413, "cost_exceeds_limit")
 
 
