@@ -155,7 +155,10 @@ def _load(name: str, context: int) -> Any:
     params.api_keys = [secrets.token_hex(32)]
     params.n_threads_http = 1
     params.ui = params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = False
-    return xllamacpp.Server(params)
+    server = xllamacpp.Server(params)
+    # A server that is dropped before its loop has begun never ends, and its process hangs. Whoever answered has begun.
+    server.handle_chat_completions({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
+    return server
 
 
 def _weights() -> Path:

@@ -37,8 +37,10 @@ def test_headers_on_the_page_are_those_of_an_allowed_request_and_of_a_refusal():
 
 
 def test_body_on_the_page_is_the_hybrid_body():
-    (shown,) = texts("docs/headers.md", "json")
-    assert json.loads(shown) == refusal_body(REFUSAL, 429, REQUEST_ID)
+    shown, shown_of_hidden = map(json.loads, texts("docs/headers.md", "json"))
+    assert shown == refusal_body(REFUSAL, 429, REQUEST_ID)
+    hidden = decided(refused(Quota(64, 60, in_headers=False), 0, 60 * SECOND, 30 * SECOND))
+    assert shown_of_hidden == refusal_body(hidden, 429, shown_of_hidden["request_id"])
 
 
 def test_dialects_on_the_page_are_those_of_the_table():
