@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .http.errors import LimiterUnavailable, QuotaExceeded
     from .limits.keys import api_key, api_key_in, remote_address
     from .limits.listed import ConcurrencyLimit, RequestsLimit, TokenLimit
+    from .limits.plans.caller import Caller, Payer
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
@@ -17,11 +18,13 @@ __all__ = [
     "UNLIMITED",
     "AILimitError",
     "AILimiter",
+    "Caller",
     "ConcurrencyLimit",
     "ConfigurationError",
     "Decision",
     "HandOverError",
     "LimiterUnavailable",
+    "Payer",
     "QuotaExceeded",
     "RequestsLimit",
     "StoreError",
@@ -41,8 +44,10 @@ if not TYPE_CHECKING:
     # Each name is imported at its first use, so that flask_ailimit.engine works without Flask.
     _HOMES = {
         "AILimiter": "extension",
+        "Caller": "limits.plans.caller",
         "ConcurrencyLimit": "limits.listed",
         "LimiterUnavailable": "http.errors",
+        "Payer": "limits.plans.caller",
         "QuotaExceeded": "http.errors",
         "RequestsLimit": "limits.listed",
         "TokenLimit": "limits.listed",

@@ -31,6 +31,10 @@ from .limits.listed import (
     listed_requests,
 )
 from .limits.misconfigured import misconfigured
+from .limits.plans.caller import SERVICE, is_role
+from .limits.plans.plan import Plans
+from .limits.plans.plan_file import read_plans
+from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
 from .limits.unit_limit import UnitLimit
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
@@ -60,6 +64,8 @@ class AppState:
         default_token_limits: The token limits of every route that has none of its own.
         application_limits: The limits on tokens and calls in flight of all routes together.
         address_limits: The limits on each address, which are decided before all others.
+        plans: The plans; None if no route is limited by plan.
+        limits_of_plans: Their limits.
         opened: The engine over the store that was opened with the app.
         in_tests: Opens an engine in memory, if the app is ``TESTING`` and names no store; else returns None.
     """
@@ -70,6 +76,8 @@ class AppState:
     default_token_limits: list[UnitLimit]
     application_limits: list[UnitLimit]
     address_limits: list[Limit]
+    plans: Plans | None
+    limits_of_plans: LimitsOfPlans
     opened: Engine
     in_tests: Callable[[], Engine | None] = field(repr=False)
     first_use: Mutex = field(default_factory=mutex, repr=False)
@@ -130,8 +138,11 @@ def open_app_state(
                 require_request_limit(key, app.config[key])
         defaults = limits_of_each_route(limiter, settings.default_token_limits)
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
+        plans = _open_plans(settings, flask_limiter, app, algorithm)
+        of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
+        planned = [limit for limits in of_plans.values() for limit in limits]
         if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
-            for unit_limit in (*defaults, *application):
+            for unit_limit in (*defaults, *application, *planned):
                 unit_limit.require_room_for(settings.default_output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
@@ -159,7 +170,24 @@ def open_app_state(
             names = first_app if "name" in given else (app.import_name, app.name)
             engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm, names), app.name)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
-        return AppState(settings, counter, algorithm, defaults, application, addresses, engine, late)
+        return AppState(settings, counter, algorithm, defaults, application, addresses, plans, of_plans, engine, late)
+
+
+def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flask, algorithm: str) -> Plans | None:
+    for role in settings.told_roles:
+        if role != SERVICE and not is_role(role):
+            raise ConfigurationError(
+                f"told_roles: names of roles are needed, such as 'organisation'. Got {role!r:.40}."
+            )
+    if settings.plans is not None:
+        return read_plans(settings.plans, app.root_path, algorithm)
+    if flask_limiter.payer_key is None:
+        raise ConfigurationError("key_func: a callable is needed, such as api_key. Only with plans it may be left out.")
+    if flask_limiter.registry.has_any_by_plan:
+        raise ConfigurationError(
+            "plans: routes are limited by plan, and there are none. Give plans='plans.toml', or a dictionary."
+        )
+    return None
 
 
 def _tell(app: Flask, available: bool) -> None:

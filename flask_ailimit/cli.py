@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 import flask
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 from werkzeug.routing import Rule
 
 from .engine import AILimitError, Verdict, system_clock
@@ -25,12 +25,16 @@ from .engine.stores.housekeeping import standing
 from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
 from .limits.in_words import label_of, name_of, setting_of
+from .limits.plans.in_words import plans_in_words
+from .limits.plans.plan_file import read_plans
 from .limits.resolve import allows_nothing, is_no_limit
 from .limits.unit_limit import is_told
 from .request.endpoint_limits import (
+    LIMITED_BY_PLAN,
     NOBODY,
     EndpointLimit,
     Named,
+    is_by_plan,
     limits_of,
     limits_of_addresses,
     limits_of_inner_functions,
@@ -75,10 +79,12 @@ class _Place(NamedTuple):
     Attributes:
         heading: Its lines.
         limits: Its limits.
+        others: Lines about limits that are not known here: those of plans.
     """
 
     heading: list[str]
     limits: list[EndpointLimit]
+    others: tuple[str, ...] = ()
 
 
 cli = _Commands("ailimit", help="Look at limits and usage, and correct counts.")
@@ -151,8 +157,8 @@ def limits(number: int | None) -> None:
             for limit in place.limits:
                 algorithm = f"  ({limit.counts[0].quota.algorithm})" if limit.counts else ""
                 click.echo("    " + ", ".join([limit.text + algorithm, *_remarks(ledger, limit, whose=True)]))
-            if not place.limits:
-                click.echo("    no limit")
+            for line in place.others or ([] if place.limits else ["no limit"]):
+                click.echo(f"    {line}")
 
 
 @cli.command()
@@ -177,8 +183,7 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
                 left = [_left(verdict, limit) for verdict in seen]
                 texts = left or [f"{limit.text}: {remarks.pop()}" if limit.depends else limit.text]
                 lines += ["    " + ", ".join([text, *remarks]) for text in texts]
-            if not place.limits:
-                lines.append("    no limit")
+            lines += [f"    {line}" for line in place.others or ([] if place.limits else ["no limit"])]
         click.echo("\n".join(lines))
         if used and not any(used):
             by = name_of(ledger.flask_limiter.key_func) if key_func is None else key_func
@@ -227,6 +232,25 @@ def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | 
                 click.echo("\n".join([*place.heading, *lines]))
         if not lifted:
             click.echo("Nothing is owed, as far as could be looked at." if unseen else "Nothing is owed.")
+
+
+@cli.command(with_appcontext=False)
+@click.argument("file", required=False, metavar="[FILE]", type=click.Path(dir_okay=False))
+def plans(file: str | None) -> None:
+    """Print the plans of the app, or say what is wrong with them. With FILE: those of a plan file, without the app."""
+    if file is not None:
+        click.echo("\n".join(plans_in_words(read_plans(file, "", "fixed-window"))))
+    else:
+        with_appcontext(_plans_of_app)()
+
+
+def _plans_of_app() -> None:
+    for limiter in _limiters(None):
+        found = limiter.app_state.plans
+        if found is None:
+            click.echo("There are no plans (AILIMIT_PLANS), so no route is limited by plan.")
+        else:
+            click.echo("\n".join(plans_in_words(found)))
 
 
 @cli.command(with_appcontext=False)
@@ -334,7 +358,9 @@ def _places(ledger: Ledger, who: Named) -> Iterator[_Place]:
     identified = ledger.flask_limiter.request_identifier is None
     for endpoint, rules in _routes():
         methods = methods_of(ledger.app, endpoint)
-        yield _Place([*map(_heading, rules)], limits_of(ledger, endpoint, methods, who, identified=identified))
+        others = (f"{LIMITED_BY_PLAN}, see: flask ailimit plans",) if is_by_plan(ledger, endpoint) else ()
+        found = limits_of(ledger, endpoint, methods, who, identified=identified)
+        yield _Place([*map(_heading, rules)], found, others)
 
 
 def _routes() -> Iterator[tuple[str, list[Rule]]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from flask import Request
+
 from .engine import ConfigurationError
 from .engine.charge import LOCAL, STORE_ERROR_POLICIES
 from .headers import DEFAULT_DIALECTS, require_dialects
@@ -59,6 +61,13 @@ class Settings:
             None: never.
         name: The app's name in the default place of ``local://``, 1 to 64 of ``A-Za-z0-9_.-``. Apps with one name share
             their counts. None: made of the app's import name and folder.
+        plans: What each payer may use: the path of a TOML file, relative to the app's folder, or a dictionary of
+            the same form. None: no route is limited by plan. See docs/plans.md.
+        plan_everywhere: Whether every route is limited by plan but those that are exempt, and static files.
+        told_roles: Roles of whose limits clients are told, besides the first payer's; ``service`` for those of
+            everybody together.
+        model_of: Takes the request and returns the name of the model that it asks for; None if it names none. Default:
+            the ``model`` in its body.
         secret: The secret for the hash of identities; the same on all machines. None: made by the store, or of Flask's
             ``SECRET_KEY`` if several machines share the store.
     """
@@ -81,6 +90,10 @@ class Settings:
     slot_ends: str = WORK
     longest_abandoned: float | None = 600
     name: str | None = None
+    plans: object = None
+    plan_everywhere: bool = False
+    told_roles: Sequence[str] = ()
+    model_of: Callable[[Request], str | None] | None = None
     secret: str | bytes | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +117,15 @@ class Settings:
             raise ConfigurationError(
                 "name: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'shop'. "
                 f"Got {self.name if isinstance(self.name, int) else str(self.name)[:80]!r}."
+            )
+        if type(self.plan_everywhere) is not bool:
+            raise ConfigurationError(f"plan_everywhere: True or False. Got {self.plan_everywhere!r:.40}.")
+        if self.plans is None and self.plan_everywhere:
+            raise ConfigurationError("plan_everywhere: there are no plans. Give plans='plans.toml', or a dictionary.")
+        _limits("told_roles", self.told_roles, "organisation")
+        if self.model_of is not None and not callable(self.model_of):
+            raise ConfigurationError(
+                f"model_of: a callable from the request to a name is needed. Got {str(self.model_of)[:80]!r}."
             )
         if self.secret is not None and not isinstance(self.secret, str | bytes):
             raise ConfigurationError("secret: a text is needed.")  # Its value is never shown.

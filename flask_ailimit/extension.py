@@ -25,6 +25,7 @@ from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.listed import listed_requests
 from .limits.misconfigured import misconfigured
 from .limits.phase import RuntimeLimit
+from .limits.plans.caller import Caller
 from .limits.registry import LimitRegistry
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
@@ -44,9 +45,11 @@ from .request.lifecycle import (
 )
 from .request.metering import Metering, set_metering
 from .request.outliving import OutlivingWork, note_of
+from .request.payers import payers_of
 from .tokens.units import recorded
 
 _View = TypeVar("_View", bound=Callable[..., Any])
+_Identify = TypeVar("_Identify", bound=Callable[[], Caller | None])
 
 _UNKNOWN_APP = "This AILimiter doesn't know the app. Call limiter.init_app(app), with it enabled."
 _FLASK_LIMITER_S = {*inspect.signature(Limiter).parameters}
@@ -59,7 +62,8 @@ class AILimiter(Decorators):
     request is charged nothing, and a request with an empty key counts by its address and does not pass unlimited.
 
     Args:
-        key_func: Returns who sent the request, such as :func:`flask_ailimit.api_key`.
+        key_func: Returns who sent the request, such as :func:`flask_ailimit.api_key`. With plans it may be left out:
+            limits then count by the first payer, see :meth:`identify`.
         app: The app, if it exists already; else call :meth:`init_app`.
         storage_uri: ``local://`` (one machine, all workers), ``local:///a/directory``, ``memory://``
             (one process), or a Redis or Valkey, see docs/redis.md. Default: ``RATELIMIT_STORAGE_URI``, else ``local://``.
@@ -73,7 +77,7 @@ class AILimiter(Decorators):
 
     def __init__(
         self,
-        key_func: Callable[[], str],
+        key_func: Callable[[], str] | None = None,
         *,
         app: Flask | None = None,
         storage_uri: str | None = None,
@@ -83,7 +87,7 @@ class AILimiter(Decorators):
     ) -> None:
         known = {*NAMES, *inspect.signature(AILimiter).parameters, *_FLASK_LIMITER_S} - {"options"}
         with misconfigured():
-            if not callable(key_func):
+            if not callable(key_func) and key_func is not None:
                 raise ConfigurationError(
                     f"key_func: a callable is needed, such as api_key. Got {str(key_func)[:80]!r}."
                 )
@@ -98,10 +102,11 @@ class AILimiter(Decorators):
         self._switched_on = True
         self._latest: AppState | None = None
         self._first_app: tuple[str, str] | None = None
-        super().__init__(key_func, app=None, **options)
+        super().__init__(key_func or self._first_payer, app=None, **options)
         self.logger = logging.getLogger("flask_ailimit")  # Flask-Limiter's own is silent until an app sets up logging.
         self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
         self._access = FlaskLimiterAccess(self, self.limit_manager)
+        self._access.payer_key = key_func
         self._marked = self._marked_for_limiting = DecoratedNames(self._states)
         if app is not None:
             self.init_app(app)
@@ -212,6 +217,27 @@ class AILimiter(Decorators):
             StoreError: The store failed.
         """
         return OutlivingWork(current_app(), self.app_state, self.engine.take_over(token))
+
+    def identify(self, function: _Identify) -> _Identify:
+        """Register the function that says who pays for the current request. A decorator.
+
+        It is called at most once a request, after all functions of ``before_request``, and only if a limit needs it:
+        one of a plan, or another one without a key function if the limiter has none. Without such a function the key
+        that ``key_func`` returns pays, in the role ``user`` and under the default plan.
+
+        Args:
+            function: Returns a :class:`flask_ailimit.Caller`. If it returns None, or a caller without payers, the
+                client's address pays, under the default plan. An HTTP exception that it raises is the answer. If it
+                raises anything else, the answer is a 503.
+
+        Raises:
+            ConfigurationError: It is no function, or an async one.
+        """
+        with misconfigured():
+            if not callable(function) or inspect.iscoroutinefunction(function):
+                raise ConfigurationError("identify: a function without async is needed, which returns a Caller.")
+        self._access.identify = function
+        return function
 
     def metering(
         self,
@@ -379,6 +405,11 @@ class AILimiter(Decorators):
         ledger = self._ledger_of(current_request())
         if ledger is not None:
             ledger.decided |= {name}
+
+    def _first_payer(self) -> str:
+        """The key function of a limiter that was given none: role and id of the first payer."""
+        first = payers_of(self.ledger)[0]
+        return f"{first.role}:{first.id}"
 
     @property
     def _active(self) -> bool:

@@ -22,7 +22,7 @@ _signals = Namespace()
 
 request_refused = _signals.signal("request-refused")
 """A limit refused a request. Sent with ``decision`` (a :class:`flask_ailimit.Decision`), ``subject``, ``endpoint``,
-``request_id`` and ``client_request_id``, as in :data:`usage_settled`."""
+``request_id``, ``client_request_id``, ``plan``, ``model`` and ``label``, as in :data:`usage_settled`."""
 
 usage_settled = _signals.signal("usage-settled")
 """A request was charged what it used. Sent once for each settlement. Most requests have one. If an agent goes on after
@@ -34,7 +34,7 @@ its answer's last event, a second settlement charges what was used since. Their 
 - ``units``: what was recorded in units of the app's own, such as ``{"pages": 3}``; limited or not
 - ``charged``: units by name, such as ``{"requests": 1, "tokens": 300}``; without cached input, if that is free
 - ``subject``: the hash of the subject whose tokens are charged, in hexadecimal; see
-  :meth:`flask_ailimit.AILimiter.subject`
+  :meth:`flask_ailimit.AILimiter.subject`. If the request is limited by plan, that of its first payer
 - ``endpoint``: Flask's name of the view, or None
 - ``status``: the HTTP status of the answer; None if there was none
 - ``ending``: ``complete``, ``not_started`` (the stream was not read), ``failed``, ``abandoned`` (the client left, or
@@ -44,7 +44,9 @@ its answer's last event, a second settlement charges what was used since. Their 
   unique
 - ``client_request_id``: the client's X-Request-Id, if it is fit for a header; else None
 - ``decision``: the :class:`flask_ailimit.Decision` that allowed the request; None for work that was handed over
-- ``plan``, ``model``, ``label``: None; the names are reserved for apps that sell plans
+- ``plan``, ``label``: the plan of the first payer, and the name that the app gave this payer; None if the request is
+  not limited by plan. Work that was handed over has no label
+- ``model``: the pattern of the plan that the request's model matches, never the client's text; None without one
 """
 
 store_changed = _signals.signal("store-changed")
@@ -65,11 +67,6 @@ def tell(signal: NamedSignal, app: Flask, **facts: Any) -> None:
                 app.ensure_sync(receiver)(app, **facts)
             except Exception as error:  # noqa: BLE001  any: it is the app's function
                 _log.error("A receiver of %s raised %s at %s", signal.name, type(error).__name__, code_places(error))
-
-
-def tell_settled(app: Flask, **facts: Any) -> None:
-    """Send :data:`usage_settled`, with the names that are reserved."""
-    tell(usage_settled, app, plan=None, model=None, label=None, **facts)
 
 
 @contextmanager

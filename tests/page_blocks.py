@@ -5,7 +5,8 @@ A page is run from top to bottom, in a directory and with a namespace of its own
 - ``python`` is executed. A block that begins with ``# shop.py`` is written to this file, which later blocks can import.
 - ``sh`` is run by bash, with this interpreter's ``python``, ``flask`` and ``pytest``. Later blocks see what it exports.
 - ``text`` after one of these shows what it printed; ``...`` stands for anything. Nothing else may be printed or logged.
-- ``json``, ``toml``, ``ini`` and ``http`` are parsed.
+- ``json``, ``toml``, ``ini`` and ``http`` are parsed. A ``toml`` block that begins with ``# plans.toml`` is written to
+  this file.
 """
 
 import configparser
@@ -38,6 +39,7 @@ PAGES = tuple(
 )
 
 _FILE = re.compile(r"# ([\w/]+\.py)\n")
+_TOML_FILE = re.compile(r"# ([\w/]+\.toml)\n")
 _COMMANDS = ("flask", "pytest")
 
 
@@ -209,6 +211,13 @@ def _sh(example: Example) -> None:
     sys.stdout.write(ran.stdout)
 
 
+def _toml(example: Example) -> None:
+    tomllib.loads(example.parsed)
+    named = _TOML_FILE.match(example.parsed)
+    if named is not None:
+        Path(named[1]).write_text(example.parsed, encoding="utf-8")
+
+
 def _http(example: Example) -> None:
     """Headers, perhaps after a line of a request or of a status, perhaps before a body."""
     head, *_ = example.parsed.strip().split("\n\n")
@@ -230,7 +239,7 @@ _EVALUATORS: dict[str, Callable[[Example], None]] = {
     "python": _python,
     "sh": _sh,
     "json": lambda example: json.loads(example.parsed) and None,
-    "toml": lambda example: tomllib.loads(example.parsed) and None,
+    "toml": _toml,
     "ini": lambda example: configparser.ConfigParser().read_string(example.parsed),
     "http": _http,
 }

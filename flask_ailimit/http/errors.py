@@ -221,6 +221,14 @@ class AmbiguousKey(NotRetryable, BadRequest):
         super().__init__("ambiguous_api_key", detail, request_id=request_id, error_format=error_format)
 
 
+class ModelNotAllowed(NotRetryable, Forbidden):
+    """403: the plan of one of the request's payers doesn't have the model that the request names, or needs its name."""
+
+    def __init__(self, *, request_id: str, error_format: str) -> None:
+        detail = "The plan does not have the model of this request. Waiting does not help: ask for another model."
+        super().__init__("model_not_allowed", detail, request_id=request_id, error_format=error_format)
+
+
 class NotAllowed(NotRetryable, Forbidden):
     """403: a limit is 0, so the client may not send such requests at all.
 

@@ -20,6 +20,8 @@ from .resolve import request_items
 
 _CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LEAST_LEASE = 5
+_LONGEST_LEASE = 3600
 _LISTS = ("application_limits", "default_limits", "in_memory_fallback", "meta_limits")
 
 
@@ -143,6 +145,19 @@ def require_callables(**options: object) -> None:
     for name, value in options.items():
         if value is not None and not callable(value):
             raise ConfigurationError(f"{name}: a callable is needed. Got {str(value)[:80]!r}.")
+
+
+def require_lease(lease: object) -> None:
+    """Check the lease of a limit on calls in flight.
+
+    Raises:
+        ConfigurationError: It is not a whole number of seconds from 5 to 3,600.
+    """
+    if type(lease) is not int or not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
+        raise ConfigurationError(
+            f"lease: a whole number of seconds from {_LEAST_LEASE} to {_LONGEST_LEASE} is needed. "
+            f"Got {str(lease)[:40]!r}."
+        )
 
 
 def require_algorithm(setting: str, value: object) -> None:

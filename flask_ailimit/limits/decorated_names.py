@@ -26,7 +26,7 @@ class DecoratedNames(set[str]):
         if isinstance(bare, FunctionType):  # A bound method is a new object at each access.
             self._bare.add(bare)
         for app in self._apps:
-            self.look_for_bypassed(app, (bare,), stacklevel=5)
+            self.look_for_bypassed(app, (bare,), stacklevel=6)
 
     def look_for_bypassed(self, app: Flask, bare: Collection[Callable[..., Any]] = (), *, stacklevel: int = 3) -> None:
         """Warn of the app's views that were decorated too late: of these in ``bare``, or of all if it is empty."""

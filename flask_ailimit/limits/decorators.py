@@ -20,18 +20,18 @@ from .checks import (
     require_callables,
     require_cost_or_callable,
     require_decorator,
+    require_lease,
     require_methods,
     require_policy_if_given,
     require_scope,
     require_told,
 )
 from .misconfigured import misconfigured
+from .plans.by_plan import LimitByPlan
 from .unit_limit import RequestCost, UnitLimit
 from .view_limit import ViewLimit
 
 _EXEMPTIONS = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
-_LEAST_LEASE = 5
-_LONGEST_LEASE = 3600
 
 
 class RequestOptions(TypedDict, total=False):
@@ -255,12 +255,16 @@ class Decorators(Limiter):
         Raises:
             ConfigurationError: An option is wrong.
         """
-        if type(lease) is not int or not _LEAST_LEASE <= lease <= _LONGEST_LEASE:
-            raise ConfigurationError(
-                f"lease: a whole number of seconds from {_LEAST_LEASE} to {_LONGEST_LEASE} is needed. "
-                f"Got {str(lease)[:40]!r}."
-            )
+        require_lease(lease)
         return self._limit_units(limit_value, options, unit=CONCURRENCY, algorithm=CONCURRENCY, lease=lease)
+
+    def limit_by_plan(self) -> LimitByPlan:
+        """Limit a view or a blueprint by the plans of its requests' payers; see docs/plans.md.
+
+        Limits of plans stand beside all others, in the same decision, and override none. All routes that are limited by
+        plan share their counts.
+        """
+        return LimitByPlan(self)
 
     def _limit_units(self, limit_value: object, options: Mapping[str, Any], **own: Any) -> UnitLimit:
         _require_options("limits on tokens, calls in flight and units of your own have", options, UnitOptions)

@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import flask_limiter
 from flask import Flask, Request, Response
@@ -18,6 +18,9 @@ from flask_ailimit.engine.stores.memory import MemoryStore
 from .phase import LimitCharge
 from .rate_limiter import SCHEME, EngineRateLimiter
 from .registry import LimitRegistry, ResolvedInTurn
+
+if TYPE_CHECKING:
+    from .plans.caller import Caller
 
 EVALUATE = "_Limiter__evaluate_limits"
 """The name that Python gives Flask-Limiter's private method that decides. AILimiter replaces the method."""
@@ -45,12 +48,16 @@ class FlaskLimiterAccess:
         registry: Its limits.
         ledger_key: The key of this limiter's ledger in a request's ``__dict__``.
         fallback: The engine in memory that Flask-Limiter's ``in_memory_fallback`` asks for; else None.
+        identify: The app's function that names a request's payers; None without one.
+        payer_key: The key function that names the one payer without it; None for the client's address.
     """
 
     def __init__(self, limiter: Limiter, registry: LimitRegistry) -> None:
         self.registry = registry
         self.ledger_key = f"flask_ailimit.ledger.{id(limiter)}"
         self.fallback: Engine | None = None
+        self.identify: Callable[[], Caller | None] | None = None
+        self.payer_key: Callable[[], str] | None = None
         self._limiter = limiter
         self._identifier: Callable[..., str] | None = None
 

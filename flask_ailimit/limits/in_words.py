@@ -6,12 +6,15 @@ from flask_ailimit.engine.quota import REQUESTS
 
 from .listed import LISTED
 from .phase import RuntimeLimit
+from .plans.payer_key import PayerKey
 from .resolve import NotAsked, allows_nothing, is_no_limit
 from .unit_limit import UnitCost, options_of, quota_of
 
 
 def name_of(function: object) -> str:
     """The module and the qualified name of a callable; of a lambda, which has no name, also the line."""
+    if isinstance(function, PayerKey):
+        return f"the {function.role}"
     if isinstance(function, partial):
         return f"partial of {name_of(function.func)}"
     named = function if hasattr(function, "__qualname__") else type(function)

@@ -14,13 +14,17 @@ from flask_limiter._limits import RuntimeLimit
 from flask_ailimit.engine import Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, TOKEN_UNITS
 
-__all__ = ["BlueprintLimit", "LimitCharge", "Phase", "ResolvedLimit", "RuntimeLimit"]
+__all__ = ["BlueprintLimit", "LimitCharge", "PayerLimit", "Phase", "ResolvedLimit", "RuntimeLimit"]
 
 _MOST_SUBJECTS = 128
 
 
 class BlueprintLimit(RuntimeLimit):
     """A limit of the view's blueprint."""
+
+
+class PayerLimit(RuntimeLimit):
+    """A limit of the plan of one of the request's payers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +39,8 @@ class ResolvedLimit:
         scope: Separates its count from others; None if a callable returns the scope.
         cost: The cost of each request; None if it differs between requests.
         charged_once: The request pays once, however often it meets the count. This is so for tokens, for calls in
-            flight, and for a blueprint's limits on requests. Any other limit on requests counts each call of the
-            function or block that it limits, as Flask-Limiter does.
+            flight, for limits of plans, and for a blueprint's limits on requests. Any other limit on requests counts
+            each call of the function or block that it limits, as Flask-Limiter does.
     """
 
     limit: RuntimeLimit
@@ -82,6 +86,7 @@ class Phase:
         sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
         charges_by_subject: The charges of up to 128 subjects, to be reused. Needs a sole key function.
         next_phases: The phases that follow, by the key of everything that they depend on.
+        is_by_plan: It is no phase itself, but stands for one for each selection of plans: its next phases.
     """
 
     metas: tuple[ResolvedLimit, ...] = ()
@@ -97,6 +102,7 @@ class Phase:
     sole_key_func: Callable[[], str] | None = field(init=False)
     charges_by_subject: dict[bytes, tuple[list[LimitCharge], list[Charge]]] = field(default_factory=dict)
     next_phases: dict[Hashable, "Phase"] = field(default_factory=dict)
+    is_by_plan: bool = False
 
     def __post_init__(self) -> None:
         limits = self.limits

@@ -38,6 +38,15 @@ class RefusedLately:
                 self._until.popitem(last=False)
             self._until[verdict.charge.counted_in] = now_us + wait_us
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no count was remembered yet."""
+        return not self._until
+
+    def has_count(self, counts: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether any of these counts is remembered, each by its subject and its bucket."""
+        return not self._until.keys().isdisjoint(counts)
+
     def has_any(self, charges: Iterable[Charge]) -> bool:
         """Whether the count of any of these charges is remembered."""
         if not self._until:

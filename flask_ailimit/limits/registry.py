@@ -51,6 +51,8 @@ class LimitRegistry(LimitManager):
         self._inner: dict[str, str] = {}
         self._blocks: dict[tuple[str, Limit], str] = {}
         self._block_numbers = itertools.count(1)
+        self._by_plan: set[str] = set()
+        self._blueprints_by_plan: set[str] = set()
         self.refused_lately = RefusedLately(clock)
         self.changed()
 
@@ -133,6 +135,55 @@ class LimitRegistry(LimitManager):
         super().add_blueprint_exemption(blueprint, scope)
         self.changed()
 
+    def limit_by_plan(self, name: str) -> None:
+        """Limit a function by plan."""
+        self._by_plan.add(name)
+        self.changed()
+
+    def limit_blueprint_by_plan(self, blueprint: str) -> None:
+        """Limit the views of a blueprint by plan."""
+        self._blueprints_by_plan.add(blueprint)
+        self.changed()
+
+    @property
+    def has_any_by_plan(self) -> bool:
+        """Whether any function or blueprint is limited by plan."""
+        return bool(self._by_plan or self._blueprints_by_plan)
+
+    def is_function_by_plan(self, name: str) -> bool:
+        """Whether a function, or one that it wraps, is limited by plan."""
+        return any(each in self._by_plan for each in self._names_within(name))
+
+    def is_view_by_plan(self, app: Flask, endpoint: str, blueprint: str | None, *, everywhere: bool) -> bool:
+        """Whether an endpoint's view is limited by plan. What lifts the limits of the application lifts those, too.
+
+        Args:
+            app: The app.
+            endpoint: Flask's name of the endpoint.
+            blueprint: The name of its blueprint.
+            everywhere: Whether every route is, unless it is exempt.
+        """
+        name = self._name_of_view(app, endpoint)
+        if self._route_exemptions.get(name, ExemptionScope.NONE) & ExemptionScope.APPLICATION:
+            return False
+        if self.is_function_by_plan(name):
+            return True
+        if self.exemption_scope(app, endpoint, blueprint) & ExemptionScope.APPLICATION:
+            return False
+        return everywhere or self._is_blueprint_by_plan(app, blueprint or "")
+
+    def _is_blueprint_by_plan(self, app: Flask, blueprint: str) -> bool:
+        parts = blueprint.split(".")
+        for end in range(len(parts), 0, -1):
+            found = app.blueprints.get(".".join(parts[:end]))
+            if found is not None and found.name in self._blueprints_by_plan:
+                return True
+            if found is not None and self._blueprint_exemptions.get(found.name, ExemptionScope.NONE) & (
+                ExemptionScope.ANCESTORS
+            ):
+                return False
+        return False
+
     def has_hints(self, endpoint: str) -> bool:  # noqa: ARG002, D102
         return False  # A limited function in a view must not lift the view's limits: the next request may not call it.
 
@@ -148,6 +199,7 @@ class LimitRegistry(LimitManager):
         """Drop the limits and the exemption of a function that is gone."""
         self._inner.pop(name, None)
         self._route_exemptions.pop(name, None)
+        self._by_plan.discard(name)
         if self._decorated_limits.pop(name, None) is not None:
             self.changed()
 

@@ -236,12 +236,17 @@ def _require_room(quota: Quota, output_tokens: int) -> None:
 def _items(value: str | int, limit: UnitLimit) -> tuple[RateLimitItem, ...]:
     told = limit.label, limit.in_headers
     if limit.unit == CONCURRENCY:
-        return _slots(value, limit.lease, *told)
-    return _timed_items(value, limit.unit, limit.algorithm, limit.burst, *told)
+        return slots(value, limit.lease, *told)
+    return timed_items(value, limit.unit, limit.algorithm, limit.burst, *told)
 
 
 @lru_cache(maxsize=1024, typed=True)  # True is not 1.
-def _slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[RateLimitItem, ...]:
+def slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[RateLimitItem, ...]:
+    """The items of a limit on calls in flight.
+
+    Raises:
+        ConfigurationError: The value is not a whole number, or too large.
+    """
     if type(value) is not int:
         raise ConfigurationError(
             f"limit_concurrency: a whole number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
@@ -253,10 +258,14 @@ def _slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[Rat
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _timed_items(
+def timed_items(
     text: object, unit: str, algorithm: str, burst: int | None, label: str, in_headers: bool
 ) -> tuple[RateLimitItem, ...]:
-    """The items of limits per period. The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING."""
+    """The items of limits per period. The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING.
+
+    Raises:
+        ConfigurationError: The text can't be read.
+    """
     counted: Any = _ZERO.sub(r"\1 1", text) if isinstance(text, str) else text
     quotas = parse_quotas(counted, unit=unit, algorithm=algorithm, burst=burst, label=label, in_headers=in_headers)
     zeros = [_ZERO.match(part) for part in _SEPARATOR.split(text)] if isinstance(text, str) else []

@@ -40,8 +40,7 @@ class ViewLimit(RouteLimit):
         if isinstance(obj, Blueprint):
             return super().__call__(obj)
         limiter = self.limiter
-        wrapped = getattr(obj, WRAPPER, None) == limiter and getattr(obj, _ITSELF, None) == id(obj)
-        view = obj if wrapped else _wrapped(obj, limiter)
+        view = wrapped_once(obj, limiter)
         limiter.limit_manager.add_decorated_limit(limiter.limit_manager.names.of(view), self)
         return view
 
@@ -51,6 +50,12 @@ class ViewLimit(RouteLimit):
         place = f"{frame.f_code.co_filename}:{frame.f_code.co_name}:{frame.f_lineno}"
         name = self.limiter.limit_manager.name_of_block(place, self)
         self.limiter._check_request_limit(callable_name=name, in_middleware=False)
+
+
+def wrapped_once(view: Callable[..., Any], limiter: Any) -> Callable[..., Any]:
+    """The wrapper of a view, which decides all limits of this limiter: the view itself, if it is such a wrapper."""
+    is_wrapper = getattr(view, WRAPPER, None) == limiter and getattr(view, _ITSELF, None) == id(view)
+    return view if is_wrapper else _wrapped(view, limiter)
 
 
 def _wrapped(view: Callable[..., Any], limiter: Any) -> Callable[..., Any]:

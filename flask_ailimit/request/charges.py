@@ -5,19 +5,20 @@ from collections.abc import Callable, Iterable
 from flask_limiter import RequestLimit
 from werkzeug.exceptions import HTTPException
 
-from flask_ailimit.code_places import code_places
 from flask_ailimit.current import current_request
 from flask_ailimit.engine import Reservation
 from flask_ailimit.engine.charge import require_cost
 from flask_ailimit.engine.quota import MAX_EXACT, TOKEN_UNITS
-from flask_ailimit.http.errors import AmbiguousKey, LimiterUnavailable
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import LimitCharge, ResolvedLimit, RuntimeLimit
+from flask_ailimit.limits.plans.payer_key import PayerKey
 from flask_ailimit.limits.unit_limit import UnitCost
 
+from .asking import ask
 from .estimate import token_cost
 from .ledger import Ledger
+from .payers import payer_in
 
 
 def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) -> list[LimitCharge]:
@@ -70,11 +71,13 @@ def each_count_once(charges: Iterable[LimitCharge]) -> list[LimitCharge]:
 def subject_of(ledger: Ledger, key_func: Callable[[], str]) -> bytes:
     """The hashed subject that a key function names, kept in the ledger. Raises what :func:`identity_of` raises."""
     identity = ledger.identities[key_func] = identity_of(ledger, key_func)
+    if type(key_func) is PayerKey:
+        return payer_in(ledger, key_func.role).subject  # Its hash is known already.
     return ledger.engine.subject(*identity)
 
 
 def identity_of(ledger: Ledger, key_func: Callable[[], str]) -> list[str]:
-    """The identity of the client: its key, or its address if the key is empty.
+    """The identity of the client: its key, or its address if the key is empty; of a payer, its role and its id.
 
     An address has two parts, so that no key looks like one. Flask-Limiter skips a limit whose key is empty; here it
     counts the client's address.
@@ -84,18 +87,10 @@ def identity_of(ledger: Ledger, key_func: Callable[[], str]) -> list[str]:
         LimiterUnavailable: The key function failed. The address is not used then, because all clients of a proxy have
             one address and would share one count.
     """
-    key = None
-    try:
-        key = key_func()
-    except AmbiguousKey:
-        raise AmbiguousKey(**ledger.answer_facts) from None
-    except HTTPException:
-        raise  # It turns the client away.
-    except Exception as error:  # noqa: BLE001  any: it is the app's function
-        # Not the error's text, which may hold the key.
-        name, where = type(error).__name__, code_places(error)
-        ledger.flask_limiter.logger.error("key_func: %r raised %s at %s", key_func, name, where)  # noqa: TRY400  for that reason
-        raise LimiterUnavailable(**ledger.answer_facts) from None
+    if type(key_func) is PayerKey:
+        payer = payer_in(ledger, key_func.role)
+        return with_prefix(ledger.flask_limiter.key_prefix, [payer.role, payer.id])
+    key = ask(ledger, "key_func", key_func)
     return with_prefix(ledger.flask_limiter.key_prefix, [str(key)] if key else ["", remote_address()])
 
 

@@ -13,9 +13,12 @@ from flask_limiter import RequestLimit
 from flask_ailimit.engine import AILimitError, Charge, Decision, Verdict
 from flask_ailimit.http.errors import LimiterUnavailable
 from flask_ailimit.limits.phase import LimitCharge, Phase
+from flask_ailimit.limits.plans.payer_key import PayerKey
+from flask_ailimit.limits.plans.selection import Selection
 
 from .charges import as_request_limit, at_cost, charges_for, subject_of, without_held
 from .ledger import Ledger
+from .payers import must_read_model, payers_of
 from .refuse import forbid, refuse
 
 
@@ -36,8 +39,13 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
     ledger.limits = ledger.refused = ()
     if phase.zero_limits:
         forbid(ledger, phase.zero_limits)
-    if not phase.limits and not phase.metas:
-        return
+    if phase.limits or phase.metas:
+        _reserve(ledger, endpoint, phase)
+    if ledger.invalid is not None:  # Raised after the decision, so that invalid requests count too.
+        raise ledger.invalid
+
+
+def _reserve(ledger: Ledger, endpoint: str, phase: Phase) -> None:
     ledger.engine = ledger.engine_now()
     metas = at_cost(ledger, charges_for(ledger, endpoint, phase.metas)) if phase.metas else []
     limits, charges = _limit_charges(ledger, endpoint, phase, metas)
@@ -55,11 +63,9 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
         deductions = [(each.charge, each.limit.deduct_when) for each in limits if each.limit.deduct_when]
         ledger.deductions = [*ledger.deductions, *deductions]
     if not reservation.allowed:
-        if phase.counts_tokens:
+        if phase.counts_tokens or ledger.estimates:
             ledger.flask_limiter.registry.refused_lately.note(_without_body(reservation.decision, metas, limits))
         refuse(ledger, endpoint, metas, limits, reservation.decision)
-    if ledger.invalid is not None:  # Raised after the decision, so that invalid requests count too.
-        raise ledger.invalid
 
 
 def _limit_charges(
@@ -76,6 +82,41 @@ def _limit_charges(
         _refuse_unread(ledger, endpoint, metas, limits)
     limits = at_cost(ledger, limits, may_collide=phase.may_collide)
     return limits, [each.charge for each in limits]
+
+
+def refuse_before_model(ledger: Ledger, endpoint: str, by_plan: Phase) -> None:
+    """Refuse a request before its body is read for its model, as :func:`_refuse_unread` does before it is estimated.
+
+    Looks at the limits of plans that hold for every model.
+
+    Args:
+        ledger: What the request owes.
+        endpoint: Flask-Limiter's name of the request's endpoint.
+        by_plan: The phase that stands for those of all selections.
+
+    Raises:
+        QuotaExceeded: One of the limits refused a moment ago, and still refuses.
+    """
+    lately = ledger.flask_limiter.registry.refused_lately
+    if lately.is_empty or not must_read_model(ledger):
+        return
+    of_any_model = Selection(payers_of(ledger))
+    phase = by_plan.next_phases.get(of_any_model.key)
+    if phase is None or phase.zero_limits:
+        return
+    subjects = {payer.role: payer.subject for payer in of_any_model.payers}
+    counts = [
+        (subjects[each.limit.key_func.role], each.quota.bucket(each.scope or ""))
+        for each in phase.limits
+        if isinstance(each.limit.key_func, PayerKey)
+    ]
+    if not lately.has_count(counts):
+        return
+    ledger.engine, ledger.selection = ledger.engine_now(), of_any_model
+    metas = at_cost(ledger, charges_for(ledger, endpoint, phase.metas)) if phase.metas else []
+    limits = without_held(ledger.reservations, charges_for(ledger, endpoint, phase.limits))
+    _refuse_unread(ledger, endpoint, metas, limits)
+    ledger.selection = None
 
 
 def _refuse_unread(ledger: Ledger, endpoint: str, metas: Sequence[LimitCharge], limits: Sequence[LimitCharge]) -> None:

@@ -17,11 +17,22 @@ from flask_ailimit.http.errors import NotAllowed
 from flask_ailimit.limits.in_words import name_of, text_of
 from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import RuntimeLimit
+from flask_ailimit.limits.plans.selection import Selection
 from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
 
 from .charges import identity_of
 from .ledger import ADDRESS, Ledger
-from .which_limits import limits_despite_override, policy_of, quota_now
+from .payers import payers_of
+from .which_limits import (
+    is_endpoint_by_plan,
+    limits_despite_override,
+    limits_of_payers,
+    policy_of,
+    quota_now,
+)
+
+LIMITED_BY_PLAN = "limited by plan"
+"""What is said of an endpoint whose payers, and so the limits of their plans, only a request would tell."""
 
 SUBJECT_OF_NOBODY = bytes(16)
 """Stands for a subject where limits are shown for nobody in particular."""
@@ -118,7 +129,14 @@ def peek(ledger: Ledger, endpoint: str, engine: Engine, who: Named | None) -> Pe
             certain |= known
         elif not is_no_limit(each.limit):
             uncertain.append(UncertainLimit(", ".join([each.text, *remarks_on(each)]), tuple(known.values())))
+    if who is not None and is_by_plan(ledger, endpoint):
+        uncertain.append(UncertainLimit(f"{LIMITED_BY_PLAN}, depends on the request", ()))
     return PeekedDecision(tuple(certain.values()), decision.at_us, tuple(uncertain))
+
+
+def is_by_plan(ledger: Ledger, endpoint: str) -> bool:
+    """Whether an endpoint is limited by plan."""
+    return is_endpoint_by_plan(ledger, endpoint, endpoint.rpartition(".")[0] or None)
 
 
 def remarks_on(limit: EndpointLimit) -> list[str]:
@@ -193,6 +211,9 @@ def _on_method(ledger: Ledger, endpoint: str, method: str, *, ask: bool) -> Iter
     of_all = [] if exempt & ExemptionScope.APPLICATION else registry.application_limits
     limits = [*of_all, *defaults, *decorated]
     limits += limits_despite_override(here, endpoint, blueprint, limits)
+    if ask and is_by_plan(ledger, endpoint):
+        # The current request is that of another endpoint perhaps, and names no model.
+        limits += limits_of_payers(ledger, ledger.selection or Selection(payers_of(ledger)))
     for limit in limits:
         yield limit, False
     for limit in [] if exempt & ExemptionScope.META else here.flask_limiter.metas_of(limits):

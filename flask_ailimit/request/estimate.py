@@ -3,7 +3,7 @@
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from io import SEEK_END, BytesIO
 from typing import Any, NamedTuple
@@ -48,7 +48,19 @@ class AmbiguousModel(ValueError):  # noqa: N818  it is the body that is ambiguou
     """Different readers of the request would find different models in it."""
 
 
-def read_estimate(request: Request, most_bytes: int, counter: TokenCounter, default: int) -> Estimate:
+class Read(NamedTuple):
+    """What was found in a request.
+
+    Attributes:
+        estimate: The tokens that it may use.
+        models: Every model that it names, those of a list of requests too; None if they can't be told.
+    """
+
+    estimate: Estimate
+    models: list[object] | None
+
+
+def read_request(request: Request, most_bytes: int, counter: TokenCounter, default: int) -> Read:
     """Estimate the tokens that a request may use: the largest estimate of all the ways in which a reader may read it.
 
     The body is read here, before anything is reserved, so that a client that sends it slowly holds no slot meanwhile.
@@ -70,26 +82,27 @@ def read_estimate(request: Request, most_bytes: int, counter: TokenCounter, defa
     try:
         if not query and is_json(kind) and not environ.get("HTTP_CONTENT_ENCODING"):  # Most requests.
             body = _one_or_list(read_json(raw))
-            estimate, models = estimate_with_models(body, counter, default)
+            estimate, models, of_batch = estimate_with_models(body, counter, default)
             if len(models) > 1:
                 _require_one_model(models)
-            return estimate
+            return Read(estimate, _with_batch(models, of_batch))
         beside = read_fields(query.encode("latin-1", "replace")) if query else None
         readings = list(_readings(request, raw, most_bytes))
     except TooMuchToRead:
-        return EVERYTHING
+        return Read(EVERYTHING, None)
     if not readings:
         readings, beside = [Reading(beside)], None  # Without a body the query is the request.
     elif beside and any(reading.value for reading in readings):
         beside = _without_switches(beside)
-    estimates, models = [], []
+    estimates, models, of_batches = [], list[object](), list[object]()
     for reading in readings:
         flat = -(-reading.file_bytes // MEDIA_BYTES_A_TOKEN)
-        estimate, named = estimate_with_models(reading.value, counter, default, beside, flat)
+        estimate, named, of_batch = estimate_with_models(reading.value, counter, default, beside, flat)
         estimates.append(estimate)
         models += named
+        of_batches += of_batch
     _require_one_model(models)
-    return reduce(Estimate.largest, estimates)
+    return Read(reduce(Estimate.largest, estimates), _with_batch(models, of_batches))
 
 
 def _without_switches(query: dict[str, Any]) -> dict[str, Any]:
@@ -166,10 +179,24 @@ def token_cost(ledger: Ledger, quota: Quota | None, limit: UnitLimit) -> int:
     return cost_under(estimate, quota)
 
 
+def models_named(ledger: Ledger, request: Request) -> Sequence[object] | None:
+    """Every model that the request names; None if they can't be told. The request is read and estimated here.
+
+    Raises:
+        BodyTooLarge: The body is larger than allowed.
+    """
+    if not ledger.estimates:
+        default = _default_output(ledger)
+        ledger.estimates[default] = _estimate_for(ledger, request, default)
+    return ledger.models
+
+
 def default_output_of(ledger: Ledger, limit: UnitLimit) -> int:
     """The output to reserve for a request that names no maximum: the limit's own, the view's, or the setting."""
-    if limit.default_output_tokens is not None:
-        return limit.default_output_tokens
+    return _default_output(ledger) if limit.default_output_tokens is None else limit.default_output_tokens
+
+
+def _default_output(ledger: Ledger) -> int:
     of_view = metering_of(ledger.app, ledger.endpoint).default_output_tokens
     return ledger.app_state.settings.default_output_tokens if of_view is None else of_view
 
@@ -178,7 +205,7 @@ def _estimate_for(ledger: Ledger, request: Request, default: int) -> Estimate:
     """The estimate. If the body needs a 400, that is noted in the ledger, and the estimate is 0."""
     settings, counter = ledger.app_state.settings, ledger.app_state.counter
     try:
-        return read_estimate(request, settings.max_body_bytes, counter, default)
+        estimate, ledger.models = read_request(request, settings.max_body_bytes, counter, default)
     except RequestEntityTooLarge:
         allowed = request.max_content_length
         most = settings.max_body_bytes if allowed is None else min(settings.max_body_bytes, allowed)
@@ -202,7 +229,10 @@ def _estimate_for(ledger: Ledger, request: Request, default: int) -> Estimate:
         _log.error(
             "A request could not be estimated (%s), so all that its limits have is reserved.", type(error).__name__
         )
+        ledger.models = None
         return EVERYTHING
+    else:
+        return estimate
     return Estimate(Usage(), Usage())
 
 
@@ -276,6 +306,11 @@ def _one_or_list(values: list[Any]) -> object:
     if not values:
         return None
     return values[0] if len(values) == 1 else values
+
+
+def _with_batch(models: list[object], of_batch: list[object]) -> list[object]:
+    """All models. A request of a batch that names none is for the model that is named for all of them."""
+    return models + [model for model in of_batch if model is not None or not models]
 
 
 def _require_one_model(models: list[object]) -> None:

@@ -23,7 +23,8 @@ from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
 from flask_ailimit.http.responses import is_request_id, new_request_id
 from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
 from flask_ailimit.limits.phase import LimitCharge, Phase
-from flask_ailimit.signals import tell_settled, usage_settled
+from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 from flask_ailimit.tokens.units import added
 
@@ -65,6 +66,9 @@ class Ledger:
         refused: Those of them that refused.
         refusal: The error that was raised, if a limit refused.
         turned_away: The error that was raised last: a refusal, a 503, or a final answer (400, 403, 413).
+        payers: The request's payers with their plans, once they are found out; see :mod:`.payers`.
+        selection: The limits of plans that hold for the request, once they are found out.
+        models: Every model that the request's body names, once it was read; None if they can't be told.
         estimates: The tokens that the request may use, once they are estimated, by the output that is reserved if it
             names no maximum.
         invalid: The error to raise before the view, because the request's body can't be read.
@@ -93,6 +97,9 @@ class Ledger:
     refusal: QuotaExceeded | None = None
     turned_away: OwnAnswer | None = None
     invalid: HTTPException | None = None
+    payers: tuple[PlannedPayer, ...] = ()
+    selection: Selection | None = None
+    models: Sequence[object] | None = ()
     recorded: Usage | None = None
     recorded_units: Mapping[str, int] = MappingProxyType({})
     streaming = False
@@ -318,7 +325,8 @@ class Ledger:
         self._usage_sent = self._usage_sent + since
         units = _units_since(self.recorded_units, self._units_sent)
         self._units_sent = self.recorded_units
-        tell_settled(
+        tell(
+            usage_settled,
             self.app,
             number=self.settlements,
             usage=since,
@@ -339,11 +347,27 @@ class Ledger:
             "endpoint": self.endpoint,
             "request_id": self.request_id,
             "client_request_id": self.client_request_id,
+            **self.facts_of_plan,
+        }
+
+    @property
+    def facts_of_plan(self) -> dict[str, str | None]:
+        """The plan and the label of the first payer, and the pattern that the model matched."""
+        first = self.payers[0] if self.selection is not None else None
+        return {
+            "plan": None if first is None else first.plan.name,
+            "label": None if first is None else first.label,
+            "model": None if self.selection is None else self.selection.pattern,
         }
 
     @property
     def subject(self) -> bytes:
-        """The subject of the first limit on tokens; without one, of the first limit; without any, empty."""
+        """The subject of the first limit on tokens; without one, of the first limit; without any, empty.
+
+        If the request is limited by plan, the subject is its first payer.
+        """
+        if self.selection is not None:
+            return self.payers[0].subject
         charges = [verdict.charge for verdict in self.decision.verdicts] if self.decision else []
         of_tokens = [charge for charge in charges if charge.quota.unit in TOKEN_UNITS]
         return next((charge.subject for charge in of_tokens or charges), b"")

@@ -18,11 +18,11 @@ from flask_ailimit.limits.phase import RuntimeLimit
 
 from .answer import finish
 from .client_watch import is_client_gone, release
-from .decide import current_charge, decide_phase
+from .decide import current_charge, decide_phase, refuse_before_model
 from .ledger import ADDRESS, Ledger
 from .settle import settle_failure
 from .unread_body import drain_when_answered
-from .which_limits import address_phase, is_static, known_phase, new_phase
+from .which_limits import address_phase, is_static, known_phase, new_phase, selection_now
 
 _DECIDED = "flask_ailimit.decided"
 
@@ -96,6 +96,9 @@ def decide_known_limits(ledger: Ledger, limited_function: str | None, before_vie
         return False
     endpoint = ledger.flask_limiter.endpoint_of(request)
     phase = known_phase(ledger, request, endpoint)
+    if phase is not None and phase.is_by_plan:
+        refuse_before_model(ledger, endpoint, phase)
+        phase = phase.next_phases.get(selection_now(ledger).key)
     if phase is None:
         ledger.flask_limiter.note_defaults_decided(ledger.phase.defaults_decided)
         return False

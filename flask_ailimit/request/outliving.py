@@ -10,13 +10,14 @@ from flask import Flask
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
 from flask_ailimit.engine.quota import REQUESTS
-from flask_ailimit.signals import tell_settled
+from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added, recorded
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, units_of, usage_of
 
 _UNITS = "units."
+_TOLD = ("endpoint", "subject", "request_id", "client_request_id", "plan", "model")
 
 
 def note_of(ledger: Ledger) -> dict[str, str | int]:
@@ -27,6 +28,8 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
         "request_id": ledger.request_id,
         "client_request_id": ledger.client_request_id,
         "settlements": ledger.settlements or None,
+        "plan": ledger.facts_of_plan["plan"],
+        "model": ledger.facts_of_plan["model"],
     }
     recorded_tokens, units = ledger.recorded_since
     if recorded_tokens is not None:
@@ -136,10 +139,9 @@ class OutlivingWork:
         ended = self._work.end(actual_of)
         if ended:
             charged = most_by_unit(ended_charges, counts)
-            facts = {
-                name: self._work.note.get(name) for name in ("endpoint", "subject", "request_id", "client_request_id")
-            }
-            tell_settled(
+            facts = {name: self._work.note.get(name) for name in _TOLD}
+            tell(
+                usage_settled,
                 self._app,
                 number=int(self._work.note.get("settlements", 0)) + 1,
                 usage=usage_of(charged) if usage is None else usage,
@@ -149,6 +151,7 @@ class OutlivingWork:
                 ending=HANDED_OVER,
                 status=None,
                 decision=None,
+                label=None,
                 **facts,
             )
         return ended

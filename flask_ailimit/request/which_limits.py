@@ -4,7 +4,7 @@ Flask-Limiter would resolve the limits of an endpoint in each request. Here a ph
 the next request with the same phases before it. Limits that a callable returns are resolved in each request.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import flask
 from flask import Request
@@ -14,16 +14,23 @@ from flask_ailimit.current import current_app
 from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import DENY, require_cost
 from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.http.errors import ModelNotAllowed
 from flask_ailimit.limits.methods import counted_method, is_known, meets
-from flask_ailimit.limits.phase import BlueprintLimit, Phase, ResolvedLimit, RuntimeLimit
+from flask_ailimit.limits.phase import BlueprintLimit, PayerLimit, Phase, ResolvedLimit, RuntimeLimit
+from flask_ailimit.limits.plans.plan_limits import limits_for_role
+from flask_ailimit.limits.plans.selection import Selection
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
 from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, options_of, quota_of, told_as
 
 from .ledger import ADDRESS, Ledger
+from .payers import plans_of, selection_of
 
 
 def known_phase(ledger: Ledger, request: Request, endpoint: str) -> Phase | None:
-    """The kept phase of an equal earlier request; None if there is none or a request filter exempts this request."""
+    """The kept phase of an equal earlier request; None if there is none or a request filter exempts this request.
+
+    If the limits are by plan, it is the phase that stands for those of all selections.
+    """
     flask_limiter = ledger.flask_limiter
     filters = flask_limiter.request_filters
     if (
@@ -41,14 +48,8 @@ def new_phase(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit]) -> 
     exempt = flask_limiter.passes_unlimited(endpoint)
     if _is_last_phase(ledger) and (limits or not exempt):
         limits = [*limits, *limits_despite_override(ledger, endpoint, request.blueprint, limits)]
-    is_decided_in_view = ledger.before_view and flask_limiter.asks_itself(view_name(ledger))
-    ordered, metas = _in_order(limits), [] if is_decided_in_view else _in_order(_metas(ledger, endpoint, limits))
-    phase = Phase(
-        tuple(resolved_limit(ledger, each, endpoint, only_checked=True) for each in counted(metas)),
-        tuple(resolved_limit(ledger, each, endpoint) for each in counted(ordered)),
-        tuple(each for each in [*metas, *ordered] if allows_nothing(each)),
-        tuple(flask_limiter.defaults_decided),
-    )
+    selection = selection_now(ledger) if not exempt and _is_by_plan(ledger, request) else None
+    phase = _phase_of(ledger, endpoint, limits, selection)
     before, registry = ledger.phase, flask_limiter.registry
     app_state = ledger.app_state
     others = [*app_state.default_token_limits, *app_state.application_limits, *flask_limiter.meta_limits]
@@ -57,9 +58,33 @@ def new_phase(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit]) -> 
     )
     ledger.phase = None
     if before is not None and ledger.root is registry.root and not may_change and is_known(request):
-        registry.remember(before, _phase_key(ledger, request, endpoint), phase)
+        key = _phase_key(ledger, request, endpoint)
+        if selection is not None:
+            by_plan = before.next_phases.get(key)
+            if by_plan is None:
+                by_plan = Phase(is_by_plan=True)
+                registry.remember(before, key, by_plan)
+            of_any_model = Selection(selection.payers)
+            if selection.rules and of_any_model.key not in by_plan.next_phases:
+                registry.remember(by_plan, of_any_model.key, _phase_of(ledger, endpoint, limits, of_any_model))
+            before, key = by_plan, selection.key
+        registry.remember(before, key, phase)
         ledger.phase = phase
     return phase
+
+
+def _phase_of(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit], selection: Selection | None) -> Phase:
+    """A phase of these limits and of those of the plans."""
+    flask_limiter = ledger.flask_limiter
+    limits = [*limits, *(limits_of_payers(ledger, selection) if selection else ())]
+    is_decided_in_view = ledger.before_view and flask_limiter.asks_itself(view_name(ledger))
+    ordered, metas = _in_order(limits), [] if is_decided_in_view else _in_order(_metas(ledger, endpoint, limits))
+    return Phase(
+        tuple(resolved_limit(ledger, each, endpoint, only_checked=True) for each in counted(metas)),
+        tuple(resolved_limit(ledger, each, endpoint) for each in counted(ordered)),
+        tuple(each for each in [*metas, *ordered] if allows_nothing(each)),
+        tuple(flask_limiter.defaults_decided),
+    )
 
 
 def address_phase(ledger: Ledger) -> Phase:
@@ -82,7 +107,7 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
     """The limit with everything of its charges that is the same in each request."""
     quota = quota_now(ledger, limit)
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, counted_method(flask.request))
-    charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit)
+    charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit | PayerLimit)
     cost = _fixed_cost(limit.cost)
     return ResolvedLimit(limit, quota, policy_of(ledger, limit), only_checked, scope, cost, charged_once)
 
@@ -123,6 +148,23 @@ def limits_despite_override(
     return kept
 
 
+def limits_of_payers(ledger: Ledger, selection: Selection) -> Iterator[RuntimeLimit]:
+    """The limits of the plans of a request's payers. Clients are told of those of the first, and of the told roles."""
+    state, registry = ledger.app_state, ledger.flask_limiter.registry
+    for place, payer in enumerate(selection.payers):
+        is_told = place == 0 or payer.role in state.settings.told_roles
+        rule = selection.rules[place] if selection.rules else None
+        limits = [*state.limits_of_plans[payer.plan, None], *(state.limits_of_plans[payer.plan, rule] if rule else ())]
+        for limit in limits_for_role(limits, payer.role, is_told=is_told):
+            yield from (PayerLimit(**vars(resolved)) for resolved in registry.resolved([limit]))
+
+
+def is_endpoint_by_plan(ledger: Ledger, endpoint: str, blueprint: str | None) -> bool:
+    """Whether an endpoint's view is limited by plan. ``endpoint`` is Flask's name of it."""
+    everywhere = ledger.app_state.settings.plan_everywhere and not is_static(endpoint)
+    return ledger.flask_limiter.registry.is_view_by_plan(ledger.app, endpoint, blueprint, everywhere=everywhere)
+
+
 def counted(limits: Iterable[RuntimeLimit]) -> list[RuntimeLimit]:
     """The limits that are counted: all but UNLIMITED and limits of 0."""
     return [limit for limit in limits if not is_no_limit(limit) and not allows_nothing(limit)]
@@ -146,6 +188,30 @@ def is_static(endpoint: str | None) -> bool:
 def _phase_key(ledger: Ledger, request: Request, endpoint: str) -> Hashable:
     """Everything that a phase depends on besides the phases before it."""
     return (ledger.app_state, ledger.limited_function, ledger.before_view, endpoint, request.endpoint, request.method)
+
+
+def _is_by_plan(ledger: Ledger, request: Request) -> bool:
+    """Whether the limits of plans belong to this phase."""
+    name = ledger.limited_function
+    if name is not None and name != view_name(ledger):
+        return ledger.flask_limiter.registry.is_function_by_plan(name)
+    return _is_last_phase(ledger) and is_endpoint_by_plan(ledger, request.endpoint or "", request.blueprint)
+
+
+def selection_now(ledger: Ledger) -> Selection:
+    """The limits of plans that hold for the current request.
+
+    Raises:
+        ModelNotAllowed: One of the plans doesn't have the request's model. Nothing is charged.
+        HTTPException: As :func:`.payers.selection_of`.
+    """
+    plans_of(ledger)
+    selection = selection_of(ledger)
+    if not selection.is_allowed:
+        if not is_inside_view(ledger):
+            ledger.cancel()
+        raise ModelNotAllowed(**ledger.answer_facts)
+    return selection
 
 
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:

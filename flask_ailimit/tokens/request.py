@@ -5,6 +5,7 @@ taken for text.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,8 +114,8 @@ def estimate_with_models(
     default_output_tokens: int,
     beside: dict[str, Any] | None = None,
     flat_tokens: int = 0,
-) -> tuple[Estimate, list[object]]:
-    """The same, and every model that the request names, in any case; of a list of requests none."""
+) -> tuple[Estimate, list[object], list[object]]:
+    """The same, and every model that the request names, in any case; apart from them, those of a list of requests."""
     usual = read_usual_request(body) if type(body) is dict and not beside and not flat_tokens else None
     if usual is not None:
         counted, certain, guessed = _count(usual.texts, counter)
@@ -123,7 +124,7 @@ def estimate_with_models(
             Usage.clamped(certain, usual.maximum),
             usual.maximum > 0,
         )
-        return estimate, usual.models
+        return estimate, usual.models, []
     prompt = Prompt()
     asked = _Asked(prompt)
     if isinstance(body, dict):
@@ -143,7 +144,7 @@ def estimate_with_models(
         Usage.clamped(certain + prompt.token_ids, asked.certain_output()),
         asked.names_maximum(),
     )
-    return estimate, asked.models
+    return estimate, asked.models, [*asked.models_of_batch()]
 
 
 class _Asked:
@@ -204,6 +205,12 @@ class _Asked:
         self.choices = max(self.choices, others.choices)
         self.prompts = max(self.prompts, others.prompts)
         self.batch += others.batch
+
+    def models_of_batch(self) -> Iterator[object]:
+        """Every model that is named in the requests of a batch; None for a request that names none."""
+        for asked in self.batch:
+            yield from asked.models or ([] if asked.batch else [None])
+            yield from asked.models_of_batch()
 
     def names_maximum(self) -> bool:
         """Whether a maximum was found, in each request of a batch."""

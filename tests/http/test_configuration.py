@@ -299,7 +299,10 @@ def test_environment_variable_that_can_t_be_read_is_refused(monkeypatch, variabl
 
 @pytest.mark.parametrize("value", [None, "alice", 5, []], ids=repr)
 def test_key_function_is_a_function(limiter, value):
-    refused(lambda: AILimiter(value), "key_func: a callable is needed, such as api_key")
+    refused(
+        lambda: AILimiter(value, app=Flask("x"), storage_uri="memory://"),
+        "key_func: a callable is needed, such as api_key",
+    )
     if value is not None:
         refused(lambda: limiter.limit_tokens("10 per minute", key_func=value), "key_func: a callable is needed")
         refused(lambda: limiter.limit_concurrency(4, key_func=value), "key_func: a callable is needed")

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from redis_servers import wait_until
 from redis_stores import store_at
 
-from flask_ailimit import AILimiter, api_key
+from flask_ailimit import AILimiter, Caller, Payer, api_key
 from flask_ailimit.engine import Charge, Engine, Quota, Settlement
 from flask_ailimit.engine.quota import CONCURRENCY
 
@@ -36,6 +36,21 @@ QUOTAS = [
 ]
 
 
+PLANS = {
+    "plans": {
+        "pro": {
+            "requests": "1000 per day; 500 per hour",
+            "tokens": "20000 per minute",
+            "concurrency": 4,
+            "models": {"*": {"output_tokens": "10000 per minute"}},
+        },
+        "team": {"requests": "2000 per day", "tokens": "50000 per minute"},
+    },
+    "service": {"concurrency": 64},
+}
+"""Eight limits of three payers."""
+
+
 class Served:
     """An app over a server.
 
@@ -55,7 +70,7 @@ class Served:
             token_counter=lambda text: len(text.split()),
             **options,
         )
-        self.at_view = None
+        self.at_view = self.counts = None
 
         @self.app.post("/requests")
         @limiter.limit("1000 per day")
@@ -78,6 +93,12 @@ class Served:
             self.answer()
             last = f"data: {json.dumps(USAGE)}\n\ndata: [DONE]\n\n"
             return self.app.response_class(["data: {}\n\n"] * 20 + [last], mimetype="text/event-stream")
+
+        @self.app.post("/by-plan")
+        @limiter.limit_by_plan()
+        def of_plans():
+            self.counts = len(self.limiter.decision.verdicts)
+            return self.answer()
 
         @self.app.post("/few")
         @limiter.limit("2 per day")
@@ -159,6 +180,25 @@ def test_request_that_its_view_s_limit_refuses_has_nothing_of_the_application_to
     served = serve(application_limits=["5000 per day"])
     statuses = [(response.status_code, sum(costs)) for response, *costs in [served.post("/few") for _ in range(3)]]
     assert statuses == [(200, 2), (200, 2), (429, 1)]
+
+
+def test_eight_limits_of_three_payers_cost_one_command_before_the_view_and_one_to_settle(serve, counted):
+    served = serve(plans=PLANS)
+    served.limiter.identify(lambda: Caller(user=Payer("alice", "pro"), organisation=Payer("shop", "team")))
+    for _ in range(2):
+        response, *costs = served.post("/by-plan")
+        assert (response.status_code, served.counts, *costs) == (200, 8, 1, 1)
+        assert counted.sent == {"EVALSHA": 2}
+
+
+def test_payer_that_refuses_costs_one_command_and_charges_no_other(serve, counted):
+    served = serve(plans={**PLANS, "service": {"requests": "1 per day"}})
+    served.limiter.identify(lambda: Caller(user=Payer("alice", "pro"), organisation=Payer("shop", "team")))
+    costs = [(response.status_code, sum(costs)) for response, *costs in [served.post("/by-plan") for _ in range(3)]]
+    assert costs == [(200, 2), (429, 1), (429, 1)]
+    with served.app.test_request_context("/by-plan", method="POST"):
+        used = {verdict.used for verdict in served.limiter.peek().verdicts if verdict.quota.unit == "requests"}
+    assert used == {1}
 
 
 def test_script_that_the_server_forgot_costs_one_more_command_once(serve, server, counted):

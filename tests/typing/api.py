@@ -10,9 +10,11 @@ from flask_limiter import RequestLimit
 from flask_ailimit import (
     UNLIMITED,
     AILimiter,
+    Caller,
     ConcurrencyLimit,
     Decision,
     LimiterUnavailable,
+    Payer,
     QuotaExceeded,
     TokenLimit,
     Usage,
@@ -92,6 +94,23 @@ async def ask() -> None:
 
 
 limiter.limit_tokens("10 per minute")(Blueprint("v1", __name__))
+
+by_plan = AILimiter(plans={"plans": {"free": {"requests": "10 per minute"}}}, told_roles=["organisation"])
+
+
+@by_plan.identify
+def who() -> Caller:
+    return Caller(user=Payer(7, plan="free", label="Ann"), organisation=None)
+
+
+@by_plan.limit_by_plan()
+def planned(prompt: str) -> bytes:
+    return prompt.encode()
+
+
+assert_type(who(), Caller)
+assert_type(planned("a"), bytes)
+by_plan.limit_by_plan()(Blueprint("v2", __name__))
 
 TokenLimit("10 per minute", name="plan")
 TokenLimit(plan_or_none)

@@ -1,0 +1,114 @@
+"""What a plan allows, as it was read: immutable, and the same for every payer that has it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import NamedTuple
+
+from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.unlimited import Unlimited
+
+ANY = "*"
+"""The pattern of every model, and the only one that a request without a model matches."""
+
+LONGEST_MODEL = 256
+"""Characters of a model's name. A longer one belongs to no plan."""
+
+
+@dataclass(frozen=True)
+class PlanLimit:
+    """A limit of a plan, in the words of the decorators.
+
+    Attributes:
+        unit: What is counted.
+        value: A text such as ``10 per minute``; of calls in flight a number; UNLIMITED for no limit.
+        burst: The most that a token bucket gives at once; None for the limit.
+        algorithm: How it is counted; None for the app's own algorithm of limits on requests.
+        lease: Seconds after which the slot of a killed process is free; only calls in flight have it.
+        cost: What a request costs in a unit of the app's own.
+        name: What clients call it; "" for the name that is made of unit and period.
+        in_headers: Whether clients may be told of it.
+    """
+
+    unit: str
+    value: str | int | Unlimited
+    burst: int | None = None
+    algorithm: str | None = None
+    lease: int = 60
+    cost: int = 1
+    name: str = ""
+    in_headers: bool = True
+
+    def algorithm_in(self, algorithm_of_requests: str) -> str:
+        """How it is counted, in an app that counts requests by this algorithm."""
+        if self.algorithm is not None:
+            return self.algorithm
+        return algorithm_of_requests if self.unit == REQUESTS and self.burst is None else "token-bucket"
+
+
+@dataclass(frozen=True)
+class ModelRule:
+    """What a plan says of the models that match a pattern. All of them share the counts of its limits.
+
+    Attributes:
+        pattern: As of :func:`fnmatch.fnmatchcase`.
+        is_allowed: Whether the plan has these models.
+        limits: Their limits, besides those of all models.
+    """
+
+    pattern: str
+    is_allowed: bool = True
+    limits: tuple[PlanLimit, ...] = ()
+    _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_compiled", re.compile(translate(self.pattern)))
+
+    def matches(self, model: str | None) -> bool:
+        """Whether the model matches; None for a request that names none."""
+        return self.pattern == ANY if model is None else self._compiled.match(model) is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan.
+
+    Attributes:
+        name: Its name.
+        limits: The limits over all models together.
+        models: The rules for models; the first that matches holds. None if the plan says nothing of models.
+        has_others: Whether the plan also has models that no rule matches.
+    """
+
+    name: str
+    limits: tuple[PlanLimit, ...]
+    models: tuple[ModelRule, ...] | None = None
+    has_others: bool = True
+
+    def rule_for(self, model: str | None) -> ModelRule | None:
+        """The first rule that the model matches; None if there is none."""
+        for rule in self.models or ():
+            if rule.matches(model):
+                return rule
+        return None
+
+    def has(self, rule: ModelRule | None) -> bool:
+        """Whether the plan has the models of a rule; of None: those that no rule matches."""
+        return self.has_others if rule is None else rule.is_allowed
+
+
+class Plans(NamedTuple):
+    """All plans of an app.
+
+    Attributes:
+        source: Where they were read, for messages.
+        plans: The plans by name.
+        service: The limits of everybody together; None without any.
+        default: The plan of a payer without one; None if such a payer is turned away.
+    """
+
+    source: str
+    plans: Mapping[str, Plan]
+    service: Plan | None
+    default: Plan | None

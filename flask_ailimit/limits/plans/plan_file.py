@@ -1,0 +1,275 @@
+"""Reads plans from a TOML file or a dictionary of the same form.
+
+Each error says where the mistake is, what was found there, and what to write. It names the keys that are allowed.
+"""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine.charge import require_cost
+from flask_ailimit.engine.quota import (
+    CONCURRENCY,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    REQUESTS,
+    TOKENS,
+    require_bool,
+    require_name,
+    require_own_unit,
+)
+from flask_ailimit.limits.checks import require_algorithm, require_lease
+from flask_ailimit.limits.unit_limit import slots, timed_items
+from flask_ailimit.unlimited import UNLIMITED
+
+from .caller import SERVICE
+from .plan import ANY, LONGEST_MODEL, ModelRule, Plan, PlanLimit, Plans
+
+_FILE = ("plans", SERVICE, "default_plan")
+_TIMED = (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
+_UNITS, _MODELS = "units", "models"
+_LIMITS = (*_TIMED, CONCURRENCY, _UNITS)
+_PLAN = (*_LIMITS, _MODELS)
+_OF_TIMED = ("limit", "burst", "algorithm", "name", "in_headers")
+_OF_OWN = (*_OF_TIMED, "cost")
+_OF_CONCURRENCY = ("limit", "lease", "name", "in_headers")
+_NO_LIMIT = "unlimited"
+_NOTHING = "0 per second"
+_MOST_SHOWN = 20
+
+
+def read_plans(given: object, folder: str, algorithm_of_requests: str) -> Plans:
+    """Read the plans of an app.
+
+    Args:
+        given: The path of a TOML file, or a dictionary.
+        folder: The folder to which a path is relative.
+        algorithm_of_requests: The algorithm of the app's limits on requests.
+
+    Raises:
+        ConfigurationError: They can't be read, or something in them is wrong.
+    """
+    if isinstance(given, Mapping):
+        return _Reader("plans", algorithm_of_requests).plans(given)
+    if not isinstance(given, str | PathLike) or not str(given):
+        raise ConfigurationError(
+            "plans: the path of a TOML file is needed, such as 'plans.toml', or a dictionary of the same form. "
+            f"Got {type(given).__name__}."
+        )
+    path = Path(folder, given)
+    return _Reader(path.name, algorithm_of_requests).plans(_toml(path))
+
+
+def _toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigurationError(f"plans: {path} can't be read: {error.strerror or type(error).__name__}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path.name}: it is not written in UTF-8 (at byte {error.start}).") from error
+    except ValueError as error:  # Python raises it also for a path with a zero byte, and for a number of 5000 digits.
+        raise ConfigurationError(f"{path.name}: it can't be read as TOML: {_one_line(error)}.") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path.name}: it can't be read as TOML: it is nested too deep.") from error
+
+
+class _Reader:
+    """Reads what a file holds, and remembers its name for errors."""
+
+    def __init__(self, source: str, algorithm_of_requests: str) -> None:
+        self._source = source
+        self._algorithm_of_requests = algorithm_of_requests
+
+    def plans(self, file: Mapping[Any, Any]) -> Plans:
+        table = self._table((), file, _FILE)
+        named = self._table(("plans",), table.get("plans", {}))
+        if not named:
+            self._wrong((), "it has no plan. Write one, such as [plans.free] with requests = '10 per minute'")
+        plans = {name: self._plan(("plans", name), name, value) for name, value in named.items()}
+        service = table.get(SERVICE)
+        return Plans(
+            self._source,
+            MappingProxyType(plans),
+            None if service is None else self._plan((SERVICE,), SERVICE, service),
+            self._default(plans, table.get("default_plan")),
+        )
+
+    def _default(self, plans: Mapping[str, Plan], name: object) -> Plan | None:
+        if name is None:
+            return None
+        if not isinstance(name, str) or name not in plans:
+            self._wrong(
+                ("default_plan",),
+                f"there is no plan {_shown(name)}. {_did_you_mean(name, plans)}The plans are {_listed(plans)}",
+            )
+        return plans[name]
+
+    def _plan(self, place: tuple[str, ...], name: str, value: object) -> Plan:
+        with self._at(place):
+            require_name(name)
+        table = self._table(place, value, _PLAN)
+        models = table.get(_MODELS)
+        limits = tuple(self._limits(place, table))
+        rules = None if models is None else tuple(self._rules((*place, _MODELS), models))
+        if not limits and not any(rule.limits for rule in rules or ()):
+            self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}; {_NO_LIMIT!r} is a limit, too")
+        return Plan(name, limits, rules, has_others=not isinstance(models, list | tuple))
+
+    def _rules(self, place: tuple[str, ...], models: object) -> Iterator[ModelRule]:
+        if not isinstance(models, Mapping | list | tuple) or not models:
+            self._wrong(
+                place,
+                "a list of patterns is needed, such as ['small-*'], or a table of patterns with their limits. "
+                f"Got {_shown(models)}",
+            )
+        seen: list[object] = []
+        for pattern in models:
+            self._require_pattern(place, pattern, seen)
+            seen.append(pattern)
+            yield self._rule((*place, pattern), models[pattern]) if isinstance(models, Mapping) else ModelRule(pattern)
+
+    def _require_pattern(self, place: tuple[str, ...], pattern: object, before: list[object]) -> None:
+        if not isinstance(pattern, str) or not 0 < len(pattern) <= LONGEST_MODEL or not pattern.isprintable():
+            self._wrong(
+                place,
+                f"a pattern is a text of 1 to {LONGEST_MODEL} printable characters, such as 'small-*'. "
+                f"Got {_shown(pattern)}",
+            )
+        if pattern in before or ANY in before:
+            self._wrong((*place, pattern), "it never matches, because a pattern before it matches first. Remove it")
+
+    def _rule(self, place: tuple[str, ...], value: object) -> ModelRule:
+        if isinstance(value, bool):
+            return ModelRule(place[-1], is_allowed=value)
+        if not isinstance(value, Mapping):
+            self._wrong(place, f"a table of limits, true or false is needed. Got {_shown(value)}")
+        limits = tuple(self._limits(place, self._table(place, value, _LIMITS)))
+        if not limits:
+            self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}, or true in place of the table")
+        return ModelRule(place[-1], limits=limits)
+
+    def _limits(self, place: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[PlanLimit]:
+        for key, value in table.items():
+            if key == _UNITS:
+                for unit, own in self._table((*place, _UNITS), value).items():
+                    with self._at((*place, _UNITS, unit)):
+                        require_own_unit(unit)
+                    yield self._limit((*place, _UNITS, unit), unit, own, _OF_OWN)
+            elif key != _MODELS:
+                yield self._limit((*place, key), key, value, _OF_CONCURRENCY if key == CONCURRENCY else _OF_TIMED)
+
+    def _limit(self, place: tuple[str, ...], unit: str, value: object, options: Iterable[str]) -> PlanLimit:
+        table: Mapping[str, Any] = {"limit": value}
+        if isinstance(value, Mapping):
+            table = self._table(place, value, options)
+        if "limit" not in table:
+            self._wrong(place, f"the table has no limit. Allowed are {_listed(options)}")
+        given = table["limit"]
+        with self._at(place):
+            if given == _NO_LIMIT or given is UNLIMITED:
+                written: Any = UNLIMITED
+            elif type(given) is int and given == 0 and unit != CONCURRENCY:
+                written = _NOTHING
+            else:
+                written = given
+            own = {key: each for key, each in table.items() if key not in ("limit", "name")}
+            limit = PlanLimit(unit, written, name=table.get("name", ""), **own)
+            self._require_countable(limit, is_named="name" in table)
+        return limit
+
+    def _require_countable(self, limit: PlanLimit, *, is_named: bool) -> None:
+        """Check a limit as its decorator would.
+
+        Raises:
+            ConfigurationError: It can't be counted.
+        """
+        if is_named:
+            require_name(limit.name)
+        require_bool("in_headers", limit.in_headers)
+        if limit.unit == CONCURRENCY:
+            require_lease(limit.lease)
+            if limit.value is not UNLIMITED:
+                if type(limit.value) is not int:
+                    raise ConfigurationError(
+                        f"a number of calls in flight is needed, such as 4, or {_NO_LIMIT!r}. Got {_shown(limit.value)}"
+                    )
+                slots(limit.value, limit.lease, limit.name, limit.in_headers)
+            return
+        try:
+            require_cost(limit.cost)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        algorithm = limit.algorithm_in(self._algorithm_of_requests)
+        require_algorithm("algorithm", algorithm)
+        if limit.burst is not None and type(limit.burst) is not int:
+            raise ConfigurationError(f"burst: a whole number is needed, 1 or more. Got {_shown(limit.burst)}")
+        text: Any = _NOTHING if limit.value is UNLIMITED else limit.value
+        if not isinstance(text, str):
+            raise ConfigurationError(
+                f"a text is needed, such as '10 per minute', or {_NO_LIMIT!r}, or 0 for nothing. Got {_shown(text)}"
+            )
+        for item in timed_items(text, limit.unit, algorithm, limit.burst, limit.name, limit.in_headers):
+            quota = getattr(item, "quota", None)
+            if quota is not None and limit.cost > quota.burst:
+                raise ConfigurationError(f"cost: {limit.cost} never fits a limit of {quota.text}. Raise the limit")
+
+    def _table(self, place: tuple[str, ...], value: object, keys: Iterable[str] = ()) -> Mapping[str, Any]:
+        """The value as a table of these keys; without any, of names that its author gives."""
+        if not isinstance(value, Mapping):
+            self._wrong(place, f"a table is needed. Got {_shown(value)}")
+        for key in value:
+            if not isinstance(key, str):
+                self._wrong(place, f"each key is a text. Got {_shown(key)}")
+            if keys and key not in keys:
+                self._wrong(
+                    (*place, key), f"there is no such key. {_did_you_mean(key, keys)}Allowed are {_listed(keys)}"
+                )
+        return value
+
+    @contextmanager
+    def _at(self, place: tuple[str, ...]) -> Iterator[None]:
+        """Say in each error of the block where the mistake is."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self._wrong(place, str(error).removesuffix("."))
+
+    def _wrong(self, place: tuple[str, ...], what: str) -> NoReturn:
+        where = ".".join(map(_key, place))
+        raise ConfigurationError(f"{self._source}: {where}: {what}." if where else f"{self._source}: {what}.")
+
+
+def _key(name: str) -> str:
+    """A key as TOML writes it in a dotted name, in quotation marks if it is not plain."""
+    shown = name if len(name) <= LONGEST_MODEL else f"{name[:LONGEST_MODEL]}…"
+    return shown if shown.isascii() and shown.replace("-", "").replace("_", "").isalnum() else _quoted(shown)
+
+
+def _quoted(text: str) -> str:
+    """A text in double quotation marks, in one line."""
+    escaped = repr(text)[1:-1].replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.60}" if isinstance(value, str | int | float) else type(value).__name__
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = [*names]
+    return ", ".join([*map(_key, every[:_MOST_SHOWN]), *(["…"] if len(every) > _MOST_SHOWN else [])])
+
+
+def _did_you_mean(name: object, known: Iterable[str]) -> str:
+    close = get_close_matches(name[:64], [*known], n=1) if isinstance(name, str) else []
+    return f"Did you mean {_key(close[0])}? " if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).removesuffix(".")

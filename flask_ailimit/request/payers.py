@@ -1,0 +1,147 @@
+"""Finds out who pays for the current request, by which plans, and what these say of its model."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from flask_ailimit.current import current_request
+from flask_ailimit.http.errors import LimiterUnavailable
+from flask_ailimit.limits.keys import remote_address
+from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Payer
+from flask_ailimit.limits.plans.plan import LONGEST_MODEL, ModelRule, Plan, Plans
+from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+
+from .asking import ask
+from .estimate import models_named
+from .ledger import Ledger
+
+
+def payers_of(ledger: Ledger) -> tuple[PlannedPayer, ...]:
+    """The payers of the current request with their plans; last everybody together, if they have limits.
+
+    The app's function is asked once a request.
+
+    Raises:
+        HTTPException: The app's function turns the client away.
+        LimiterUnavailable: It failed, or a payer has no plan and there is no default plan.
+    """
+    if not ledger.payers:
+        plans, payers = plans_of(ledger), list[PlannedPayer]()
+        subject, prefix = ledger.engine_now().subject, ledger.flask_limiter.key_prefix
+        before = (prefix,) if prefix else ()
+        for role, payer in _payers_named(ledger):
+            name, plan = str(payer.id), _plan_of(ledger, plans, role, payer.plan)
+            payers.append(PlannedPayer(role, name, subject(*before, role, name), plan, payer.label))
+        if plans.service is not None:
+            payers.append(PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plans.service, None))
+        ledger.payers = tuple(payers)
+    return ledger.payers
+
+
+def payer_in(ledger: Ledger, role: str) -> PlannedPayer:
+    """The payer of a role that the request has."""
+    for payer in payers_of(ledger):
+        if payer.role == role:
+            return payer
+    raise LookupError(f"The request has no payer of the role {role!r}.")
+
+
+def plans_of(ledger: Ledger) -> Plans:
+    """The app's plans.
+
+    Raises:
+        LimiterUnavailable: It has none, and so nobody knows what a request that is limited by plan may use.
+    """
+    plans = ledger.app_state.plans
+    if plans is None:
+        ledger.flask_limiter.logger.error(
+            "A request was refused: its route is limited by plan, and this app has no plans. Set AILIMIT_PLANS."
+        )
+        raise LimiterUnavailable(**ledger.answer_facts)
+    return plans
+
+
+def selection_of(ledger: Ledger) -> Selection:
+    """The payers of the current request, with the rules of their plans for its model.
+
+    The body is read only if one of the plans has rules for models, and the app has no ``model_of``.
+
+    Raises:
+        HTTPException: As :func:`payers_of`; or the body is too large; or ``model_of`` turns the client away or failed.
+    """
+    if ledger.selection is None:
+        payers = payers_of(ledger)
+        ledger.selection = _for_model(ledger, payers) if _have_rules(payers) else Selection(payers)
+    return ledger.selection
+
+
+def must_read_model(ledger: Ledger) -> bool:
+    """Whether the request's body is going to be read for its model. Raises the errors of :func:`payers_of`."""
+    is_known = ledger.selection is not None or ledger.app_state.settings.model_of is not None or ledger.estimates
+    return not is_known and _have_rules(payers_of(ledger))
+
+
+def _have_rules(payers: Iterable[PlannedPayer]) -> bool:
+    for payer in payers:  # noqa: SIM110  any() would take three times as long
+        if payer.plan.models is not None:
+            return True
+    return False
+
+
+def _for_model(ledger: Ledger, payers: tuple[PlannedPayer, ...]) -> Selection:
+    is_known, model = _model_of(ledger)
+    if ledger.invalid is not None:
+        return Selection(payers)  # It gets its 400 after the decision.
+    rules: list[ModelRule | None] = []
+    is_allowed = True
+    for payer in payers:
+        plan = payer.plan
+        rule = plan.rule_for(model) if is_known and plan.models else None
+        rules.append(rule)
+        # A plan without rules has every model, also one that nobody knows.
+        if plan.models is not None and not (is_known and plan.has(rule)):
+            is_allowed = False
+    return Selection(payers, tuple(rules), is_allowed)
+
+
+def _model_of(ledger: Ledger) -> tuple[bool, str | None]:
+    """Whether it is known which model the request names, and its name; None if it names none."""
+    request, model_of = current_request(), ledger.app_state.settings.model_of
+    named = models_named(ledger, request) if model_of is None else [ask(ledger, "model_of", partial(model_of, request))]
+    if named is None:
+        return False, None
+    names = [name or None for name in named if isinstance(name, str | None)]
+    model = names[0] if names else None
+    if len(names) < len(named) or any(name != model for name in names) or len(model or "") > LONGEST_MODEL:
+        return False, None
+    return True, model
+
+
+def _payers_named(ledger: Ledger) -> Iterable[tuple[str, Payer]]:
+    """The payers by role. If the app names none, the client's address pays, under the default plan."""
+    access = ledger.flask_limiter
+    if access.identify is not None:
+        caller = ask(ledger, "identify", access.identify)
+        if caller is not None and not isinstance(caller, Caller):
+            access.logger.error("identify: %r returned a %s, and no Caller.", access.identify, type(caller).__name__)
+            raise LimiterUnavailable(**ledger.answer_facts)
+        if caller is not None and caller.payers:
+            return caller.payers
+    elif access.payer_key is not None:
+        key = ask(ledger, "key_func", access.payer_key)
+        if key:
+            return [(USER, Payer(str(key)))]
+    return [(ADDRESS, Payer(remote_address() or "unknown"))]
+
+
+def _plan_of(ledger: Ledger, plans: Plans, role: str, name: str | None) -> Plan:
+    plan = None if name is None else plans.plans.get(name)
+    if plan is not None:
+        return plan
+    logger = ledger.flask_limiter.logger
+    what = "no plan" if name is None else f"the plan {name[:40]!r}, which is not in {plans.source}"
+    if plans.default is None:
+        logger.error("A request was refused: its %s has %s, and there is no default_plan.", role, what)
+        raise LimiterUnavailable(**ledger.answer_facts)
+    if name is not None:
+        logger.warning("A %s has %s. Its plan is %s, the default_plan.", role, what, plans.default.name)
+    return plans.default

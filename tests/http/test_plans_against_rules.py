@@ -1,0 +1,183 @@
+"""Random plans, payers, models and requests get the verdicts of the rules, written down plainly."""
+
+from collections import Counter
+from fnmatch import fnmatchcase
+from random import Random
+
+import pytest
+from flask import g, jsonify, request
+from limited_apps import limited
+
+from flask_ailimit import Caller, Payer
+
+ROLES = ("user", "organisation", "team_2")
+PERIODS = ("second", "minute", "hour", "day")
+PATTERNS = ("a*", "*b", "a?", "[ab]*", "ab", "*", "c", "a-*")
+MODELS = ("a", "ab", "b", "c", "a-1", "A", "", None, "zzz")
+CASES = 60
+"""Requests to one app, of whose plans none is like that of another app."""
+
+
+class Rules:
+    """What a request gets, as docs/plans.md says it. Time stands still, or ten days go by: all is given back.
+
+    Requests come one after the other, so every slot is free.
+    """
+
+    def __init__(self, plans):
+        self.plans, self.service, self.default = plans["plans"], plans.get("service"), plans.get("default_plan")
+        self.used = Counter()
+
+    def decide(self, payers, model, tokens):
+        """The status and the code, and what each limit has used then."""
+        paying = [(role, payer, self.plans.get(plan) or self.plans.get(self.default)) for role, payer, plan in payers]
+        if any(plan is None for _, _, plan in paying):
+            return 503, "limiter_unavailable", None
+        limits = []
+        for role, payer, plan in [*paying, *([("service", "", self.service)] if self.service else [])]:
+            limits += [(role, payer, "plan", unit, text) for unit, text in limits_in(plan)]
+            pattern, rule = self.rule_of(plan, model)
+            if rule is False:
+                return 403, "model_not_allowed", None
+            limits += [(role, payer, f"plan/models/{pattern}", unit, text) for unit, text in limits_in(rule)]
+        if any(str(text).startswith("0") for *_, text in limits):
+            return 403, "not_allowed", None
+        return self.charge(limits, tokens)
+
+    def may_be_refused_unread(self, payers):
+        """Whether a limit over all models refuses, whatever the body is: then its model may not be looked at."""
+        paying = [(role, payer, self.plans.get(plan) or self.plans.get(self.default)) for role, payer, plan in payers]
+        for role, payer, plan in [*paying, *([("service", "", self.service)] if self.service else [])]:
+            for unit, text in limits_in(plan):
+                limit = (role, payer, "plan", unit, text)
+                if unit in ("requests", "pages") and text != "unlimited" and self.used[limit] >= number_in(limit):
+                    return True
+        return False
+
+    def charge(self, limits, tokens):
+        held = [limit for limit in limits if limit[3] != "concurrency" and limit[4] != "unlimited"]
+        costs = {"requests": 1, "tokens": tokens, "output_tokens": tokens, "input_tokens": 1, "pages": 1}
+        if any(self.used[limit] + costs[limit[3]] > number_in(limit) for limit in held):
+            return 429, None, None
+        seen = [[limit[0], *limit[2:4], str(number_in(limit)), self.used[limit] + costs[limit[3]]] for limit in held]
+        for limit in held:
+            self.used[limit] += {**costs, "input_tokens": 0, "pages": 3}[limit[3]]
+        return 200, None, sorted(seen)
+
+    def rule_of(self, plan, model):
+        """The pattern of a plan that the model matches, and what the plan says of it."""
+        models = plan.get("models", {})
+        matching = [each for each in models if (fnmatchcase(model, each) if model else each == "*")]
+        if isinstance(models, list):
+            return (matching[0], {}) if matching else (None, False)
+        rule = models[matching[0]] if matching else {}
+        return (matching[0] if matching else None), ({} if rule is True else rule)
+
+
+def number_in(limit):
+    return int(limit[4].split()[0])
+
+
+def limits_in(table):
+    """The single limits of a plan or of a model."""
+    for unit, given in table.items():
+        value = given["limit"] if isinstance(given, dict) and unit not in ("models", "units") else given
+        if unit in ("models", "units"):
+            yield from limits_in(value) if unit == "units" else ()
+            continue
+        if unit == "concurrency":
+            yield unit, value
+        else:
+            yield from ((unit, text.strip()) for text in str(value).split(";"))
+
+
+def some_limits(random):
+    """A table of limits, each of another period, so that no two are one count."""
+    table = {}
+    for unit in random.sample(
+        ("requests", "tokens", "output_tokens", "input_tokens", "concurrency", "units"), random.randint(1, 3)
+    ):
+        least = {"requests": 1, "tokens": 5, "output_tokens": 5}.get(unit, 1)
+        texts = [
+            f"{random.randint(least, 9 * least)} per {each}"
+            for each in random.sample(PERIODS, random.choice((1, 1, 2)))
+        ]
+        table[unit] = random.choices(["; ".join(texts), {"limit": texts[0]}, "unlimited", 0], (9, 2, 1, 0.3))[0]
+        if unit == "concurrency":
+            table[unit] = random.choice((0, 1, 3, {"limit": 2, "lease": 9}, "unlimited"))
+        elif unit == "units":
+            table[unit] = {"pages": texts[0]}
+    return table
+
+
+def some_models(random):
+    patterns = random.sample(PATTERNS, random.randint(1, 4))
+    patterns = patterns[: patterns.index("*") + 1] if "*" in patterns else patterns  # No pattern may follow it.
+    if random.random() < 0.4:
+        return patterns
+    return {each: random.choice((True, False, some_limits(random), some_limits(random))) for each in patterns}
+
+
+def some_plan(random):
+    plan = some_limits(random)
+    return plan | {"models": some_models(random)} if random.random() < 0.6 else plan
+
+
+def some_plans(random):
+    plans = {"plans": {name: some_plan(random) for name in ("free", "pro", "team")}}
+    if random.random() < 0.5:
+        plans["service"] = some_plan(random)
+    if random.random() < 0.7:
+        plans["default_plan"] = "free"
+    return plans
+
+
+def some_payers(random):
+    roles = random.sample(ROLES, random.choice((1, 1, 2, 3)))
+    plan = lambda: random.choices(("free", "pro", "team", "gone", None), (5, 5, 5, 1, 1))[0]  # noqa: E731
+    return [(role, random.choice(("7", "9")), plan()) for role in roles]
+
+
+@pytest.mark.parametrize(
+    ("seed", "store"), [*((seed, "memory://") for seed in range(80)), (80, "local://"), (81, "local://")]
+)
+def test_verdicts_and_counts_are_those_of_the_rules(seed, store, tmp_path):
+    random = Random(seed)
+    plans = some_plans(random)
+    rules, served = (
+        Rules(plans),
+        limited(None, plans=plans, storage_uri=store if store == "memory://" else f"{store}{tmp_path}"),
+    )
+    served.limiter.identify(lambda: Caller(**{role: Payer(name, plan) for role, name, plan in g.payers}))
+
+    @served.app.post("/<path:_>")
+    @served.limiter.limit_by_plan()
+    def view(_):
+        served.limiter.record_usage(output_tokens=request.json["max_tokens"], units={"pages": 3})
+        subjects = {served.limiter.engine.subject(role, name): role for role, name, _ in g.payers}
+        subjects[served.limiter.engine.subject("service", "")] = "service"
+        return jsonify(
+            sorted(
+                [subjects[each.charge.subject], each.charge.scope, each.quota.unit, str(each.quota.limit), each.used]
+                for each in (served.limiter.decision.verdicts if served.limiter.decision else ())
+                if each.quota.unit != "concurrency"
+            )
+        )
+
+    served.app.before_request(lambda: setattr(g, "payers", now))
+    for number in range(CASES):
+        if random.random() < 0.05:
+            served.clock.advance(10 * 86_400)
+            rules.used.clear()
+        now, model, tokens = some_payers(random), random.choice(MODELS), random.choice((1, 2, 5, 30))
+        body = {"prompt": "", "max_tokens": tokens} | ({} if model is None else {"model": model})
+        answered = served.client().post(f"/{random.choice('ab')}", json=body)
+        status, code, used = rules.decide(now, model, tokens)
+        if answered.status_code == 429 and status == 403:
+            assert rules.may_be_refused_unread(now)
+            continue
+        where = (seed, number, plans, now, body, answered.text)
+        assert {413: 429}.get(answered.status_code, answered.status_code) == status, where
+        assert code is None or answered.json["error"]["code"] == code, where
+        assert used is None or answered.json == used, where
+    served.limiter.engine.close()
