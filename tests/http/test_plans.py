@@ -219,6 +219,8 @@ def test_caller_of_another_type_is_a_503(returned, caplog):
         lambda: Payer(None),
         lambda: Payer(True),
         lambda: Payer(1.5),
+        lambda: Payer(10**5000),
+        lambda: Payer(-(10**5000)),
         lambda: Payer("7", plan=7),
         lambda: Payer("7", label=7),
         lambda: Caller(user="7"),

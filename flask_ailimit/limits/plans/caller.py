@@ -10,6 +10,9 @@ ADDRESS = "address"
 RESERVED = (SERVICE, ADDRESS)
 """Roles that the limiter gives itself: everybody together, and an address that nobody has an account for."""
 
+_LARGEST = 10**100
+"""Python writes no number of more than some thousand digits as a text."""
+
 _ROLE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -23,7 +26,7 @@ class Payer:
         label: A name for events, such as that of the account. It is stored nowhere.
 
     Raises:
-        ValueError: The id is empty.
+        ValueError: The id is empty, or a number of more than 100 digits.
         TypeError: The id is neither a text nor a whole number, the plan is no text, or the label is no text.
     """
 
@@ -36,6 +39,8 @@ class Payer:
             raise TypeError("Payer: the id is a text or a whole number.")
         if self.id == "":
             raise ValueError("Payer: the id is empty.")
+        if isinstance(self.id, int) and abs(self.id) >= _LARGEST:
+            raise ValueError("Payer: the id is a number of more than 100 digits.")
         for text in (self.plan, self.label):
             if text is not None and not isinstance(text, str):
                 raise TypeError("Payer: the plan and the label are texts or None.")
