@@ -214,6 +214,7 @@ def _estimate_for(ledger: Ledger, request: Request, default: int) -> Estimate:
         ledger.invalid = UnreadableBody("ambiguous_model", str(error), **ledger.answer_facts)
     except InvalidBody as error:
         if settings.unreadable_body == "reserve":
+            ledger.models = None
             length = len(request.get_data(cache=True))
             return estimate_request(
                 None,

@@ -329,6 +329,14 @@ def test_list_of_requests_is_for_one_model(body, status):
     assert served.client().post("/", query_string={"user": "7:p"}, json=body).status_code == status
 
 
+def test_json_that_nobody_can_read_is_for_no_model_of_a_plan_even_if_its_tokens_are_reserved():
+    plans = {"plans": {"p": {"requests": "9 per day", "models": {"a": {"requests": "1 per day"}}}}}
+    served = planned(plans, unreadable_body="reserve")
+    options = {"query_string": {"user": "7:p"}, "content_type": "application/json"}
+    answered = served.client().post("/", data=b'{"model": "a"', **options)
+    assert code_of(answered) == (403, "model_not_allowed")
+
+
 def test_body_that_takes_too_long_to_read_is_for_no_model_of_a_plan():
     served = planned({"plans": {"p": {"requests": "9 per day", "models": {"a": False}}}})
     body = b'{"model": "b", "x": [' + b"[]," * 300_000 + b"[]]}"
