@@ -167,6 +167,25 @@ def test_mistake_is_said_with_its_place_and_its_fix(text, sentence, tmp_path):
     assert sentence in refusal(text, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("plans = {}", "plans"),
+        ("default_plan = {}", "default_plan"),
+        ("[plans.a]\nrequests = {}", "plans.a.requests"),
+        ("[plans.a]\nconcurrency = {{ limit = 1, lease = {} }}", "plans.a.concurrency.lease"),
+        ('[plans.a]\nrequests = {{ limit = "1 per day", burst = {} }}', "plans.a.requests.burst"),
+        ('[plans.a.units]\npages = {{ limit = "1 per day", cost = {} }}', "plans.a.units.pages.cost"),
+        ("[plans.a]\nmodels = [{}]", "plans.a.models"),
+        ("[plans.a.models]\nx = {}", "plans.a.models.x"),
+    ],
+)
+def test_number_that_python_can_t_write_is_said_to_be_too_large(text, place, tmp_path):
+    said = refusal(text.format("0x1" + "0" * 5000), tmp_path)
+    assert said.startswith(f"plans.toml: {place}: ")
+    assert "a number of more than 100 digits" in said
+
+
 def test_file_that_is_missing_or_not_a_text_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"nowhere.toml can't be read: No such file or directory.$"):
         read_plans("nowhere.toml", str(tmp_path), "fixed-window")

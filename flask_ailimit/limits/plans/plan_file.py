@@ -42,6 +42,8 @@ _OF_CONCURRENCY = ("limit", "lease", "name", "in_headers")
 _NO_LIMIT = "unlimited"
 _NOTHING = "0 per second"
 _MOST_SHOWN = 20
+_LARGEST = 10**100
+"""Python writes no number of more than some thousand digits as a text. TOML may have one, in hexadecimal."""
 
 
 def read_plans(given: object, folder: str, algorithm_of_requests: str) -> Plans:
@@ -230,6 +232,8 @@ class _Reader:
                 self._wrong(
                     (*place, key), f"there is no such key. {_did_you_mean(key, keys)}Allowed are {_listed(keys)}"
                 )
+            if _is_too_large(value[key]):
+                self._wrong((*place, key), f"{_shown(value[key])} is too large")
         return value
 
     @contextmanager
@@ -257,7 +261,13 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+def _is_too_large(value: object) -> bool:
+    return isinstance(value, int) and abs(value) >= _LARGEST
+
+
 def _shown(value: object) -> str:
+    if _is_too_large(value):
+        return "a number of more than 100 digits"
     return f"{value!r:.60}" if isinstance(value, str | int | float) else type(value).__name__
 
 
