@@ -13,7 +13,6 @@ from flask import Flask
 from flask_limiter import ExemptionScope
 
 from flask_ailimit.engine import Charge, Decision, Engine, Verdict
-from flask_ailimit.http.errors import NotAllowed
 from flask_ailimit.limits.in_words import name_of, text_of
 from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import RuntimeLimit
@@ -23,6 +22,7 @@ from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
 from .charges import identity_of
 from .ledger import ADDRESS, Ledger
 from .payers import payers_of
+from .refuse import not_allowed
 from .which_limits import (
     is_endpoint_by_plan,
     limits_despite_override,
@@ -117,8 +117,9 @@ def peek(ledger: Ledger, endpoint: str, engine: Engine, who: Named | None) -> Pe
     """
     methods = None if who is None and endpoint == flask.request.endpoint else methods_of(ledger.app, endpoint)
     limits = [each for each in limits_of(ledger, endpoint, methods, who) if not each.is_meta]
-    if any(allows_nothing(each.limit) and each.is_certain and not each.methods for each in limits):
-        raise NotAllowed(**ledger.answer_facts)
+    zeros = [each.limit for each in limits if allows_nothing(each.limit) and each.is_certain and not each.methods]
+    if zeros:
+        raise not_allowed(ledger, zeros[0])
     decision = engine.peek([charge for each in limits for charge in each.counts])
     verdicts = {verdict.charge.counted_in: verdict for verdict in reversed(decision.verdicts)}
     certain: dict[tuple[bytes, bytes], Verdict] = {}  # A request, too, pays a count once that two limits have.

@@ -63,7 +63,12 @@ def forbid(ledger: Ledger, limits: Iterable[RuntimeLimit]) -> None:
         if limit.exempt_when is None or not limit.is_exempt:
             if not is_inside_view(ledger):
                 ledger.cancel()
-            raise NotAllowed(**ledger.answer_facts) if is_told(limit.cost) else NotAllowed("", **ledger.answer_facts)
+            raise not_allowed(ledger, limit)
+
+
+def not_allowed(ledger: Ledger, limit: RuntimeLimit) -> NotAllowed:
+    """The error for a limit of 0. It says nothing of a limit of which clients are not told."""
+    return NotAllowed(**ledger.answer_facts) if is_told(limit.cost) else NotAllowed("", **ledger.answer_facts)
 
 
 def _call_back(

@@ -740,6 +740,14 @@ def test_peek_shows_the_caller_its_plan_also_without_a_model():
     assert sorted(shown.json) == [[2, 1], [6, 1], [8, 1]]
 
 
+def test_peek_says_nothing_of_a_limit_of_0_of_another_role():
+    served = planned({"plans": {"p": {"requests": "2 per day"}, "none": {"requests": 0}}})
+    served.app.get("/usage")(lambda: str(served.limiter.peek("completions")))
+    refused = served.client().get("/usage", query_string={"user": "7:p", "organisation": "9:none"})
+    assert code_of(refused) == (403, "not_allowed")
+    assert refused.json["detail"] == "This request is not allowed. Waiting does not help."
+
+
 def test_peek_for_a_named_subject_says_that_plans_depend_on_the_request():
     served = planned()
     with served.app.test_request_context("/"):
