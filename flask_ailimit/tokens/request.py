@@ -158,6 +158,7 @@ class _Asked:
         "is_request",
         "largest",
         "models",
+        "models_inside",
         "overhead",
         "prompt",
         "prompts",
@@ -166,6 +167,7 @@ class _Asked:
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
         self.models: list[object] = []
+        self.models_inside: list[object] = []
         self.batch: list[_Asked] = []
         self.overhead = self.largest = self.certain = 0
         self.choices = self.certain_choices = self.prompts = 1
@@ -178,6 +180,7 @@ class _Asked:
         named = len(self.models)
         while nested:
             self._read(nested.pop(), nested)
+        self.models_inside = self.models[named:]
         del self.models[named:]  # A model inside an object is not the request's.
 
     def read_batch(self, requests: list[Any], *, known: bool = True) -> None:
@@ -207,8 +210,12 @@ class _Asked:
         self.batch += others.batch
 
     def models_of_batch(self) -> Iterator[object]:
-        """Every model that is named in the requests of a batch; None for a request that names none."""
+        """Every model that is named in the requests of a batch; None for a request that names none.
+
+        A request may be in an object (``params``, ``body``), but another reader finds no model of the request there.
+        """
         for asked in self.batch:
+            yield from asked.models_inside
             yield from asked.models or ([] if asked.batch else [None])
             yield from asked.models_of_batch()
 

@@ -322,6 +322,10 @@ def test_first_pattern_of_the_file_that_matches_holds(models, model, status):
         ([{"model": "b", "prompt": "x"}, {"prompt": "x"}], 403),
         ([{"prompt": "x"}, {"prompt": "y"}], 200),
         ({"model": "b", "requests": [{"prompt": "x"}]}, 200),
+        ({"requests": [{"custom_id": "1", "params": {"model": "a", "messages": []}}]}, 403),
+        ([{"custom_id": "1", "method": "POST", "body": {"model": "a", "messages": []}}], 403),
+        ([{"model": "b", "body": {"model": "a", "messages": []}}], 403),
+        ([{"model": "b", "body": {"model": "b", "messages": []}}], 200),
     ],
 )
 def test_list_of_requests_is_for_one_model(body, status):
