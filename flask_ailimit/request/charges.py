@@ -71,7 +71,7 @@ def each_count_once(charges: Iterable[LimitCharge]) -> list[LimitCharge]:
 def subject_of(ledger: Ledger, key_func: Callable[[], str]) -> bytes:
     """The hashed subject that a key function names, kept in the ledger. Raises what :func:`identity_of` raises."""
     identity = ledger.identities[key_func] = identity_of(ledger, key_func)
-    if type(key_func) is PayerKey:
+    if type(key_func) is PayerKey and ledger.flask_limiter.fallback is None:
         return payer_in(ledger, key_func.role).subject  # Its hash is known already.
     return ledger.engine.subject(*identity)
 

@@ -15,11 +15,12 @@ import outage_faults
 import pytest
 import redis
 from fault_proxy import FaultProxy
-from flask import Response
+from flask import Flask, Response
 from outage_apps import COST, LIMIT, POLICIES, TOKEN_LIMIT, USED, App, require_consistent
 from redis_servers import PATIENCE, wait_until
 from redis_stores import store_at
 
+from flask_ailimit import AILimiter, Caller, Payer
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY
 from flask_ailimit.engine.stores.redis import breaker, pool
@@ -555,6 +556,21 @@ def test_flask_limiter_s_fallback_to_the_limits_themselves_counts_them_in_memory
     server, _, app = opened(in_memory_fallback_enabled=True, on_store_error="deny")
     server.kill()
     assert app.posts("/allow", LIMIT + 2) == [200] * LIMIT + [429] * 2
+
+
+@on_one_server
+def test_payer_of_a_plan_has_one_count_in_flask_limiter_s_fallback_from_the_first_request_on(new_server):
+    server = new_server()
+    plans = {"plans": {"free": {"requests": f"{LIMIT} per day"}}}
+    limiter = AILimiter(plans=plans, storage_uri=server.uri, secret="s" * 32, in_memory_fallback_enabled=True)
+    limiter.identify(lambda: Caller(user=Payer("7", "free")))
+    app = Flask("by_plan", static_folder=None)
+    limiter.init_app(app)
+    app.get("/")(limiter.limit_by_plan()(lambda: ""))
+    server.kill()
+    assert [app.test_client().get("/").status_code for _ in range(LIMIT + 2)] == [200] * LIMIT + [429] * 2
+    with app.app_context():
+        limiter.engine.close()
 
 
 @on_one_server
