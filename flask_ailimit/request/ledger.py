@@ -67,6 +67,7 @@ class Ledger:
         refusal: The error that was raised, if a limit refused.
         turned_away: The error that was raised last: a refusal, a 503, or a final answer (400, 403, 413).
         payers: The request's payers with their plans, once they are found out; see :mod:`.payers`.
+        unidentified: The error that was raised because the payers or their plans can't be found out.
         selection: The limits of plans that hold for the request, once they are found out.
         models: Every model that the request's body names, once it was read; None if they can't be told.
         estimates: The tokens that the request may use, once they are estimated, by the output that is reserved if it
@@ -98,6 +99,7 @@ class Ledger:
     turned_away: OwnAnswer | None = None
     invalid: HTTPException | None = None
     payers: tuple[PlannedPayer, ...] = ()
+    unidentified: HTTPException | None = None
     selection: Selection | None = None
     models: Sequence[object] | None = ()
     recorded: Usage | None = None

@@ -1,7 +1,9 @@
 """Finds out who pays for the current request, by which plans, and what these say of its model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+
+from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.current import current_request
 from flask_ailimit.http.errors import LimiterUnavailable
@@ -18,22 +20,20 @@ from .ledger import Ledger
 def payers_of(ledger: Ledger) -> tuple[PlannedPayer, ...]:
     """The payers of the current request with their plans; last everybody together, if they have limits.
 
-    The app's function is asked once a request.
+    The app's function is asked once a request, also if it fails.
 
     Raises:
         HTTPException: The app's function turns the client away.
         LimiterUnavailable: It failed, or a payer has no plan and there is no default plan.
     """
     if not ledger.payers:
-        plans, payers = plans_of(ledger), list[PlannedPayer]()
-        subject, prefix = ledger.engine_now().subject, ledger.flask_limiter.key_prefix
-        before = (prefix,) if prefix else ()
-        for role, payer in _payers_named(ledger):
-            name, plan = str(payer.id), _plan_of(ledger, plans, role, payer.plan)
-            payers.append(PlannedPayer(role, name, subject(*before, role, name), plan, payer.label))
-        if plans.service is not None:
-            payers.append(PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plans.service, None))
-        ledger.payers = tuple(payers)
+        if ledger.unidentified is not None:
+            raise ledger.unidentified
+        try:
+            ledger.payers = tuple(_planned_payers(ledger))
+        except HTTPException as error:
+            ledger.unidentified = error
+            raise
     return ledger.payers
 
 
@@ -114,6 +114,17 @@ def _model_of(ledger: Ledger) -> tuple[bool, str | None]:
     if len(names) < len(named) or any(name != model for name in names) or len(model or "") > LONGEST_MODEL:
         return False, None
     return True, model
+
+
+def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
+    plans = plans_of(ledger)
+    subject, prefix = ledger.engine_now().subject, ledger.flask_limiter.key_prefix
+    before = (prefix,) if prefix else ()
+    for role, payer in _payers_named(ledger):
+        name, plan = str(payer.id), _plan_of(ledger, plans, role, payer.plan)
+        yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label)
+    if plans.service is not None:
+        yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plans.service, None)
 
 
 def _payers_named(ledger: Ledger) -> Iterable[tuple[str, Payer]]:

@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, abort, g, jsonify, request
 from flask.views import MethodView
 from flask_limiter import ExemptionScope
 from limited_apps import ADDRESS, limited
+from werkzeug.exceptions import Unauthorized
 
 from flask_ailimit import (
     AILimiter,
@@ -203,6 +204,38 @@ def test_caller_that_is_not_found_out_is_a_503_or_the_answer_of_the_app(error, c
     assert refused.status_code == (403 if error is abort else 503)
     assert "sk-secret" not in caplog.text
     assert (f"raised {error.__name__} at {__file__}" in caplog.text) == (error is not abort)
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("answered", "status"),
+    [
+        (lambda: fail(KeyError("secret")), 503),
+        (lambda: fail(Unauthorized()), 401),
+        (lambda: "ann", 503),
+        (lambda: Caller(user=Payer("7", "gone")), 503),
+    ],
+)
+def test_caller_is_asked_once_also_if_that_fails_and_an_error_handler_asks_again(answered, status):
+    asked = []
+
+    def who():
+        asked.append(request.path)
+        return answered()
+
+    served = planned({"plans": {"p": {"requests": "9 per day"}}}, caller=who)
+
+    @served.app.errorhandler(status)
+    def look(error):
+        with pytest.raises(type(error)):
+            served.limiter.peek("completions")
+        return {}, status
+
+    assert statuses(served, 2) == [status] * 2
+    assert asked == ["/", "/"]
 
 
 @pytest.mark.parametrize("returned", ["7", 7, {"user": "7"}, Payer("7")], ids=repr)
