@@ -159,6 +159,7 @@ class _Asked:
         "largest",
         "models",
         "models_inside",
+        "models_of_messages",
         "overhead",
         "prompt",
         "prompts",
@@ -168,6 +169,7 @@ class _Asked:
         self.prompt = prompt
         self.models: list[object] = []
         self.models_inside: list[object] = []
+        self.models_of_messages: list[object] = []
         self.batch: list[_Asked] = []
         self.overhead = self.largest = self.certain = 0
         self.choices = self.certain_choices = self.prompts = 1
@@ -190,6 +192,8 @@ class _Asked:
         """
         if not any(map(_is_request, requests)):
             self._add_messages(requests)
+            if known:  # Another reader may take them for requests.
+                self.models_of_messages += _models_in(requests)
             return
         for each in requests:
             if isinstance(each, dict):
@@ -208,12 +212,14 @@ class _Asked:
         self.choices = max(self.choices, others.choices)
         self.prompts = max(self.prompts, others.prompts)
         self.batch += others.batch
+        self.models_of_messages += others.models_of_messages
 
     def models_of_batch(self) -> Iterator[object]:
         """Every model that is named in the requests of a batch; None for a request that names none.
 
         A request may be in an object (``params``, ``body``), but another reader finds no model of the request there.
         """
+        yield from self.models_of_messages
         for asked in self.batch:
             yield from asked.models_inside
             yield from asked.models or ([] if asked.batch else [None])
@@ -324,6 +330,11 @@ def _is_request(value: object) -> bool:
     return "role" not in value or any(
         FOLDED_REQUEST_ROLES.get(fold(name)) in _OF_REQUESTS for name in value if isinstance(name, str)
     )
+
+
+def _models_in(objects: list[Any]) -> list[object]:
+    members = [member for each in objects if isinstance(each, dict) for member in each.items()]
+    return [value for name, value in members if FOLDED_REQUEST_ROLES.get(fold(str(name))) is MODEL]
 
 
 _OF_REQUESTS = (MAXIMUM, MESSAGES, NESTED, PROMPTS)

@@ -359,6 +359,10 @@ def test_first_pattern_of_the_file_that_matches_holds(models, model, status):
         ([{"custom_id": "1", "method": "POST", "body": {"model": "a", "messages": []}}], 403),
         ([{"model": "b", "body": {"model": "a", "messages": []}}], 403),
         ([{"model": "b", "body": {"model": "b", "messages": []}}], 200),
+        ([{"model": "a", "text": "x", "role": "user"}], 403),
+        ({"requests": [{"model": "a", "text": "x", "role": "user"}]}, 403),
+        ([{"content": "x", "role": "user"}], 200),
+        ({"model": "b", "messages": [{"content": "x", "role": "assistant", "model": "a"}]}, 200),
     ],
 )
 def test_list_of_requests_is_for_one_model(body, status):
