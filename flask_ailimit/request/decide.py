@@ -113,10 +113,12 @@ def refuse_before_model(ledger: Ledger, endpoint: str, by_plan: Phase) -> None:
     if not lately.has_count(counts):
         return
     ledger.engine, ledger.selection = ledger.engine_now(), of_any_model
-    metas = at_cost(ledger, charges_for(ledger, endpoint, phase.metas)) if phase.metas else []
-    limits = without_held(ledger.reservations, charges_for(ledger, endpoint, phase.limits))
-    _refuse_unread(ledger, endpoint, metas, limits)
-    ledger.selection = None
+    try:
+        metas = at_cost(ledger, charges_for(ledger, endpoint, phase.metas)) if phase.metas else []
+        limits = without_held(ledger.reservations, charges_for(ledger, endpoint, phase.limits))
+        _refuse_unread(ledger, endpoint, metas, limits)
+    finally:
+        ledger.selection = None
 
 
 def _refuse_unread(ledger: Ledger, endpoint: str, metas: Sequence[LimitCharge], limits: Sequence[LimitCharge]) -> None:
