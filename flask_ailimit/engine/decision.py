@@ -145,8 +145,10 @@ class Decision:
 
     def told(self) -> "Decision":
         """This decision without the quotas that clients are not told of (``in_headers=False``)."""
-        told = tuple([verdict for verdict in self.verdicts if verdict.charge.quota.in_headers])
-        return self if len(told) == len(self.verdicts) else Decision(told, self.at_us)
+        for verdict in self.verdicts:
+            if not verdict.charge.quota.in_headers:
+                return Decision(tuple(each for each in self.verdicts if each.charge.quota.in_headers), self.at_us)
+        return self
 
     def joined(self, other: "Decision") -> "Decision":
         """This decision with the verdicts of a later one of the same request, at the later one's time."""

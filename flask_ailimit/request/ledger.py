@@ -31,6 +31,7 @@ from flask_ailimit.tokens.units import added
 _log = logging.getLogger("flask_ailimit")
 
 NO_USAGE = Usage()
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 ADDRESS = "address"
 """The name of the phase of the limits by address, and of their counts."""
@@ -103,7 +104,7 @@ class Ledger:
     selection: Selection | None = None
     models: Sequence[object] | None = ()
     recorded: Usage | None = None
-    recorded_units: Mapping[str, int] = MappingProxyType({})
+    recorded_units: Mapping[str, int] = _NOTHING
     streaming = False
     closed = False
     deductions: Sequence[tuple[Charge, Callable[[Response], bool]]] = ()
@@ -114,7 +115,10 @@ class Ledger:
     status: int | None = None
     settlements = 0
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
-    _settled: tuple[Usage | None, Mapping[str, int]] = None, MappingProxyType({})
+    _settled: tuple[Usage | None, Mapping[str, int]] = None, _NOTHING
+    _usage_sent: Usage = NO_USAGE
+    _units_sent: Mapping[str, int] = _NOTHING
+    _charged_sent: Mapping[str, int] = _NOTHING
 
     def __init__(self, app: Flask, app_state: AppState, flask_limiter: FlaskLimiterAccess, request: Request) -> None:
         self.app = app
@@ -125,9 +129,6 @@ class Ledger:
         self.estimates: dict[int, Estimate] = {}
         self._request = request
         self._paid: dict[tuple[bytes, bytes], int] = {}
-        self._usage_sent = NO_USAGE
-        self._units_sent: Mapping[str, int] = {}
-        self._charged_sent: Mapping[str, int] = {}
         self._id: str | None = None
         self._lineage = lineage()
 
@@ -205,12 +206,13 @@ class Ledger:
         """
         if self._lineage != lineage():
             return  # A child process has only a copy.
-        again, used = self._ended is not None, {**self._by_unit(usage), **self.recorded_units}
+        again = self._ended is not None
+        if not again and not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
+            self._conclude(self.take(), _cost, usage or NO_USAGE, source, ending)
+            return
+        used = {**self._by_unit(usage), **self.recorded_units} if self.recorded_units else self._by_unit(usage)
         usage = usage or NO_USAGE
         self._note_paid()
-        if not again and not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
-            self._conclude(self.take(), _cost, usage, source, ending)
-            return
 
         def actual_of(charge: Charge) -> int:
             units = used.get(charge.quota.unit)
