@@ -28,11 +28,17 @@ def begun(server, upstream, key):
     return call, conversation, taken["pid"]
 
 
-def test_timed_out_worker_settles_what_it_was_doing(upstream, tmp_path):
-    """Only sync workers time out: the others tell the arbiter that they are well from another thread."""
+def timing_out(tmp_path, upstream):
+    """A server whose worker times out. Only sync workers do: the others say from another thread that they are well.
+
+    There is one worker. If two time out at once, gunicorn kills the second as soon as the first has ended.
+    """
     # Longer than a busy machine takes to begin a worker, to which the time-out applies, too.
-    with serving(tmp_path, "sync", "--timeout", "6", upstream_port=upstream.port) as server:
-        stream, _, _ = begun(server, upstream, "streams")
+    return serving(tmp_path, "sync", "--timeout", "6", workers=1, upstream_port=upstream.port)
+
+
+def test_timed_out_worker_settles_the_view_that_it_was_in(upstream, tmp_path):
+    with timing_out(tmp_path, upstream) as server:
         answer = server.call("/wait", "waits")
         upstream.called()
         assert answer.status == 500
@@ -41,6 +47,10 @@ def test_timed_out_worker_settles_what_it_was_doing(upstream, tmp_path):
         assert settlement["at"] <= answered
         assert server.books.used("waits", "wait") == {"requests": 1, "tokens": RESERVED, "concurrency": 0}
 
+
+def test_timed_out_worker_settles_the_stream_that_it_was_sending(upstream, tmp_path):
+    with timing_out(tmp_path, upstream) as server:
+        stream, _, _ = begun(server, upstream, "streams")
         with pytest.raises(Exception, match=r"IncompleteRead|reset"):
             stream.rest()
         broken = time.monotonic()
