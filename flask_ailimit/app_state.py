@@ -146,7 +146,6 @@ def open_app_state(
                 unit_limit.require_room_for(settings.default_output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
-            require_request_limit("address_limits", each.limit_value if isinstance(each, RequestsLimit) else each)
             listed = each if isinstance(each, RequestsLimit) else RequestsLimit(each)
             # Otherwise the view's own would be requests-per-minute-2.
             named = RequestsLimit(listed.limit_value, **{"name": "address", **listed.options})

@@ -79,7 +79,7 @@ class _Place(NamedTuple):
     Attributes:
         heading: Its lines.
         limits: Its limits.
-        others: Lines about limits that are not known here: those of plans.
+        others: Lines about limits that are not known here, those of plans, or that there is none.
     """
 
     heading: list[str]
@@ -157,7 +157,7 @@ def limits(number: int | None) -> None:
             for limit in place.limits:
                 algorithm = f"  ({limit.counts[0].quota.algorithm})" if limit.counts else ""
                 click.echo("    " + ", ".join([limit.text + algorithm, *_remarks(ledger, limit, whose=True)]))
-            for line in place.others or ([] if place.limits else ["no limit"]):
+            for line in place.others:
                 click.echo(f"    {line}")
 
 
@@ -183,7 +183,7 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
                 left = [_left(verdict, limit) for verdict in seen]
                 texts = left or [f"{limit.text}: {remarks.pop()}" if limit.depends else limit.text]
                 lines += ["    " + ", ".join([text, *remarks]) for text in texts]
-            lines += [f"    {line}" for line in place.others or ([] if place.limits else ["no limit"])]
+            lines += [f"    {line}" for line in place.others]
         click.echo("\n".join(lines))
         if used and not any(used):
             by = name_of(ledger.flask_limiter.key_func) if key_func is None else key_func
@@ -358,8 +358,10 @@ def _places(ledger: Ledger, who: Named) -> Iterator[_Place]:
     identified = ledger.flask_limiter.request_identifier is None
     for endpoint, rules in _routes():
         methods = methods_of(ledger.app, endpoint)
-        others = (f"{LIMITED_BY_PLAN}, see: flask ailimit plans",) if is_by_plan(ledger, endpoint) else ()
         found = limits_of(ledger, endpoint, methods, who, identified=identified)
+        others = () if found else ("no limit",)
+        if is_by_plan(ledger, endpoint):
+            others = (f"{LIMITED_BY_PLAN}, see: flask ailimit plans",)
         yield _Place([*map(_heading, rules)], found, others)
 
 

@@ -11,6 +11,7 @@ from flask import Request
 
 from .engine import ConfigurationError
 from .engine.charge import LOCAL, STORE_ERROR_POLICIES
+from .engine.quota import require_bool
 from .headers import DEFAULT_DIALECTS, require_dialects
 from .http.responses import ERROR_FORMATS
 from .tokens import TokenCounter, open_counter
@@ -108,8 +109,7 @@ class Settings:
         _whole("max_body_bytes", self.max_body_bytes, 1, _MOST_BYTES)
         _whole("max_debt_periods", self.max_debt_periods, 0, _MOST_DEBT_PERIODS)
         _one_of("unreadable_body", self.unreadable_body, UNREADABLE_BODY_POLICIES)
-        if type(self.count_cached_tokens) is not bool:
-            raise ConfigurationError(f"count_cached_tokens: True or False. Got {self.count_cached_tokens!r}.")
+        require_bool("count_cached_tokens", self.count_cached_tokens)
         _seconds("write_timeout", self.write_timeout, _LONGEST_TIMEOUT)
         _one_of("slot_ends", self.slot_ends, SLOT_ENDS)
         _seconds("longest_abandoned", self.longest_abandoned, _LONGEST_ABANDONED)
@@ -118,8 +118,7 @@ class Settings:
                 "name: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'shop'. "
                 f"Got {self.name if isinstance(self.name, int) else str(self.name)[:80]!r}."
             )
-        if type(self.plan_everywhere) is not bool:
-            raise ConfigurationError(f"plan_everywhere: True or False. Got {self.plan_everywhere!r:.40}.")
+        require_bool("plan_everywhere", self.plan_everywhere)
         if self.plans is None and self.plan_everywhere:
             raise ConfigurationError("plan_everywhere: there are no plans. Give plans='plans.toml', or a dictionary.")
         _limits("told_roles", self.told_roles, "organisation")

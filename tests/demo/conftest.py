@@ -1,5 +1,6 @@
 import pytest
-from demo_doors import KEY, OTHER_KEY, serving
+from app_server import serving
+from demo_doors import KEY, OTHER_KEY
 
 from demo_app import create_app, sse
 from demo_app.keys import Plan, open_account

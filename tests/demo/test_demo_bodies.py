@@ -5,7 +5,8 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
-from demo_doors import BODIES, KEY, serving
+from app_server import serving
+from demo_doors import BODIES, KEY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

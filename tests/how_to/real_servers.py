@@ -3,11 +3,8 @@
 import gzip
 import json
 import socket
-from contextlib import contextmanager
-from threading import Thread
 
 from flask import Flask, Response, request
-from werkzeug.serving import make_server
 
 PATIENCE = 60
 """Seconds. Only a test that fails waits for so long."""
@@ -15,20 +12,6 @@ PATIENCE = 60
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
 _CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 _ANSWER = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-
-
-@contextmanager
-def serving(app):
-    """The address of a server with a thread for each connection, for as long as the context lasts."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def said(text):

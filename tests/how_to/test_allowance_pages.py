@@ -4,11 +4,11 @@ import io
 
 import httpx2
 import pytest
+from app_server import serving
 from pages import imported
-from real_servers import PATIENCE, serving
+from real_servers import PATIENCE
 
 from flask_ailimit import AILimiter, usage_settled
-from flask_ailimit.config import NAMES
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.usefixtures("limits_clock")
@@ -22,7 +22,6 @@ def used(page, endpoint):
     return {each.quota.text: each.used for each in verdicts}
 
 
-@pytest.mark.skipif("application_token_limits" not in NAMES, reason="there is no such setting yet")
 class TestOneAllowance:
     @pytest.fixture
     def page(self, tmp_path):
@@ -76,7 +75,6 @@ class TestOneAllowance:
         assert 0 < reserved[0] < 20
 
 
-@pytest.mark.skipif(not hasattr(AILimiter, "limit_units"), reason="there is no such decorator yet")
 class TestOwnUnit:
     @pytest.fixture
     def page(self, tmp_path):

@@ -2,9 +2,10 @@
 
 import httpx2
 import pytest
+from app_server import serving
 from flask_login import login_required
 from pages import imported
-from real_servers import PATIENCE, serving
+from real_servers import PATIENCE
 
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 

@@ -5,9 +5,10 @@ import sys
 
 import httpx2
 import pytest
+from app_server import serving
 from flask import Response, stream_with_context
 from pages import blocks, code_of, environment_of, imported, served_as_written
-from real_servers import PATIENCE, said, serving
+from real_servers import PATIENCE, said
 
 from flask_ailimit import UNLIMITED, usage_settled
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import openai
 import pytest
+from app_server import serving
 from pages import blocks, environment_of, imported, served_as_written, write_code
-from real_servers import PATIENCE, SilentModel, model_api, said, serving
+from real_servers import PATIENCE, SilentModel, model_api, said
 
 from flask_ailimit import Usage, usage_settled
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture

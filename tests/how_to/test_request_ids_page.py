@@ -6,9 +6,10 @@ import subprocess
 
 import httpx2
 import pytest
+from app_server import serving
 from flask import Response
 from pages import blocks, environment_of, imported, served_as_written
-from real_servers import PATIENCE, serving
+from real_servers import PATIENCE
 
 PAGE = "how-to/request-ids.md"
 ASKED = {"json": {"prompt": "hello", "max_tokens": 50}, "timeout": PATIENCE}

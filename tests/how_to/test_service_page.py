@@ -10,9 +10,10 @@ from contextlib import ExitStack, closing
 import httpx2
 import openai
 import pytest
+from app_server import serving
 from flask import request
 from pages import blocks, environment_of, served_as_written, write_code
-from real_servers import PATIENCE, SilentModel, model_api, said, serving
+from real_servers import PATIENCE, SilentModel, model_api, said
 
 PAGE = "how-to/service.md"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "tell me"}], "max_tokens": 40}

@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from app_server import serving
 from flask import Flask
 from pages import imported, served_as_written
-from real_servers import PATIENCE, SilentModel, said, serving
+from real_servers import PATIENCE, SilentModel, said
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from flask_ailimit import AILimiter, usage_settled

@@ -2,10 +2,8 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
 
 from flask import Flask
-from werkzeug.serving import make_server
 
 from flask_ailimit import AILimiter, StoreError, api_key
 from flask_ailimit.engine import Charge, Quota
@@ -119,15 +117,12 @@ def fill(limiter):
             with_room = False
 
 
-@contextmanager
-def serving(app):
-    """The address of a real server with a thread for each connection, for as long as the context lasts."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def route(limits, *decorators, path="/", methods=("GET",), endpoint="answer"):
+    """Give the app a view with these decorators, the first outermost."""
+
+    def view():
+        return {}
+
+    for decorator in reversed(decorators):
+        view = decorator(view)
+    limits.app.route(path, methods=methods, endpoint=endpoint)(view)

@@ -8,8 +8,9 @@ from time import monotonic, sleep
 
 import pytest
 from acceptance_apps import BODY, by_unit, metered
+from app_server import serving
 from flask import Response, stream_with_context
-from limited_apps import limited, serving
+from limited_apps import limited
 
 from flask_ailimit import ConfigurationError, usage_settled
 

@@ -12,7 +12,7 @@ import click
 import pytest
 from flask import Blueprint, Flask, abort, g, request
 from flask_limiter import ExemptionScope, Limiter
-from limited_apps import commandable, limited
+from limited_apps import commandable, limited, route
 
 from flask_ailimit import UNLIMITED, AILimiter, TokenLimit, api_key, remote_address, usage_settled
 from flask_ailimit.cli import cli
@@ -77,17 +77,6 @@ def failure_of(app, *arguments, given=None):
 @pytest.fixture
 def run(limits):
     return partial(run_on, limits)
-
-
-def route(limits, *decorators, path="/", methods=("GET",), endpoint="answer"):
-    """Give the app a view with these decorators, the first outermost."""
-
-    def view():
-        return {}
-
-    for decorator in reversed(decorators):
-        view = decorator(view)
-    limits.app.route(path, methods=methods, endpoint=endpoint)(view)
 
 
 def test_config_tells_settings_and_store(run, tmp_path):

@@ -12,8 +12,9 @@ from weakref import ref
 import httpx2
 import pytest
 import trustme
+from app_server import serving
 from flask import Request, Response, stream_with_context
-from limited_apps import limited, serving
+from limited_apps import limited
 
 from flask_ailimit.config import Settings
 from flask_ailimit.engine import background

@@ -5,7 +5,8 @@ import http.client
 from urllib.parse import urlsplit
 
 import pytest
-from limited_apps import limited, serving, twice_a_day
+from app_server import serving
+from limited_apps import limited, twice_a_day
 
 from flask_ailimit import AILimiter, ConfigurationError, api_key, api_key_in
 

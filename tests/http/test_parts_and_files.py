@@ -5,8 +5,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from app_server import serving
 from flask import Response, abort, request, send_file, send_from_directory
-from limited_apps import limited, serving
+from limited_apps import limited
 from werkzeug.wsgi import FileWrapper
 
 TOKENS, SLOTS = "tokens-per-day", "concurrency"

@@ -2,7 +2,7 @@
 
 import pytest
 from flask import g, request
-from limited_apps import limited
+from limited_apps import limited, route
 from werkzeug.exceptions import Forbidden
 
 from flask_ailimit import UNLIMITED, Decision, StoreError, api_key
@@ -25,15 +25,6 @@ def is_admin():
 
 def of_model(endpoint):
     return f"{endpoint}:{request.headers.get('X-Model')}"
-
-
-def route(limits, *decorators, path="/", methods=("GET",), endpoint="answer"):
-    def view():
-        return {}
-
-    for decorator in reversed(decorators):
-        view = decorator(view)
-    limits.app.route(path, methods=methods, endpoint=endpoint)(view)
 
 
 def peeked(limits, *subject, path="/usage", key="admin", endpoint="answer", headers=(), **named):

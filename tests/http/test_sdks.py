@@ -14,8 +14,9 @@ from threading import Event
 import anthropic
 import openai
 import pytest
+from app_server import serving
 from flask import Response, request
-from limited_apps import limited, serving
+from limited_apps import limited
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 WORDS = ("All ", "good ", "things")
