@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from threading import Thread
 from weakref import ref
@@ -13,10 +14,14 @@ Start = Callable[[Callable[[], None], str], bool]
 
 
 def started(work: Callable[[], None], name: str) -> bool:
-    """Do the work in a daemon thread of Python."""
+    """Do the work in a daemon thread of Python.
+
+    It begins without context variables. Tracing tools, and Python with ``-X thread_inherit_context``, would give it those
+    of the request that starts it. It would then keep that request in memory, and the slots that the request holds.
+    """
     thread = Thread(target=work, name=f"flask_ailimit {name}", daemon=True)
     try:
-        thread.start()
+        Context().run(thread.start)
     except RuntimeError as error:
         _log.error("No thread for %s: %s", name, error)
         return False
