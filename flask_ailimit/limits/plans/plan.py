@@ -16,6 +16,21 @@ LONGEST_MODEL = 256
 """Characters of a model's name. A longer one belongs to no plan."""
 
 
+class Source(NamedTuple):
+    """Where the value of a limit was set.
+
+    Attributes:
+        kind: ``plan``, ``change`` (an operator has changed it for one payer) or ``boost`` (for a time).
+        until: The end of a boost, seconds since the epoch; else None.
+    """
+
+    kind: str
+    until: int | None = None
+
+
+IN_PLAN = Source("plan")
+
+
 @dataclass(frozen=True)
 class PlanLimit:
     """A limit of a plan, in the words of the decorators.
@@ -29,6 +44,7 @@ class PlanLimit:
         cost: What a request costs in a unit of the app's own.
         name: What clients call it; "" for the name that is made of unit and period.
         in_headers: Whether clients may be told of it.
+        source: Where its value was set.
     """
 
     unit: str
@@ -39,6 +55,7 @@ class PlanLimit:
     cost: int = 1
     name: str = ""
     in_headers: bool = True
+    source: Source = IN_PLAN
 
     def algorithm_in(self, algorithm_of_requests: str) -> str:
         """How it is counted, in an app that counts requests by this algorithm."""
