@@ -145,6 +145,51 @@ def ailimiters_whole(uri: str, requests: Limits = REQUESTS, tokens: Limits = TOK
     return _serve(app, _completion, limiter.limit(_text(requests)), *charged, limiter.limit_concurrency(IN_FLIGHT))
 
 
+PLANS = {
+    "plans": {
+        "pro": {
+            "requests": _text(REQUESTS[:2]),
+            "tokens": _text(TOKENS[:1]),
+            "concurrency": IN_FLIGHT,
+            "models": {"m*": {"tokens": _text(TOKENS[:1])}, "*": True},
+        },
+        "team": {"requests": _text(REQUESTS[:1]), "tokens": _text(TOKENS[:1])},
+    },
+    "service": {"concurrency": IN_FLIGHT},
+}
+"""Eight limits of three payers: five of the user, two of its organisation, one of everybody."""
+
+
+def ailimiters_by_plan(uri: str) -> Flask:
+    """AILimiter with eight limits of plans over three payers, and its default headers."""
+    from flask_ailimit import AILimiter, Caller, Payer  # noqa: PLC0415
+
+    app = Flask("ailimiters_by_plan")
+    options = {"storage_uri": uri, "storage_options": store_options(uri, app.name), "secret": _secret(app)}
+    limiter = AILimiter(app=app, plans=PLANS, on_store_error="deny", headers=list(DIALECTS[:3]), **options)
+    limiter.identify(lambda: Caller(user=Payer(user(), plan="pro"), organisation=Payer("9", plan="team")))
+    return _serve(app, _completion, limiter.limit_by_plan())
+
+
+def ailimiters_like_a_plan(uri: str) -> Flask:
+    """The same eight limits as decorators, each with the key function of its payer and a scope of its own."""
+    app = Flask("ailimiters_like_a_plan")
+    limiter = _ailimiter(app, uri, DIALECTS[:3])
+    organisation, everybody = partial(str, "9"), partial(str, "everybody")
+    requests, tokens = _text(REQUESTS[:2]), _text(TOKENS[:1])
+    return _serve(
+        app,
+        _completion,
+        limiter.shared_limit(requests, "plan"),
+        limiter.limit_tokens(tokens, shared=True, scope="plan"),
+        limiter.limit_concurrency(IN_FLIGHT, shared=True, scope="plan"),
+        limiter.limit_tokens(tokens, shared=True, scope="plan/models/m*"),
+        limiter.shared_limit(_text(REQUESTS[:1]), "organisation", key_func=organisation, in_headers=False),
+        limiter.limit_tokens(tokens, shared=True, scope="organisation", key_func=organisation, in_headers=False),
+        limiter.limit_concurrency(IN_FLIGHT, shared=True, scope="service", key_func=everybody, in_headers=False),
+    )
+
+
 def installed(name: str) -> bool:
     """Whether there is such a package."""
     return find_spec(name) is not None

@@ -20,6 +20,7 @@ def figures(size: Size) -> list[Figure]:
         "throttled-py, 3 request limits": apps.throttleds,
         "AILimiter, 3 request limits": apps.ailimiters,
         "AILimiter, the whole job": apps.ailimiters_whole,
+        "AILimiter, 8 limits of plans over 3 payers": apps.ailimiters_by_plan,
     }
     found = []
     for name, open_app in openers.items():

@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 
 FAMILIES = {
     "flask": "A Flask request in this process",
+    "plans": "A request by plan",
     "engine": "The bare engine",
     "redis": "A decision with Redis",
     "round_trips": "What a request asks Redis",
