@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 import flask
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
 from .engine import AILimitError, Verdict, system_clock
@@ -26,9 +26,9 @@ from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
 from .limits.in_words import label_of, name_of, setting_of
 from .limits.plans.in_words import plans_in_words
-from .limits.plans.plan_file import read_plans
 from .limits.resolve import allows_nothing, is_no_limit
 from .limits.unit_limit import is_told
+from .plan_commands import import_limits, in_one_line, plans_group
 from .request.endpoint_limits import (
     LIMITED_BY_PLAN,
     NOBODY,
@@ -47,6 +47,7 @@ from .request.which_limits import is_static
 _HASH = re.compile(rf"[0-9A-Fa-f]{{{2 * SUBJECT_BYTES}}}")
 _NOT_READ = {"HEAD", "OPTIONS"}
 """Methods that are not shown beside a route, because Flask adds them."""
+_NO_PLANS = "There are no plans (AILIMIT_PLANS), so no route is limited by plan."
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -66,11 +67,18 @@ class _Commands(AppGroup):
         except click.MissingParameter as error:  # Click would print two lines of advice before it.
             raise _MistypedError(error.format_message()) from error
         except click.UsageError as error:
-            command = f"{error.ctx.info_name} " if error.ctx and error.ctx is not ctx else ""
             raise _MistypedError(
                 "The command can't be read. It is not repeated here, because there may be a key in it. See: "
-                f"flask ailimit {command}--help"
+                f"flask ailimit {_command_in(error.ctx, ctx)}--help"
             ) from error
+
+
+def _command_in(inner: click.Context | None, outer: click.Context) -> str:
+    """The names of the commands that lead from one context to another inside it, with a space behind each."""
+    if inner is None or inner is outer:
+        return ""
+    name = f"{inner.info_name} " if inner.info_name else ""
+    return _command_in(inner.parent, outer) + name
 
 
 class _Place(NamedTuple):
@@ -234,23 +242,20 @@ def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | 
             click.echo("Nothing is owed, as far as could be looked at." if unseen else "Nothing is owed.")
 
 
-@cli.command(with_appcontext=False)
-@click.argument("file", required=False, metavar="[FILE]", type=click.Path(dir_okay=False))
-def plans(file: str | None) -> None:
-    """Print the plans of the app, or say what is wrong with them. With FILE: those of a plan file, without the app."""
-    if file is not None:
-        click.echo("\n".join(plans_in_words(read_plans(file, "", "fixed-window"))))
-    else:
-        with_appcontext(_plans_of_app)()
-
-
-def _plans_of_app() -> None:
+def _print_plans() -> None:
     for limiter in _limiters(None):
         found = limiter.app_state.plans
-        if found is None:
-            click.echo("There are no plans (AILIMIT_PLANS), so no route is limited by plan.")
-        else:
-            click.echo("\n".join(plans_in_words(found)))
+        click.echo(_NO_PLANS if found is None else "\n".join(plans_in_words(found)))
+
+
+def _check_plans() -> None:
+    for limiter in _limiters(None):
+        found = limiter.app_state.plans
+        click.echo(_NO_PLANS if found is None else in_one_line(found))
+
+
+cli.add_command(plans_group(_print_plans, _check_plans))
+cli.add_command(import_limits)
 
 
 @cli.command(with_appcontext=False)

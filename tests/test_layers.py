@@ -16,6 +16,7 @@ STANDARD = sys.stdlib_module_names
 
 ROOMS = [
     ["cli.py"],
+    ["plan_commands.py"],
     ["extension.py"],
     ["request/"],
     ["app_state.py"],

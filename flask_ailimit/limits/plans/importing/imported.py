@@ -1,0 +1,89 @@
+"""Reads the limits of LiteLLM, OpenAI or Anthropic as JSON, says which of them it is, and writes a plan file."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine.quota import require_name
+
+from .anthropic import from_anthropic, is_anthropic
+from .drafts import Draft, comments
+from .litellm import WRAPPERS, from_litellm, is_litellm, unwrapped
+from .openai import from_openai, is_openai
+from .values import Entry
+
+_LISTS = ("data", "keys", "teams", "users", "budgets")
+_MORE = ("has_more", "next_page")
+_NONE_OF_THEM = (
+    "it is none of the JSON that can be imported. That is what LiteLLM says of budgets, keys, teams and users, OpenAI "
+    "of the rate limits of a project, and Anthropic of those of an organization or a workspace"
+)
+
+
+def plan_file_of(source: str, data: bytes, name: str | None = None) -> str:
+    """A plan file with the limits that a JSON says.
+
+    Args:
+        source: Where the JSON was read, for messages.
+        data: The JSON, as the other side's API returns it.
+        name: What a plan is to be called that has no name there.
+
+    Raises:
+        ConfigurationError: It is no such JSON, or a value in it is wrong.
+    """
+    if name is not None:
+        require_name(name)
+    found = _json(source, data)
+    listed = _list_of(found)
+    if listed is None:
+        entries = [unwrapped(Entry(source, "", found))]
+    else:
+        place, values = listed
+        entries = [unwrapped(Entry(source, f"{place}[{index}]", each)) for index, each in enumerate(values)]
+    if not entries:
+        _wrong(source, "its list of limits is empty")
+    whose, drafts = _drafts(source, entries, name)
+    if not drafts:
+        _wrong(source, "it has no limit")
+    remarks = [
+        f"what the next pages list ({field} is set)" for field in _MORE if isinstance(found, dict) and found.get(field)
+    ]
+    head = [f"# Imported from {whose} by: flask ailimit import", *comments(remarks)]
+    return "\n\n".join(["\n".join(head), *("\n".join(draft.lines()) for draft in drafts)]) + "\n"
+
+
+def _drafts(source: str, entries: Sequence[Entry], name: str | None) -> tuple[str, list[Draft]]:
+    if is_openai(entries):
+        return "OpenAI", from_openai(entries, name)
+    if is_anthropic(entries):
+        return "Anthropic", from_anthropic(entries, name)
+    if not is_litellm(entries):
+        _wrong(source, _NONE_OF_THEM)
+    return "LiteLLM", from_litellm(entries, name)
+
+
+def _list_of(found: object) -> tuple[str, list[Any]] | None:
+    """The list of objects and its place; None if there is one object only."""
+    if isinstance(found, list):
+        return "", found
+    if isinstance(found, dict) and not any(field in found for field in WRAPPERS):
+        for field in _LISTS:
+            if isinstance(found.get(field), list):
+                return field, found[field]
+    return None
+
+
+def _json(source: str, data: bytes) -> object:
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        _wrong(source, f"it is not written in UTF-8 (at byte {error.start})")
+    except ValueError as error:  # Python raises it also for a number of 5000 digits.
+        _wrong(source, f"it can't be read as JSON: {' '.join(str(error).split()).removesuffix('.')}")
+    except RecursionError:
+        _wrong(source, "it can't be read as JSON: it is nested too deep")
+
+
+def _wrong(source: str, what: str) -> NoReturn:
+    raise ConfigurationError(f"{source}: {what}.")
