@@ -4,7 +4,7 @@ Format: https://docs.anthropic.com/en/api/messages and, for streams, /en/api/mes
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
@@ -12,8 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask_ailimit import AILimiter
 
 from . import sse
-from .limits import limited
-from .model import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, Call, Delta, Message, Model, Usage, whole
+from .model import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, Call, Delta, Message, Model, Usage, names_of, whole
 from .validation import (
     Body,
     read_flag,
@@ -36,27 +35,28 @@ def register(app: Flask, limiter: AILimiter, model: Model) -> None:
     """Serve Anthropic's messages."""
 
     @app.post("/v1/messages")
-    @takes(reader(model.name))
-    @limited(limiter)
+    @takes(reader(names_of(model)))
+    @limiter.limit_by_plan()
     def messages(call: Call) -> ResponseReturnValue:
         deltas = model.stream(call)
         if call.stream:
-            return sse.stream(limiter, deltas, lambda metered: write(metered, model.name))
+            return sse.stream(limiter, deltas, lambda metered: write(metered, call.model))
         answer = whole(deltas)
         sse.record(limiter, answer.usage)
         content = [{"type": "text", "text": answer.text}]
-        return jsonify(message(model.name, answer.usage, content, STOP_REASONS[answer.finish_reason]))
+        return jsonify(message(call.model, answer.usage, content, STOP_REASONS[answer.finish_reason]))
 
 
-def reader(served: str) -> Callable[[Body], Call]:
-    """Reads the body of a message for the ``served`` model."""
+def reader(served: Sequence[str]) -> Callable[[Body], Call]:
+    """Reads the body of a message for one of the ``served`` models."""
 
     def read(body: Body) -> Call:
         refuse_unknown(body, FIELDS)
-        read_model(body, served)
+        model = read_model(body, served)
         conversation = (*read_system(body), *read_messages(body, ROLES))
         require_short(conversation, "messages")
         return Call(
+            model=model,
             messages=conversation,
             max_tokens=read_max_tokens(body, "max_tokens"),
             temperature=read_number(body, "temperature", low=0, high=1, default=DEFAULT_TEMPERATURE),

@@ -21,29 +21,33 @@ class Line(NamedTuple):
     text: str
 
 
-def curl_lines(url: str, key: str | None, options: str = "") -> list[Line]:
+def curl_lines(url: str, key: str | None, options: str = "", *, refused: str | None = None) -> list[Line]:
     """Lines for a shell. They use no option that a curl older than 7.53 (2017) lacks.
 
     Args:
         url: Where the demo listens, such as ``http://127.0.0.1:8000``.
         key: A published key, or None.
         options: More options for curl, such as ``--unix-socket /run/demo.sock``.
+        refused: A model that the key's plan doesn't have; None for no line about it.
     """
     curl = f"curl {options} " if options else "curl "
     auth = f"-H {shlex.quote(f'Authorization: Bearer {key or YOUR_KEY}')}"
 
-    def ask(**body: object) -> str:
+    def ask(path: str = "/predict", **body: object) -> str:
         data = shlex.quote(json.dumps(body))
-        return f"{shlex.quote(url + '/predict')} {auth} -H 'Content-Type: application/json' -d {data}"
+        return f"{shlex.quote(url + path)} {auth} -H 'Content-Type: application/json' -d {data}"
 
     until_refused = (
         f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {curl}-si {ask(prompt='Hi', max_tokens=1)} "
         "| grep -iE '^(HTTP|Retry-After)'; done"
     )
+    chat = {"model": refused, "messages": [{"role": "user", "content": PROMPT}]}
+    not_in_plan = Line("Ask for a model that the plan doesn't have", f"{curl}-i {ask('/v1/chat/completions', **chat)}")
     return [
         Line("Ask the model, and see the limit headers", f"{curl}-i {ask(prompt=PROMPT, max_tokens=32)}"),
         Line("Ask for the answer in pieces", f"{curl}-iN {ask(prompt='Tell a story.', stream=True)}"),
         Line("See what the key has left", f"{curl}{shlex.quote(url + '/usage')} {auth}"),
+        *([not_in_plan] if refused else []),
         Line("Ask until you are refused, and see how long to wait", until_refused),
     ]
 

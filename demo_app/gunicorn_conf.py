@@ -15,7 +15,7 @@ bind = os.environ.get("DEMO_BIND", "127.0.0.1:8000").split(",")
 workers = int(os.environ.get("DEMO_WORKERS", "2"))
 worker_class = "gthread"
 
-# More than both keys may have in flight together: a refusal, the page and /usage never wait for an answer's thread.
+# More than all keys may have in flight together (plans.toml): a refusal, the page and /usage never wait for an answer.
 threads = int(os.environ.get("DEMO_THREADS", "12"))
 
 # The model is loaded by each worker at its first call. llama.cpp's threads wouldn't survive a fork.

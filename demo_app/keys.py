@@ -1,4 +1,4 @@
-"""API keys: who calls, and what their plan allows."""
+"""API keys: who calls, and who pays for it under which plan."""
 
 import hmac
 import os
@@ -10,6 +10,8 @@ from hashlib import blake2b
 
 from flask import Flask, Request, g, request
 
+from flask_ailimit import Caller, Payer
+
 from .errors import ApiError
 
 LONGEST_KEY = 128
@@ -18,61 +20,56 @@ _SECRET = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a key may use, in the limiter's words.
-
-    Attributes:
-        requests: Such as ``"10 per minute"``.
-        tokens: Input and output together, such as ``"3000 per minute"``.
-        concurrency: Requests in flight at once.
-    """
-
-    requests: str
-    tokens: str
-    concurrency: int
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
     """A key's owner.
 
     Attributes:
         name: Who is limited. Not a secret, unlike the key.
-        plan: What they may use.
+        plan: The name of their plan.
         key_hash: The key, hashed; the key itself is not kept.
+        organisation: Whose ceiling they share with others; None without one.
     """
 
     name: str
-    plan: Plan
+    plan: str
     key_hash: bytes
+    organisation: str | None = None
 
 
-PUBLISHED = {"small": "demo-small-key", "large": "demo-large-key"}
+PUBLISHED = {"small": "demo-small-key", "large": "demo-large-key", "colleague": "demo-colleague-key"}
 """The keys of the demo's accounts unless they are replaced. They are written in the README and are no secrets."""
 
-SMALL = Plan(requests="10 per minute", tokens="3000 per minute", concurrency=2)
-LARGE = Plan(requests="120 per minute", tokens="60000 per minute", concurrency=8)
+ORGANISATION = "lab"
+"""Whom the large key and the colleague's belong to. Its plan is ``team``."""
 
 
 def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...]:
-    """The two accounts of the demo. ``DEMO_SMALL_KEY`` and ``DEMO_LARGE_KEY`` replace their keys.
+    """The accounts of the demo. ``DEMO_SMALL_KEY`` and the like replace their keys.
 
     Raises:
-        ValueError: A key is not 8 to 128 visible ASCII characters without a comma, or both are the same.
+        ValueError: A key is not 8 to 128 visible ASCII characters without a comma, or two are the same.
     """
-    small = environ.get("DEMO_SMALL_KEY", PUBLISHED["small"])
-    large = environ.get("DEMO_LARGE_KEY", PUBLISHED["large"])
-    for variable, key in (("DEMO_SMALL_KEY", small), ("DEMO_LARGE_KEY", large)):
+    keys = {
+        "DEMO_SMALL_KEY": environ.get("DEMO_SMALL_KEY", PUBLISHED["small"]),
+        "DEMO_LARGE_KEY": environ.get("DEMO_LARGE_KEY", PUBLISHED["large"]),
+        "DEMO_COLLEAGUE_KEY": environ.get("DEMO_COLLEAGUE_KEY", PUBLISHED["colleague"]),
+    }
+    for variable, key in keys.items():
         if not _KEY.fullmatch(key):
             raise ValueError(f"{variable}: a key has 8 to {LONGEST_KEY} visible ASCII characters and no comma.")
-    if small == large:
-        raise ValueError("DEMO_SMALL_KEY and DEMO_LARGE_KEY are the same. Give each account its own key.")
-    return (open_account("small", SMALL, small), open_account("large", LARGE, large))
+    small, large, colleague = keys.values()
+    if len({small, large, colleague}) < len(keys):
+        raise ValueError(f"Two of {', '.join(keys)} are the same. Give each account its own key.")
+    return (
+        open_account("small", "free", small),
+        open_account("large", "pro", large, ORGANISATION),
+        open_account("colleague", "pro", colleague, ORGANISATION),
+    )
 
 
-def open_account(name: str, plan: Plan, key: str) -> Account:
+def open_account(name: str, plan: str, key: str, organisation: str | None = None) -> Account:
     """An account that ``key`` opens, in this process."""
-    return Account(name, plan, _hashed(key))
+    return Account(name, plan, _hashed(key), organisation)
 
 
 def published_key(account: Account) -> str | None:
@@ -99,9 +96,11 @@ def account() -> Account:
     return found
 
 
-def account_name() -> str:
-    """The limiter's key function: who is limited."""
-    return account().name
+def caller() -> Caller:
+    """Who pays for this request: the account, and its organisation if it has one."""
+    paying = account()
+    organisation = None if paying.organisation is None else Payer(paying.organisation, plan="team")
+    return Caller(user=Payer(paying.name, plan=paying.plan, label=paying.name), organisation=organisation)
 
 
 def find_account(accounts: tuple[Account, ...], key: str) -> Account:

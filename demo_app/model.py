@@ -36,6 +36,7 @@ class Call:
         stop: Texts at which the answer ends.
         stream: Send tokens as they come.
         include_usage: Tell the counts at the end of the stream.
+        model: The name under which the model was asked for; "" if the wire format has none.
     """
 
     messages: tuple[Message, ...]
@@ -46,6 +47,7 @@ class Call:
     stop: tuple[str, ...] = ()
     stream: bool = False
     include_usage: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,14 @@ class Model(Protocol):
             ContextTooLongError: Before the first piece.
             ModelFailedError: At any time.
         """
+
+
+def names_of(model: Model) -> tuple[str, str, str]:
+    """The names under which clients may ask for the model: its own, a small one and a large one.
+
+    It is the same model. A service has several, and plans that differ in what they allow of each.
+    """
+    return model.name, f"small-{model.name}", f"large-{model.name}"
 
 
 class ModelError(Exception):

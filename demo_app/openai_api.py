@@ -5,7 +5,7 @@ Format: https://platform.openai.com/docs/api-reference/chat
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
@@ -14,8 +14,7 @@ from flask_ailimit import AILimiter
 
 from . import sse
 from .errors import ApiError
-from .limits import limited
-from .model import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, Answer, Call, Delta, Model, Usage, whole
+from .model import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, Answer, Call, Delta, Model, Usage, names_of, whole
 from .validation import (
     Body,
     read_flag,
@@ -53,31 +52,35 @@ def register(app: Flask, limiter: AILimiter, model: Model) -> None:
     """Serve OpenAI's chat completions."""
 
     @app.post("/v1/chat/completions")
-    @takes(reader(model.name))
-    @limited(limiter)
+    @takes(reader(names_of(model)))
+    @limiter.limit_by_plan()
     def chat_completions(call: Call) -> ResponseReturnValue:
         deltas = model.stream(call)
         if call.stream:
-            return sse.stream(limiter, deltas, lambda metered: write(metered, model.name, call))
+            return sse.stream(limiter, deltas, lambda metered: write(metered, call))
         answer = whole(deltas)
         sse.record(limiter, answer.usage)
-        return jsonify(completion(answer, model.name))
+        return jsonify(completion(answer, call.model))
 
     @app.get("/v1/models")
     def models() -> ResponseReturnValue:
         return jsonify(
-            object="list", data=[{"id": model.name, "object": "model", "created": 0, "owned_by": "HuggingFaceTB"}]
+            object="list",
+            data=[
+                {"id": name, "object": "model", "created": 0, "owned_by": "HuggingFaceTB"} for name in names_of(model)
+            ],
         )
 
 
-def reader(served: str) -> Callable[[Body], Call]:
-    """Reads the body of a chat completion for the ``served`` model."""
+def reader(served: Sequence[str]) -> Callable[[Body], Call]:
+    """Reads the body of a chat completion for one of the ``served`` models."""
 
     def read(body: Body) -> Call:
         refuse_unknown(body, FIELDS)
-        read_model(body, served)
+        model = read_model(body, served)
         read_one(body, "n", "best_of")
         return Call(
+            model=model,
             messages=read_messages(body, ROLES),
             max_tokens=read_max_tokens(body, "max_completion_tokens", "max_tokens"),
             temperature=read_number(body, "temperature", low=0, high=2, default=DEFAULT_TEMPERATURE),
@@ -133,9 +136,9 @@ def completion(answer: Answer, model_name: str) -> dict[str, object]:
     }
 
 
-def write(deltas: Iterator[Delta], model_name: str, call: Call) -> Iterator[str]:
+def write(deltas: Iterator[Delta], call: Call) -> Iterator[str]:
     """Write chunks. Only a client that asked for the usage gets it, last and in a chunk without choices."""
-    head = _head("chat.completion.chunk", model_name)
+    head = _head("chat.completion.chunk", call.model)
     no_usage: dict[str, object] = {"usage": None} if call.include_usage else {}
 
     def chunk(delta: dict[str, str], finish_reason: str | None = None) -> str:

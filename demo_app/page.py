@@ -5,11 +5,13 @@ calls the same doors as every other client, with a key, and is limited like them
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from . import examples
+from . import examples, plans
 from .doors import DOORS
 from .errors import ApiError
 from .keys import Account, published_key
@@ -37,16 +39,17 @@ HEADERS = {
 }
 
 
-def register(app: Flask, model_name: str) -> None:
+def register(app: Flask, models: tuple[str, ...]) -> None:
     """Serve ``GET /`` and its files."""
     accounts: tuple[Account, ...] = app.config["DEMO_ACCOUNTS"]
+    plans_by_name = plans.read(app.config["AILIMIT_PLANS"], app.root_path)
 
     @app.get("/")
     def page() -> ResponseReturnValue:
         if not HOST.fullmatch(request.host):
             raise ApiError(400, "invalid_host", "Send a Host header with the name of this server.")
         wanted = request.accept_mimetypes.best_match(FORMATS, FORMATS[0])
-        about = describe(request.host_url.rstrip("/"), model_name, accounts)
+        about = describe(request.host_url.rstrip("/"), models, accounts, plans_by_name)
         response = make_response(jsonify(about) if wanted == "application/json" else _rendered(wanted, about))
         response.vary.add("Accept")
         response.headers["Cache-Control"] = "no-store"
@@ -59,31 +62,36 @@ def register(app: Flask, model_name: str) -> None:
         return response
 
 
-def describe(url: str, model_name: str, accounts: tuple[Account, ...]) -> dict[str, object]:
+def describe(
+    url: str, models: tuple[str, ...], accounts: tuple[Account, ...], plans_by_name: Mapping[str, Any]
+) -> dict[str, object]:
     """What the page says.
 
     Args:
         url: Where its reader reached the demo, such as ``http://127.0.0.1:8000``.
-        model_name: What clients write in ``model``.
+        models: What clients may write in ``model``: the model's own name, a small one and a large one.
         accounts: Who may use the model. Only published keys are shown.
+        plans_by_name: What each plan says.
     """
     key = published_key(accounts[0])
+    model_name, small, large = models
     return {
         "url": url,
         "model": model_name,
+        "other_names": [small, large],
         "doors": [door._asdict() for door in DOORS],
         "keys": [
             {
                 "account": account.name,
                 "key": published_key(account),
-                "requests": account.plan.requests,
-                "tokens": account.plan.tokens,
-                "concurrency": account.plan.concurrency,
+                "plan": account.plan,
+                "organisation": account.organisation,
+                **plans.limits_in(plans_by_name[account.plan]),
             }
             for account in accounts
         ],
         "examples": {
-            "curl": [line._asdict() for line in examples.curl_lines(url, key)],
+            "curl": [line._asdict() for line in examples.curl_lines(url, key, refused=large)],
             "openai": examples.openai_lines(url, key, model_name),
             "anthropic": examples.anthropic_lines(url, key, model_name),
         },

@@ -9,7 +9,6 @@ from flask_ailimit import AILimiter
 
 from . import sse
 from .errors import ApiError
-from .limits import limited
 from .model import DEFAULT_TEMPERATURE, Call, Delta, Message, Model, Usage, whole
 from .validation import Body, read_flag, read_max_tokens, read_number, refuse_unknown, require_short, takes
 
@@ -21,7 +20,7 @@ def register(app: Flask, limiter: AILimiter, model: Model) -> None:
 
     @app.post("/predict")
     @takes(read)
-    @limited(limiter)
+    @limiter.limit_by_plan()
     def predict(call: Call) -> ResponseReturnValue:
         deltas = model.stream(call)
         if call.stream:

@@ -19,8 +19,8 @@ def register(app: Flask, limiter: AILimiter) -> None:
 
     @app.get("/usage")
     def usage() -> ResponseReturnValue:
-        """Say what the caller has left. All doors to the model share one allowance, so one stands for all."""
-        return jsonify(usage_json(limiter.peek("predict")))
+        """Say what the caller has left, and nothing of others. All doors share one allowance, so one stands for all."""
+        return jsonify(usage_json(limiter.peek("predict").told()))
 
 
 def usage_json(decision: Decision) -> dict[str, object]:

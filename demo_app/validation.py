@@ -5,7 +5,7 @@ looks at it, so a mistake costs its sender nothing. No message repeats what was 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -145,13 +145,16 @@ def read_number(body: Body, name: str, *, low: float, high: float, default: floa
     return float(value)
 
 
-def read_model(body: Body, served: str) -> None:
-    """Refuse every model but the ``served`` one, by a message that doesn't repeat the name sent."""
+def read_model(body: Body, served: Sequence[str]) -> str:
+    """Refuse every model but the ``served`` ones, by a message that doesn't repeat the name sent."""
     value = body.get("model")
     if value is None:
-        raise ApiError(400, "model_not_found", f'Name a model: "model": "{served}".', param="model")
-    if value != served:
-        raise ApiError(404, "model_not_found", f'There is no such model here. Use "{served}".', param="model")
+        raise ApiError(400, "model_not_found", f'Name a model: "model": "{served[0]}".', param="model")
+    if not isinstance(value, str) or value not in served:
+        raise ApiError(
+            404, "model_not_found", f"There is no such model here. Use {' or '.join(served)}.", param="model"
+        )
+    return value
 
 
 def read_messages(body: Body, roles: dict[str, str]) -> tuple[Message, ...]:

@@ -34,7 +34,7 @@ function bodyFor(door) {
   const prompt = at("prompt").value;
   const common = { max_tokens: at("max-tokens").valueAsNumber, stream: at("stream").checked };
   if (door === "/predict") return { prompt, ...common };
-  return { model: at("answers").dataset.model, messages: [{ role: "user", content: prompt }], ...common };
+  return { model: at("model").value, messages: [{ role: "user", content: prompt }], ...common };
 }
 
 async function send(path, options = {}) {

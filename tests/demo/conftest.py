@@ -1,12 +1,11 @@
 import pytest
 from app_server import serving
-from demo_doors import KEY, OTHER_KEY
+from demo_doors import KEY, planned
 
 from demo_app import create_app, sse
-from demo_app.keys import Plan, open_account
 from demo_app.scripted import ScriptedModel
 
-ROOMY = Plan(requests="1000000 per day", tokens="1000000000 per day", concurrency=100)
+ROOMY = {"requests": "1000000 per day", "tokens": "1000000000 per day", "concurrency": 100}
 
 
 @pytest.fixture
@@ -21,8 +20,7 @@ def plan():
 
 @pytest.fixture
 def app(model, plan):
-    accounts = (open_account("tester", plan, KEY), open_account("other", plan, OTHER_KEY))
-    return create_app(model, {"RATELIMIT_STORAGE_URI": "memory://", "DEMO_ACCOUNTS": accounts})
+    return create_app(model, planned(plan))
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from app_server import serving
-from demo_doors import BODIES, KEY
+from demo_doors import BODIES, KEY, planned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo_app import create_app
-from demo_app.keys import Plan, open_account
 from demo_app.scripted import ScriptedModel
 from demo_app.validation import MAX_BODY_BYTES
 
@@ -42,11 +41,7 @@ def test_a_body_of_unannounced_length_is_not_cut_off_at_the_limit_but_refused(ad
 def test_a_body_that_stops_coming_is_not_waited_for(model):
     app = create_app(
         model,
-        {
-            "DEMO_READ_TIMEOUT": 0.2,
-            "RATELIMIT_STORAGE_URI": "memory://",
-            "DEMO_ACCOUNTS": (open_account("tester", Plan("1 per day", "1000 per day", 1), KEY),),
-        },
+        planned({"requests": "1 per day", "tokens": "1000 per day", "concurrency": 1}, DEMO_READ_TIMEOUT=0.2),
     )
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nx-api-key: {KEY}\r\nContent-Type: application/json\r\n"
     with serving(app) as address, socket.create_connection(urlsplit(address).netloc.split(":"), timeout=60) as client:
@@ -65,8 +60,8 @@ names = st.sampled_from([*NAMES.split(), ""])
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | names | st.text()
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=12)
 bodies = st.dictionaries(names, values)
-roomy = open_account("tester", Plan("1000000 per day", "1000000000 per day", 9), KEY)
-fuzzed = create_app(ScriptedModel(), {"RATELIMIT_STORAGE_URI": "memory://", "DEMO_ACCOUNTS": (roomy,)})
+roomy = {"requests": "1000000 per day", "tokens": "1000000000 per day", "concurrency": 9}
+fuzzed = create_app(ScriptedModel(), planned(roomy))
 
 
 @pytest.mark.parametrize("path", BODIES)

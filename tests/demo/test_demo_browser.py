@@ -10,8 +10,6 @@ import time
 import pytest
 from demo_doors import KEY
 
-from demo_app.keys import Plan
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = [
     "--headless",
@@ -103,7 +101,9 @@ def browser(tmp_path):
         driver.stdout.close()
 
 
-@pytest.mark.parametrize("plan", [Plan("4 per day", "3000 per day", 2)], ids=["four a day"])
+@pytest.mark.parametrize(
+    "plan", [{"requests": "4 per day", "tokens": "3000 per day", "concurrency": 2}], ids=["four a day"]
+)
 def test_the_form_asks_and_shows_what_came_back(browser, address, model):
     model.words = ("<b>Bold</b>", "words.")
     browser.open(address)

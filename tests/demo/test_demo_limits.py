@@ -8,15 +8,16 @@ import pytest
 from demo_doors import BODIES, CHAT, KEY, OTHER_KEY
 
 from demo_app import create_app
-from demo_app.keys import Plan
 from demo_app.scripted import ScriptedModel
 from demo_app.validation import DEFAULT_MAX_TOKENS
+from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 
 every_door = pytest.mark.parametrize("path", BODIES)
 
 
 def plan_of(*, requests="1000 per day", tokens="100000 per day", concurrency=50):
-    return pytest.mark.parametrize("plan", [Plan(requests, tokens, concurrency)], ids=["plan"])
+    plan = {"requests": requests, "tokens": tokens, "concurrency": concurrency}
+    return pytest.mark.parametrize("plan", [plan], ids=["plan"])
 
 
 def ask(client, path="/predict", **more):
@@ -34,11 +35,11 @@ def test_all_doors_share_one_allowance(client, model):
     assert len(model.calls) == 3
 
 
-@plan_of(tokens="100 per day")
+@plan_of(tokens="150 per day")
 def test_all_doors_share_their_tokens(client):
-    assert [ask(client, path, max_tokens=50).status_code for path in BODIES] == [200, 200, 200]
-    # Each has used 9 tokens. 82 of a door's own 91 would do.
-    assert [outcome(ask(client, path, max_tokens=75)) for path in BODIES] == [(429, "token_limit_exceeded")] * 3
+    assert [ask(client, path, max_tokens=100).status_code for path in BODIES] == [200, 200, 200]
+    # Each has used 9 tokens. 128 of a door's own 141 would do.
+    assert [outcome(ask(client, path, max_tokens=125)) for path in BODIES] == [(429, "token_limit_exceeded")] * 3
 
 
 @plan_of()
@@ -77,45 +78,45 @@ def test_what_is_not_the_model_is_not_limited(client):
     assert ask(client).status_code == 200
 
 
-@plan_of(tokens="100 per day")
+@plan_of(tokens="150 per day")
 @every_door
 @pytest.mark.parametrize("stream", [True, False])
 def test_only_tokens_really_used_stay_charged(client, path, stream):
-    for _ in range(3):  # Each reserves more than 60 of the 100 tokens, and uses 9.
-        response = ask(client, path, max_tokens=60, stream=stream)
+    for _ in range(3):  # Each reserves more than 100 of the 150 tokens, and uses 9.
+        response = ask(client, path, max_tokens=100, stream=stream)
         assert response.status_code == 200
         response.get_data()
-    assert outcome(ask(client, path, max_tokens=96)) == (429, "token_limit_exceeded")
+    assert outcome(ask(client, path, max_tokens=146)) == (429, "token_limit_exceeded")
 
 
-@plan_of(tokens="100 per day")
+@plan_of(tokens="150 per day")
 @every_door
 def test_a_reader_who_leaves_pays_for_what_was_written(client, path):
     for _ in range(3):
-        response = ask(client, path, max_tokens=60, stream=True)
+        response = ask(client, path, max_tokens=100, stream=True)
         assert response.status_code == 200
         chunks = response.iter_encoded()
         while b" good" not in next(chunks):
             pass
         response.close()
-    assert outcome(ask(client, path, max_tokens=90)) == (429, "token_limit_exceeded")
+    assert outcome(ask(client, path, max_tokens=140)) == (429, "token_limit_exceeded")
 
 
-@plan_of(tokens="100 per day")
+@plan_of(tokens="150 per day")
 @every_door
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_the_model_can_not_take_costs_no_tokens(client, model, path, stream):
     model.context = 50
     for _ in range(3):
-        assert outcome(ask(client, path, max_tokens=60, stream=stream)) == (400, "context_length_exceeded")
+        assert outcome(ask(client, path, max_tokens=100, stream=stream)) == (400, "context_length_exceeded")
     model.context = 500
-    assert ask(client, path, max_tokens=60).status_code == 200
+    assert ask(client, path, max_tokens=100).status_code == 200
 
 
-@plan_of(tokens="50 per day")
+@plan_of(tokens="150 per day")
 @every_door
 def test_a_request_larger_than_the_allowance_is_told_that_waiting_is_no_use(client, model, path):
-    response = ask(client, path, max_tokens=64)
+    response = ask(client, path, max_tokens=160)
     assert outcome(response) == (413, "cost_exceeds_limit")
     assert response.headers["x-should-retry"] == "false"
     assert "Retry-After" not in response.headers
@@ -171,15 +172,48 @@ def test_every_answer_tells_what_is_left(client, path, stream):
     response.close()
 
 
-def test_the_small_key_has_ten_requests_a_minute_and_the_large_one_more():
+@pytest.fixture
+def served(limits_clock):  # noqa: F811  the fixture
+    """Asks the demo as ``make demo`` serves it, but for the model, the store and the clock, with a published key."""
     client = create_app(ScriptedModel(), {"RATELIMIT_STORAGE_URI": "memory://"}).test_client()
 
-    def statuses(key, count):
-        body = {"prompt": "hi", "max_tokens": 8}
-        return [client.post("/predict", json=body, headers={"x-api-key": key}).status_code for _ in range(count)]
+    def ask(key, path="/predict", **more):
+        body = {**BODIES[path], "max_tokens": 8, **more}
+        return client.post(path, json=body, headers={"x-api-key": f"demo-{key}-key"})
 
-    assert statuses("demo-small-key", 11) == [200] * 10 + [429]
-    assert statuses("demo-large-key", 30) == [200] * 30
+    return ask
+
+
+def test_the_small_key_has_ten_requests_a_minute_and_the_large_one_more(served):
+    assert [served("small").status_code for _ in range(11)] == [200] * 10 + [429]
+    assert [served("large").status_code for _ in range(121)] == [200] * 120 + [429]
+
+
+def test_keys_of_an_organisation_share_its_ceiling_and_are_told_their_own_limits(served):
+    assert [served("large").status_code for _ in range(120)] == [200] * 120
+    answers = [served("colleague") for _ in range(81)]
+    assert [answer.status_code for answer in answers] == [200] * 80 + [429]  # The team has 200 requests a minute.
+    assert answers[0].headers["x-ratelimit-limit-requests"] == "120"
+    assert answers[0].headers["x-ratelimit-remaining-requests"] == "119"
+    assert served("small").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_large_model_is_not_in_the_small_key_s_plan_and_costs_it_nothing(served, path):
+    for _ in range(12):
+        refused = served("small", path, model="large-scripted")
+        assert outcome(refused) == (403, "model_not_allowed")
+        assert refused.headers["x-should-retry"] == "false"
+    assert [served("small", path, model=name).json["model"] for name in ("scripted", "small-scripted")] == [
+        *("scripted", "small-scripted")
+    ]
+    assert served("large", path, model="large-scripted").json["model"] == "large-scripted"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_large_models_have_a_part_of_the_large_key_s_tokens(served, path):
+    assert served("large", path, model="large-scripted").headers["x-ratelimit-limit-tokens"] == "20000"
+    assert served("large", path).headers["x-ratelimit-limit-tokens"] == "60000"
 
 
 @plan_of(tokens="100000 per day")

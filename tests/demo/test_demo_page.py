@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from demo_doors import KEY
 
-from demo_app import addresses, create_app, keys
+from demo_app import addresses, create_app, keys, plans
 from demo_app.scripted import ScriptedModel
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}  # As Chromium and Firefox send it.
@@ -51,6 +51,8 @@ def test_page_names_the_paths_the_keys_and_what_they_may_use(visitor, headers):
     for told in ("/predict", "/v1/chat/completions", "/v1/messages", "/usage", "/v1/models", "/healthz"):
         assert told in text
     for told in ("demo-small-key", "demo-large-key", "10 per minute", "3000 per minute", "60000 per minute"):
+        assert told in text
+    for told in ("demo-colleague-key", "free", "pro", "lab", "small-scripted", "large-scripted"):
         assert told in text
     assert "http://localhost/v1" in text
     assert "scripted" in text
@@ -146,3 +148,8 @@ def test_every_field_has_a_label(visitor):
 def test_only_get_is_answered(stranger):
     assert stranger.head("/").status_code == 200
     assert stranger.post("/").status_code == 405
+
+
+def test_plan_with_options_shows_its_limit():
+    plan = {"requests": {"limit": "5 per day", "burst": 9}, "concurrency": 3}
+    assert plans.limits_in(plan) == {"requests": "5 per day", "tokens": "unlimited", "concurrency": 3}

@@ -1,9 +1,17 @@
-"""The demo's README names every environment variable and every file."""
+"""The demo's README names every environment variable and every file, and its line for curl does what it says."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
-from demo_app import keys
+import pytest
+from app_server import serving
+
+from demo_app import create_app, keys
+from demo_app.scripted import ScriptedModel
+from demo_app.smollm2 import SmolLM2
 
 DEMO = Path(__file__).parents[2] / "demo_app"
 README = (DEMO / "README.md").read_text(encoding="utf-8")
@@ -25,5 +33,37 @@ def default_of(written):
 
 
 def test_every_file_is_named():
-    linked = set(re.findall(r"\]\((\w+\.py)\)", README))
-    assert linked == {file.name for file in DEMO.glob("*.py")} - {"__init__.py"}
+    linked = set(re.findall(r"\]\((\w+\.(?:py|toml))\)", README))
+    assert linked == {file.name for file in [*DEMO.glob("*.py"), *DEMO.glob("*.toml")]} - {"__init__.py"}
+
+
+@pytest.fixture
+def demo():
+    """The demo's address. Its model has the name of the real one."""
+    model = ScriptedModel()
+    model.name = SmolLM2.name
+    with serving(create_app(model, {"RATELIMIT_STORAGE_URI": "memory://"})) as address:
+        yield address
+
+
+def answer_to(line):
+    """What a line for a shell prints."""
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ran = subprocess.run(["bash", "-euc", line], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
+def test_lines_for_a_model_that_the_plan_does_not_have_are_refused(demo):
+    (of_readme,) = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
+    here = of_readme.replace("http://127.0.0.1:8000", demo)
+    (of_page,) = re.findall(r"# Ask for a model that the plan doesn't have\n(.*)\n", answer_to(f"curl -s {demo}/"))
+    assert demo in here
+    assert demo in of_page
+    for line in (here, of_page):
+        refused = answer_to(line)
+        assert re.match(r"HTTP/1\.\d 403 ", refused)
+        assert '"model_not_allowed"' in refused
+    allowed = answer_to(here.replace("demo-small-key", "demo-large-key"))
+    assert re.match(r"HTTP/1\.\d 200 ", allowed)

@@ -47,7 +47,7 @@ def test_openai_gets_a_stream_by_its_helper(gpt):
 
 
 def test_openai_lists_the_model(gpt):
-    assert [model.id for model in gpt.models.list()] == ["scripted"]
+    assert [model.id for model in gpt.models.list()] == ["scripted", "small-scripted", "large-scripted"]
 
 
 def test_openai_raises_its_own_errors(gpt, model):

