@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .limits.keys import api_key, api_key_in, remote_address
     from .limits.listed import ConcurrencyLimit, RequestsLimit, TokenLimit
     from .limits.plans.caller import Caller, Payer
+    from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
@@ -23,6 +24,9 @@ __all__ = [
     "ConfigurationError",
     "Decision",
     "HandOverError",
+    "InheritedLimit",
+    "LimitSource",
+    "LimitUsage",
     "LimiterUnavailable",
     "Payer",
     "QuotaExceeded",
@@ -30,6 +34,7 @@ __all__ = [
     "StoreError",
     "TokenLimit",
     "Usage",
+    "UsageReport",
     "Verdict",
     "api_key",
     "api_key_in",
@@ -46,6 +51,9 @@ if not TYPE_CHECKING:
         "AILimiter": "extension",
         "Caller": "limits.plans.caller",
         "ConcurrencyLimit": "limits.listed",
+        "InheritedLimit": "request.usage",
+        "LimitSource": "request.usage",
+        "LimitUsage": "request.usage",
         "LimiterUnavailable": "http.errors",
         "Payer": "limits.plans.caller",
         "QuotaExceeded": "http.errors",
@@ -53,6 +61,7 @@ if not TYPE_CHECKING:
         "TokenLimit": "limits.listed",
         "UNLIMITED": "unlimited",
         "Usage": "tokens",
+        "UsageReport": "request.usage",
         "api_key": "limits.keys",
         "api_key_in": "limits.keys",
         "remote_address": "limits.keys",

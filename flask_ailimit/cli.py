@@ -25,10 +25,13 @@ from .engine.stores.housekeeping import standing
 from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
 from .limits.in_words import label_of, name_of, setting_of
+from .limits.plans.caller import ADDRESS, SERVICE, is_role
 from .limits.plans.in_words import plans_in_words
+from .limits.plans.selection import PlannedPayer
 from .limits.resolve import allows_nothing, is_no_limit
 from .limits.unit_limit import is_told
 from .plan_commands import import_limits, in_one_line, plans_group
+from .request.charges import with_prefix
 from .request.endpoint_limits import (
     LIMITED_BY_PLAN,
     NOBODY,
@@ -42,6 +45,8 @@ from .request.endpoint_limits import (
     remarks_on,
 )
 from .request.ledger import Ledger
+from .request.usage import usage_of_payer
+from .request.usage_in_words import usage_in_words
 from .request.which_limits import is_static
 
 _HASH = re.compile(rf"[0-9A-Fa-f]{{{2 * SUBJECT_BYTES}}}")
@@ -172,11 +177,19 @@ def limits(number: int | None) -> None:
 @cli.command()
 @_with_subject
 @_with_key_func
-def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | None) -> None:
+@click.option(
+    "--plan",
+    metavar="NAME",
+    help="SUBJECT is a payer, such as user:7, that has this plan: print what it has left of the plan.",
+)
+def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | None, plan: str | None) -> None:
     """Print what SUBJECT has left of every limit.
 
     SUBJECT is a key, as the key function returns it. If it is -, the key is read from the standard input.
     """
+    if plan is not None:
+        _usage_of_payer(subject, plan, is_hash=is_hash, number=number)
+        return
     hashed = _hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
         ledger, lines, used = _ledger(limiter), list[str](), list[bool]()
@@ -196,6 +209,28 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
         if used and not any(used):
             by = name_of(ledger.flask_limiter.key_func) if key_func is None else key_func
             click.echo(f"Nothing of this is used. SUBJECT is what {by} returns.")
+
+
+def _usage_of_payer(subject: str, name: str, *, is_hash: bool, number: int | None) -> None:
+    subject = _given(subject)
+    hashed = _hash_of(subject, is_hash=is_hash)
+    role, _, payer_id = ("", "", "") if is_hash else subject.partition(":")
+    if not (is_hash or subject == SERVICE or (payer_id and (is_role(role) or role == ADDRESS))):
+        raise click.ClickException(
+            f"--plan: SUBJECT is the role and the id of a payer, such as user:7, or it is {SERVICE}, for everybody."
+        )
+    for limiter in _limiters(number, with_counts=True):
+        ledger, plans = _ledger(limiter), limiter.app_state.plans
+        plan = plans and (plans.service if subject == name == SERVICE else plans.plans.get(name))
+        if plan is None:
+            raise click.ClickException(
+                f"--plan: the plans of this app are {', '.join(plans.plans) if plans else 'none'}."
+            )
+        identity = with_prefix(ledger.flask_limiter.key_prefix, [role, payer_id])
+        payer_subject = hashed(limiter) if is_hash else limiter.engine.subject(*identity)
+        report = usage_of_payer(ledger, PlannedPayer(role, payer_id, payer_subject, plan, None))
+        click.echo(f"by the plan {name}")
+        click.echo("\n".join(f"    {line}" for line in usage_in_words(report)))
 
 
 @cli.command()
@@ -315,8 +350,7 @@ def _ledger(limiter: AILimiter) -> Ledger:
 
 def _hash_of(subject: str, *, is_hash: bool) -> Callable[[AILimiter], bytes]:
     """What makes the subject's hash for a limiter. The subject may be a key, and is repeated in no error."""
-    if subject == "-":
-        subject = _read_subject()
+    subject = _given(subject)
     if not subject:
         raise click.ClickException("SUBJECT is empty. Requests without a key are counted by their addresses.")
     if not is_hash:
@@ -327,6 +361,10 @@ def _hash_of(subject: str, *, is_hash: bool) -> Callable[[AILimiter], bytes]:
             f"{len(subject)} characters{', not all of them hex digits' if re.search('[^0-9A-Fa-f]', subject) else ''}."
         )
     return lambda _: bytes.fromhex(subject)
+
+
+def _given(subject: str) -> str:
+    return _read_subject() if subject == "-" else subject
 
 
 def _read_subject() -> str:

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ from flask_limiter.constants import ConfigVars
 from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
 from .config import NAMES, require_output_tokens
 from .current import current_app, current_request
-from .engine import ConfigurationError, Decision, Engine, system_clock
+from .engine import ConfigurationError, Decision, Engine, StoreError, system_clock
 from .engine.charge import SUBJECT_BYTES
 from .engine.clock import Clock
 from .http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter
@@ -46,6 +46,7 @@ from .request.lifecycle import (
 from .request.metering import Metering, set_metering
 from .request.outliving import OutlivingWork, note_of
 from .request.payers import payers_of
+from .request.usage import UsageReport, usage
 from .tokens.units import recorded
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -107,6 +108,7 @@ class AILimiter(Decorators):
         self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
         self._access = FlaskLimiterAccess(self, self.limit_manager)
         self._access.payer_key = key_func
+        self.limit_manager.leave_unlimited(self.usage_view)
         self._marked = self._marked_for_limiting = DecoratedNames(self._states)
         if app is not None:
             self.init_app(app)
@@ -295,12 +297,7 @@ class AILimiter(Decorators):
             LimiterUnavailable: A key function or a callable limit failed.
             ValueError: The subject is empty, or bytes of another length, or ``key_func`` is given without it.
         """
-        # The current app may be another one than the request's, which has its own limits and engine.
-        ledger: Ledger | None = None
-        if flask.has_request_context():
-            ledger = current_request().__dict__.get(self._access.ledger_key)
-        if ledger is None or ledger.app_state is not self.app_state:
-            ledger = Ledger(current_app(), self.app_state, self._access, flask.request)
+        ledger = self._ledger_to_look_with()
         if subject is None and key_func is not None:
             raise ValueError("key_func: give the subject too, a key that this function returns.")
         who = None if subject is None else self._named(subject, key_func)
@@ -308,6 +305,60 @@ class AILimiter(Decorators):
             return peek(ledger, endpoint or flask.request.endpoint or "", self.engine, who)
         except PastFlaskLimiter as carried:
             raise carried.answer or LimiterUnavailable(**ledger.answer_facts) from carried.__cause__
+
+    def usage(self, *endpoints: str, inherited: bool = False) -> UsageReport:
+        """Return what the caller of the current request has used of its limits, and has left. Takes nothing.
+
+        These are the limits of its payers' plans, for all models, and those over all routes together. Left out are the
+        limits of other payers than the first and the ``told_roles``, limits by address, and those with
+        ``in_headers=False``. The store is asked once. See docs/usage.md.
+
+        Args:
+            *endpoints: Flask's names of routes whose own limits are shown, too.
+            inherited: Show also what stands behind a limit: its value in the plan, if an operator changed it; those
+                over all models, if it is a limit of a model.
+
+        Raises:
+            StoreError: The store failed. Whatever ``on_store_error`` is, nobody can tell then what is used.
+            HTTPException: ``identify`` turned the client away.
+            LimiterUnavailable: A payer has no plan, or a function of the app failed.
+            ValueError: There is no such endpoint.
+        """
+        if not self._active:
+            return UsageReport(())
+        ledger = self._ledger_to_look_with()
+        try:
+            return usage(ledger, endpoints, inherited=inherited)
+        except PastFlaskLimiter as carried:
+            raise carried.answer or LimiterUnavailable(**ledger.answer_facts) from carried.__cause__
+
+    def usage_view(self, endpoints: Iterable[str] = ()) -> Response:
+        """Answer what :meth:`usage` returns, as JSON: ``app.add_url_rule("/usage", view_func=limiter.usage_view)``.
+
+        With ``?inherited=1`` it shows what limits inherit. While the store is away it is a 503. It is exempt from
+        limits, unless it is decorated.
+
+        Args:
+            endpoints: As for :meth:`usage`. Give them as ``defaults={"endpoints": ["chat"]}`` of the URL rule.
+        """
+        inherited = flask.request.args.get("inherited") in ("1", "true")
+        try:
+            report = self.usage(*endpoints, inherited=inherited)
+        except StoreError as error:
+            self.logger.error("Usage can't be shown: %s", error)  # noqa: TRY400  that says it
+            raise LimiterUnavailable(**self.ledger.answer_facts) from error
+        response = flask.jsonify(report.to_dict())
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def _ledger_to_look_with(self) -> Ledger:
+        # The current app may be another one than the request's, which has its own limits and engine.
+        ledger: Ledger | None = None
+        if flask.has_request_context():
+            ledger = current_request().__dict__.get(self._access.ledger_key)
+        if ledger is None or ledger.app_state is not self.app_state:
+            ledger = Ledger(current_app(), self.app_state, self._access, flask.request)
+        return ledger
 
     def _named(self, subject: str | bytes, key_func: Callable[[], str] | None) -> Named:
         if not subject:

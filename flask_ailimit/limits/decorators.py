@@ -28,10 +28,9 @@ from .checks import (
 )
 from .misconfigured import misconfigured
 from .plans.by_plan import LimitByPlan
+from .registry import EXEMPTIONS
 from .unit_limit import RequestCost, UnitLimit
 from .view_limit import ViewLimit
-
-_EXEMPTIONS = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
 
 
 class RequestOptions(TypedDict, total=False):
@@ -117,7 +116,7 @@ class Decorators(Limiter):
 
     if not TYPE_CHECKING:  # Its overloads are Flask-Limiter's.
 
-        def exempt(self, obj: Any = None, *, flags: ExemptionScope = _EXEMPTIONS) -> Any:
+        def exempt(self, obj: Any = None, *, flags: ExemptionScope = EXEMPTIONS) -> Any:
             """Exempt a view or blueprint from default, application and meta limits, like Flask-Limiter's."""
             if obj is None:
                 return partial(self.exempt, flags=flags)

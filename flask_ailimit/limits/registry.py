@@ -26,6 +26,9 @@ from .unit_limit import UnitLimit
 _MOST_PHASES = 4096
 _MOST_BLOCKS = 4096
 
+EXEMPTIONS = ExemptionScope.APPLICATION | ExemptionScope.DEFAULT | ExemptionScope.META
+"""What an exempt view is exempt from."""
+
 
 class LimitRegistry(LimitManager):
     """Flask-Limiter's ``LimitManager``, which also keeps phases, and forgets them when a limit changes.
@@ -52,6 +55,7 @@ class LimitRegistry(LimitManager):
         self._blocks: dict[tuple[str, Limit], str] = {}
         self._block_numbers = itertools.count(1)
         self._by_plan: set[str] = set()
+        self._unlimited: set[str] = set()
         self._blueprints_by_plan: set[str] = set()
         self.refused_lately = RefusedLately(clock)
         self.changed()
@@ -187,9 +191,15 @@ class LimitRegistry(LimitManager):
     def has_hints(self, endpoint: str) -> bool:  # noqa: ARG002, D102
         return False  # A limited function in a view must not lift the view's limits: the next request may not call it.
 
+    def leave_unlimited(self, view: Callable[..., object]) -> None:
+        """Exempt a view of ours from all limits, unless the app decorates it."""
+        name = self.names.of(view)
+        self._unlimited.add(name)
+        self.add_route_exemption(name, EXEMPTIONS)
+
     def inherit(self, name: str, before: str, *, limits: bool) -> None:
         """Give a wrapper the exemption of the function ``before``, which it wraps, and with ``limits`` its limits."""
-        if before in self._route_exemptions:
+        if before in self._route_exemptions and before not in self._unlimited:
             self._route_exemptions[name] = self._route_exemptions[before]
         if limits:
             self._inner[name] = before

@@ -28,6 +28,7 @@ from flask_ailimit.engine.quota import (
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import UNLIMITED
 
+from .plans.plan import Source
 from .view_limit import ViewLimit
 
 _LARGEST_BURST = 100
@@ -154,6 +155,7 @@ class UnitLimit(ViewLimit):
         on_store_error: Its own failure policy.
         label: What clients call it; "" for the name that is made of unit and period.
         in_headers: Whether clients are told of it.
+        source: Where its value was set, if it is a limit of a plan; else None.
     """
 
     unit: str
@@ -166,6 +168,7 @@ class UnitLimit(ViewLimit):
     on_store_error: str | None = None
     label: str = ""
     in_headers: bool = True
+    source: Source | None = None
 
     def __post_init__(self, limiter: Any) -> None:
         super().__post_init__(limiter)

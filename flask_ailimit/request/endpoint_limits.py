@@ -16,7 +16,8 @@ from flask_ailimit.engine import Charge, Decision, Engine, Verdict
 from flask_ailimit.limits.in_words import name_of, text_of
 from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import RuntimeLimit
-from flask_ailimit.limits.plans.selection import Selection
+from flask_ailimit.limits.plans.plan import ModelRule
+from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
 
 from .charges import identity_of
@@ -26,6 +27,7 @@ from .refuse import not_allowed
 from .which_limits import (
     is_endpoint_by_plan,
     limits_despite_override,
+    limits_of_payer,
     limits_of_payers,
     policy_of,
     quota_now,
@@ -193,6 +195,21 @@ def limits_of_addresses(ledger: Ledger, who: Named) -> list[EndpointLimit]:
     """The limits on each address, which hold on every route."""
     limits = ledger.flask_limiter.registry.on_method("GET", ask=False).resolved(ledger.app_state.address_limits)
     return [_known(ledger, limit, ADDRESS, ["GET"], who) for limit in limits]
+
+
+def limits_of_plan(ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None) -> list[EndpointLimit]:
+    """The limits of a payer's plan over all models; with a rule, those of the rule's models."""
+    limits, who = limits_of_payer(ledger, payer, rule, is_told=True), Named(payer.subject, None)
+    return [_known(ledger, limit, "", ["GET"], who) for limit in limits]
+
+
+def limits_of_application(ledger: Ledger) -> list[EndpointLimit]:
+    """The limits over all routes together, for the current request."""
+    app, registry = ledger.app, ledger.flask_limiter.registry
+    methods = {method for endpoint in app.view_functions for method in methods_of(app, endpoint) or ()} - {"HEAD"}
+    limits = [*registry.application_limits, *registry.resolved(ledger.app_state.application_limits)]
+    held = [limit for limit in limits if limit.exempt_when is None or not limit.is_exempt]
+    return [_known(ledger, limit, "", sorted(methods), None) for limit in held]
 
 
 def limits_of_inner_functions(ledger: Ledger) -> Iterator[tuple[str, list[EndpointLimit]]]:

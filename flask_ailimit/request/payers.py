@@ -122,7 +122,8 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
     before = (prefix,) if prefix else ()
     for role, payer in _payers_named(ledger):
         name, plan = str(payer.id), _plan_of(ledger, plans, role, payer.plan)
-        yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label)
+        is_default = plan.name != payer.plan
+        yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label, is_default)
     if plans.service is not None:
         yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plans.service, None)
 

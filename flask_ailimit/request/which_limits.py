@@ -17,8 +17,9 @@ from flask_ailimit.engine.quota import REQUESTS
 from flask_ailimit.http.errors import ModelNotAllowed
 from flask_ailimit.limits.methods import counted_method, is_known, meets
 from flask_ailimit.limits.phase import BlueprintLimit, PayerLimit, Phase, ResolvedLimit, RuntimeLimit
+from flask_ailimit.limits.plans.plan import ModelRule
 from flask_ailimit.limits.plans.plan_limits import limits_for_role
-from flask_ailimit.limits.plans.selection import Selection
+from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
 from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, options_of, quota_of, told_as
 
@@ -150,13 +151,27 @@ def limits_despite_override(
 
 def limits_of_payers(ledger: Ledger, selection: Selection) -> Iterator[RuntimeLimit]:
     """The limits of the plans of a request's payers. Clients are told of those of the first, and of the told roles."""
-    state, registry = ledger.app_state, ledger.flask_limiter.registry
+    told = told_payers(ledger, selection.payers)
     for place, payer in enumerate(selection.payers):
-        is_told = place == 0 or payer.role in state.settings.told_roles
         rule = selection.rules[place] if selection.rules else None
-        limits = [*state.limits_of_plans[payer.plan, None], *(state.limits_of_plans[payer.plan, rule] if rule else ())]
-        for limit in limits_for_role(limits, payer.role, is_told=is_told):
-            yield from (PayerLimit(**vars(resolved)) for resolved in registry.resolved([limit]))
+        for each in (None, rule) if rule else (None,):
+            yield from limits_of_payer(ledger, payer, each, is_told=payer in told)
+
+
+def limits_of_payer(
+    ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None, *, is_told: bool
+) -> Iterator[RuntimeLimit]:
+    """The limits of a payer's plan over all models; with a rule, those of the rule's models."""
+    limits = ledger.app_state.limits_of_plans[payer.plan, rule]
+    for limit in limits_for_role(limits, payer.role, is_told=is_told):
+        for resolved in ledger.flask_limiter.registry.resolved([limit]):
+            yield PayerLimit(**vars(resolved))
+
+
+def told_payers(ledger: Ledger, payers: Sequence[PlannedPayer]) -> list[PlannedPayer]:
+    """The payers of whose limits clients are told: the first, and those in the told roles."""
+    told_roles = ledger.app_state.settings.told_roles
+    return [payer for place, payer in enumerate(payers) if place == 0 or payer.role in told_roles]
 
 
 def is_endpoint_by_plan(ledger: Ledger, endpoint: str, blueprint: str | None) -> bool:

@@ -71,6 +71,7 @@ class Served:
             **options,
         )
         self.at_view = self.counts = None
+        self.app.add_url_rule("/usage", view_func=limiter.usage_view)
 
         @self.app.post("/requests")
         @limiter.limit("1000 per day")
@@ -199,6 +200,22 @@ def test_payer_that_refuses_costs_one_command_and_charges_no_other(serve, counte
     with served.app.test_request_context("/by-plan", method="POST"):
         used = {verdict.used for verdict in served.limiter.peek().verdicts if verdict.quota.unit == "requests"}
     assert used == {1}
+
+
+def test_usage_of_all_limits_of_three_payers_costs_one_command(serve, server, counted):
+    served = serve(plans=PLANS, told_roles=["organisation", "service"], application_limits=["5000 per day"])
+    served.limiter.identify(lambda: Caller(user=Payer("alice", "pro"), organisation=Payer("shop", "team")))
+    keys = server.ask("DBSIZE")
+    counted.start()
+    limits = served.app.test_client().get("/usage", headers=KEY).json["limits"]
+    assert counted.sent == {"EVALSHA": 1}
+    assert [(each["role"], each["used"]) for each in limits] == [
+        *[("user", 0)] * 5,
+        *[("organisation", 0)] * 2,
+        ("service", 0),
+        (None, 1),
+    ]
+    assert server.ask("DBSIZE") == keys
 
 
 def test_script_that_the_server_forgot_costs_one_more_command_once(serve, server, counted):

@@ -60,4 +60,5 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         overrides=False,
         label=limit.name,
         in_headers=limit.in_headers,
+        source=limit.source,
     )

@@ -14,6 +14,7 @@ class PlannedPayer(NamedTuple):
         subject: The hash of both.
         plan: Its plan.
         label: Its name in events; None without one.
+        is_default: Whether it has this plan because it has none of its own.
     """
 
     role: str
@@ -21,6 +22,7 @@ class PlannedPayer(NamedTuple):
     subject: bytes
     plan: Plan
     label: str | None
+    is_default: bool = False
 
 
 class Selection(NamedTuple):
