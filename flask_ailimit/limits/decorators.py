@@ -28,7 +28,7 @@ from .checks import (
 )
 from .misconfigured import misconfigured
 from .plans.by_plan import LimitByPlan
-from .registry import EXEMPTIONS
+from .registry import EXEMPTIONS as _EXEMPTIONS
 from .unit_limit import RequestCost, UnitLimit
 from .view_limit import ViewLimit
 
@@ -116,7 +116,7 @@ class Decorators(Limiter):
 
     if not TYPE_CHECKING:  # Its overloads are Flask-Limiter's.
 
-        def exempt(self, obj: Any = None, *, flags: ExemptionScope = EXEMPTIONS) -> Any:
+        def exempt(self, obj: Any = None, *, flags: ExemptionScope = _EXEMPTIONS) -> Any:
             """Exempt a view or blueprint from default, application and meta limits, like Flask-Limiter's."""
             if obj is None:
                 return partial(self.exempt, flags=flags)

@@ -52,7 +52,7 @@ class LimitSource:
 
 @dataclass(frozen=True)
 class InheritedLimit:
-    """What would hold in place of a limit's value, or holds beside it, from further away.
+    """What stands behind the value of a limit: the plan's value before an operator's, or that over all models.
 
     Attributes:
         limit: As of :class:`LimitUsage`.
@@ -88,8 +88,9 @@ class LimitUsage:
             where there is no period.
         reset: The same as a time, in whole seconds since 1970, rounded up.
         source: Where its value was set.
-        inherited: For a limit that an operator set, the plan's limits of the unit; for a limit of a model, those over
-            all models. Empty if there are none. None if nobody asked for them.
+        inherited: For a limit that an operator set, the plan's limits on the unit, which hold again when the change
+            ends. For a limit of a model, those on the unit over all models, which hold beside it. Else empty; None if
+            nobody asked for it.
     """
 
     role: str | None
