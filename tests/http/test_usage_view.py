@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from flask import Flask, abort, g, jsonify, request
+from flask import Blueprint, Flask, abort, g, jsonify, request
 from limited_apps import ADDRESS, commandable, limited
 from test_plans import another, answer, code_of, named_in_query, planned, post
 from test_plans_against_rules import MODELS, Rules, limits_in, number_in, some_payers, some_plans
@@ -107,6 +107,16 @@ def test_stranger_sees_the_default_plan_of_its_address():
     assert short(elsewhere.json["limits"]) == [["address", None, "requests-per-minute", 0, 3, "default"]]
 
 
+def test_key_sees_what_is_left_if_nothing_identifies_callers():
+    served = limited(api_key, plans=PLANS)
+    served.app.post("/")(served.limiter.limit_by_plan()(answer))
+    served.app.add_url_rule("/usage", view_func=served.limiter.usage_view)
+    served.client("alice").post("/")
+    for key, role, used in (("alice", "user", 1), ("bob", "user", 0), ("", "address", 0)):
+        rows = served.client(key).get("/usage").json["limits"]
+        assert short(rows) == [[role, None, "requests-per-minute", used, 3 - used, "default"]]
+
+
 @pytest.mark.parametrize(
     ("told_roles", "roles"),
     [
@@ -204,7 +214,13 @@ def test_app_without_plans_shows_the_limits_over_all_routes():
 
 
 def test_limits_of_routes_are_shown_if_the_app_names_them():
-    served = planned(PLANS, application_limits=["50 per day"], default_limits=["40 per day"])
+    application = ["50 per day", RequestsLimit("60 per day", exempt_when=lambda: True)]
+    served = planned(
+        {"plans": {"free": {"requests": "3 per minute", "tokens": "unlimited"}}},
+        application_limits=application,
+        default_limits=["40 per day"],
+        meta_limits=["30 per day"],
+    )
     limiter, app = served.limiter, served.app
     named = {"endpoints": ["completions", "both", "plain"]}
     app.add_url_rule("/usage", view_func=limiter.usage_view, defaults=named)
@@ -379,6 +395,16 @@ def test_view_is_limited_if_the_app_decorates_it():
     assert [client.get("/b?user=7:free").status_code for _ in range(4)] == [200, 200, 200, 429]
     assert [client.get("/usage?user=7:free").status_code for _ in range(9)] == [200] * 9
     assert short(seen(served, user="7:free")) == [["user", None, "requests-per-minute", 3, 0, "plan"]]
+
+
+@pytest.mark.parametrize(("by_plan", "statuses"), [(False, [200, 200, 429, 429]), (True, [200] * 4)])
+def test_limits_of_the_view_s_blueprint_hold_and_its_plan_does_not(by_plan, statuses):
+    served = planned({"plans": {"p": {"requests": "2 per day"}}})
+    blueprint, limiter = Blueprint("account", "x"), served.limiter
+    (limiter.limit_by_plan() if by_plan else limiter.limit("2 per day", key_func=lambda: "all"))(blueprint)
+    blueprint.add_url_rule("/usage", view_func=limiter.usage_view)
+    served.app.register_blueprint(blueprint)
+    assert [served.client().get("/usage?user=7:p").status_code for _ in range(4)] == statuses
 
 
 def test_caller_is_asked_once_for_its_usage():
