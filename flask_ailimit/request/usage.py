@@ -88,9 +88,9 @@ class LimitUsage:
             where there is no period.
         reset: The same as a time, in whole seconds since 1970, rounded up.
         source: Where its value was set.
-        inherited: For a limit that an operator set, the plan's limits on the unit, which hold again when the change
-            ends. For a limit of a model, those on the unit over all models, which hold beside it. Else empty; None if
-            nobody asked for it.
+        inherited: For a limit that an operator set, that of the plan, which holds again when the change ends. For a
+            limit of a model, those on the unit over all models, which hold beside it. Else empty; None if nobody asked
+            for it.
     """
 
     role: str | None
@@ -196,7 +196,10 @@ def _source(payer: PlannedPayer, rule: ModelRule | None, limit: EndpointLimit) -
 def _inherited(
     ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None, limit: EndpointLimit, kind: str
 ) -> Iterator[InheritedLimit]:
-    """The limits on the same unit that stand behind one of a model (those over all models), or one that was changed."""
+    """The limits on the same unit that stand behind one.
+
+    Behind one of a model these are all over all models. Behind one that was changed it is that of the same period.
+    """
     if kind in (_PLAN, _DEFAULT):
         return
     if kind == _MODEL:
@@ -208,9 +211,12 @@ def _inherited(
         payer = payer._replace(plan=written)
         if rule is not None:
             rule = next((each for each in written.models or () if each.pattern == rule.pattern), None)
+    period = None if kind == _MODEL else _value(limit)[-1]
     for each in limits_of_plan(ledger, payer, rule):
-        if _unit(each) == _unit(limit) and is_told(each.limit.cost):
-            yield InheritedLimit(*_value(each), _source(payer, rule, each))
+        value = _value(each)
+        is_behind = period is None or value[-1] in (period, None)
+        if is_behind and _unit(each) == _unit(limit) and is_told(each.limit.cost):
+            yield InheritedLimit(*value, _source(payer, rule, each))
 
 
 def _as_written(plans: Plans | None, payer: PlannedPayer) -> Plan | None:

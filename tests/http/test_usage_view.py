@@ -310,12 +310,13 @@ def test_limit_that_an_operator_set_says_so_and_shows_that_of_the_plan_on_reques
     rows = seen(served, user="7:pro", inherited="1")
     assert [(row["role"], row["model"], row["limit"], row["source"]) for row in rows] == [
         ("user", None, 9, told(source, "pro")),
+        ("user", None, 100, told(Source("plan"), "pro")),
         ("user", None, 1000, told(Source("plan"), "pro")),
         ("user", "large-*", 9, told(source, "pro")),
         ("service", None, 9, told(source, "service")),
     ]
     inherited = [[(each["limit"], each["source"]["type"]) for each in row["inherited"]] for row in rows]
-    assert inherited == [[(5, "plan"), (100, "plan")], [], [(2, "model")], [(80, "plan")]]
+    assert inherited == [[(5, "plan")], [], [], [(2, "model")], [(80, "plan")]]
 
 
 def told(source, plan):
@@ -323,11 +324,15 @@ def told(source, plan):
 
 
 def changed_plan(plan, source):
-    """The plan with all its limits on requests changed, over all models and in its rules."""
+    """The plan with all its limits on requests a minute changed, over all models and in its rules."""
 
     def changed(limits):
+        each_text = [replace(each, value=text) for each in limits for text in each.value.split("; ")]
         return tuple(
-            replace(each, value="9 per day", source=source) if each.unit == "requests" else each for each in limits
+            replace(each, value="9 per minute", source=source)
+            if each.unit == "requests" and "min" in each.value
+            else each
+            for each in each_text
         )
 
     models = plan.models and tuple(replace(rule, limits=changed(rule.limits)) for rule in plan.models)
