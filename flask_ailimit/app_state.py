@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -15,9 +15,10 @@ from flask_limiter import ApplicationLimit, Limit
 from flask_limiter.constants import ConfigVars
 
 from .config import PREFIX, Settings, read_settings, unread_variables
-from .engine import ConfigurationError, Engine, Store, open_store
+from .engine import ConfigurationError, Engine, Store, StoreError, open_store
 from .engine.clock import Clock
 from .engine.mutex import Mutex, mutex
+from .engine.stores import places
 from .engine.stores.base import Shared
 from .limits.checks import require_algorithm, require_request_limit
 from .limits.decorators import Decorators
@@ -32,9 +33,10 @@ from .limits.listed import (
 )
 from .limits.misconfigured import misconfigured
 from .limits.plans.caller import SERVICE, is_role
-from .limits.plans.plan import Plans
+from .limits.plans.plan import ModelRule, Plan, Plans
 from .limits.plans.plan_file import read_plans
 from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
+from .limits.plans.watching import LiveChanges
 from .limits.unit_limit import UnitLimit
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
@@ -66,6 +68,8 @@ class AppState:
         address_limits: The limits on each address, which are decided before all others.
         plans: The plans; None if no route is limited by plan.
         limits_of_plans: Their limits.
+        limits_of_derived: Makes those of a plan in which values were changed for a payer.
+        changes: What operators changed for single payers.
         opened: The engine over the store that was opened with the app.
         in_tests: Opens an engine in memory, if the app is ``TESTING`` and names no store; else returns None.
     """
@@ -78,6 +82,8 @@ class AppState:
     address_limits: list[Limit]
     plans: Plans | None
     limits_of_plans: LimitsOfPlans
+    limits_of_derived: Callable[[Plan], LimitsOfPlans] = field(repr=False)
+    changes: LiveChanges
     opened: Engine
     in_tests: Callable[[], Engine | None] = field(repr=False)
     first_use: Mutex = field(default_factory=mutex, repr=False)
@@ -91,9 +97,17 @@ class AppState:
         """
         return self.first_use.run(self._chosen)
 
+    def limits_of(self, plan: Plan, rule: ModelRule | None) -> Sequence[UnitLimit]:
+        """The limits of a plan over all models, or those of one of its rules for models."""
+        found = self.limits_of_plans.get((plan, rule))
+        return self.limits_of_derived(plan)[plan, rule] if found is None else found
+
     def _chosen(self) -> Engine:
         if "engine" not in self.__dict__:
-            self.__dict__["engine"] = self.in_tests() or self.opened
+            engine_of_tests = self.in_tests()
+            if engine_of_tests:
+                self.changes.use(engine_of_tests.store)
+            self.__dict__["engine"] = engine_of_tests or self.opened
         engine: Engine = self.__dict__["engine"]
         return engine
 
@@ -168,8 +182,25 @@ def open_app_state(
         if isinstance(engine.store, Shared):
             names = first_app if "name" in given else (app.import_name, app.name)
             engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm, names), app.name)
+        changes = LiveChanges(store, clock)
+        if plans:
+            _begin_with(changes)
+        derived = partial(_limits_of_plan, limiter, algorithm)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
-        return AppState(settings, counter, algorithm, defaults, application, addresses, plans, of_plans, engine, late)
+        return AppState(
+            settings,
+            counter,
+            algorithm,
+            defaults,
+            application,
+            addresses,
+            plans,
+            of_plans,
+            derived,
+            changes,
+            engine,
+            late,
+        )
 
 
 def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flask, algorithm: str) -> Plans | None:
@@ -187,6 +218,24 @@ def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flas
             "plans: routes are limited by plan, and there are none. Give plans='plans.toml', or a dictionary."
         )
     return None
+
+
+def _begin_with(changes: LiveChanges) -> None:
+    """Read the changes of plans, and say if the store may lose them. One that is away is asked again later."""
+    try:
+        changes.look()
+    except StoreError as error:
+        if not error.transient:
+            raise  # Who is suspended would be so no more.
+        _log.error("Changes of plans are not known yet: %s", error)
+        return
+    may_lose = changes.store.may_lose_changes() if changes.store and changes.store.shares_changes else None
+    if may_lose:
+        places.say_once(may_lose)
+
+
+def _limits_of_plan(limiter: Decorators, algorithm: str, plan: Plan) -> LimitsOfPlans:
+    return limits_of_plans(limiter, Plans("", {plan.name: plan}, None, None), algorithm)
 
 
 def _tell(app: Flask, available: bool) -> None:

@@ -16,13 +16,14 @@ import flask
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
+from .cli_limiters import limiters_of_app as _limiters
+from .cli_plans import COMMANDS
 from .engine import AILimitError, Verdict, system_clock
 from .engine.charge import SUBJECT_BYTES
 from .engine.clock import MICROSECONDS
 from .engine.stores.base import Located
 from .engine.stores.directory import default_homes
 from .engine.stores.housekeeping import standing
-from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
 from .limits.in_words import label_of, name_of, setting_of
 from .limits.plans.caller import ADDRESS, SERVICE, is_role
@@ -304,46 +305,6 @@ def stores() -> None:
             click.echo(f"{store.path}  {size}, {age}, {'open' if store.is_open else 'open in no process'}")
 
 
-def _limiters(number: int | None, *, with_counts: bool = False) -> Iterator[AILimiter]:
-    """The app's limiters, or the one with this number. If there are several, a line before each says which it is.
-
-    Args:
-        number: From 1; None for all.
-        with_counts: Their counts are needed, so they must be where this process can see them.
-    """
-    every: list[AILimiter] = flask.current_app.extensions.get("ailimit", [])
-    if not every:
-        raise click.ClickException("This app has no AILimiter. Call limiter.init_app(app) in its factory.")
-    if number is not None and number > len(every):
-        raise click.ClickException(f"--limiter: this app has {len(every)}. Got {number}.")
-    chosen = [*enumerate(every, 1)] if number is None else [(number, every[number - 1])]
-    for place, limiter in chosen:
-        _require_usable(
-            limiter, f"Limiter {place} of {len(every)}: " if len(every) > 1 else "", with_counts=with_counts
-        )
-    for place, limiter in chosen:
-        if len(every) > 1:
-            click.echo(f"Limiter {place} of {len(every)}, by {name_of(_ledger(limiter).flask_limiter.key_func)}:")
-        yield limiter
-
-
-def _require_usable(limiter: AILimiter, which: str, *, with_counts: bool) -> None:
-    app = flask.current_app
-    try:
-        store = limiter.engine.store
-    except RuntimeError:
-        raise click.ClickException(
-            f"{which}Limits are switched off in this app (RATELIMIT_ENABLED), so nothing is counted."
-        ) from None
-    if with_counts and isinstance(store, MemoryStore):
-        why = "the app is TESTING and names no store" if app.testing else "storage_uri is memory://"
-        raise click.ClickException(
-            f"{which}The counts are in the memory of each process of the app, because {why}. This command is a process "
-            "of its own, and its store is empty. Use local:// or a Redis, or call limiter.peek() and "
-            "limiter.engine.reset() inside the app."
-        )
-
-
 def _ledger(limiter: AILimiter) -> Ledger:
     return limiter.ledger_of_no_request()
 
@@ -458,3 +419,7 @@ def _left(verdict: Verdict, limit: EndpointLimit) -> str:
     if limit.limit.per_method:
         name = f"{name} ({verdict.charge.scope.rpartition(':')[2]})"
     return f"{name}: {verdict.remaining} of {quota.burst} left, full again in {verdict.reset_after:.1f} s"
+
+
+for each in COMMANDS:
+    cli.add_command(each)

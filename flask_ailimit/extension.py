@@ -25,7 +25,9 @@ from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.listed import listed_requests
 from .limits.misconfigured import misconfigured
 from .limits.phase import RuntimeLimit
+from .limits.plans.admin import Admin
 from .limits.plans.caller import Caller
+from .limits.plans.change import PayerName
 from .limits.registry import LimitRegistry
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
@@ -422,6 +424,24 @@ class AILimiter(Decorators):
         """The current app's engine, or the in-memory one while Flask-Limiter's fallback is in use."""
         app_state = self.app_state
         return self._access.fallback_in_use or app_state.engine
+
+    @property
+    def admin(self) -> Admin:
+        """Changes plans for single payers while the current app runs; see :mod:`flask_ailimit.limits.plans.admin`.
+
+        Works outside of a request, too; without an app context for the app that was initialised last.
+
+        Raises:
+            ConfigurationError: The app has no plans.
+        """
+        state, engine, prefix = self.app_state, self.engine, self._access.key_prefix
+        if state.plans is None:
+            raise ConfigurationError("plans: this app has none, so there is nothing to change. Set AILIMIT_PLANS.")
+
+        def forget_counts(payer: PayerName) -> None:
+            engine.reset(engine.subject(*with_prefix(prefix, [*payer])))
+
+        return Admin(state.plans, state.changes, forget_counts, state.limits_of_derived)
 
     @property
     def app_state(self) -> AppState:

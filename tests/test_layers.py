@@ -16,6 +16,8 @@ STANDARD = sys.stdlib_module_names
 
 ROOMS = [
     ["cli.py"],
+    ["cli_plans.py"],
+    ["cli_limiters.py"],
     ["plan_commands.py"],
     ["extension.py"],
     ["request/"],

@@ -229,6 +229,19 @@ class ModelNotAllowed(NotRetryable, Forbidden):
         super().__init__("model_not_allowed", detail, request_id=request_id, error_format=error_format)
 
 
+class Suspended(NotRetryable, Forbidden):
+    """403: an operator has suspended one of the request's payers. The answer has the operator's words.
+
+    Args:
+        words: They.
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    def __init__(self, words: str, /, *, request_id: str, error_format: str) -> None:
+        super().__init__("suspended", words, request_id=request_id, error_format=error_format)
+
+
 class NotAllowed(NotRetryable, Forbidden):
     """403: a limit is 0, so the client may not send such requests at all.
 

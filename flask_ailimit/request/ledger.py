@@ -68,6 +68,7 @@ class Ledger:
         refusal: The error that was raised, if a limit refused.
         turned_away: The error that was raised last: a refusal, a 503, or a final answer (400, 403, 413).
         payers: The request's payers with their plans, once they are found out; see :mod:`.payers`.
+        suspended: What the client is told, if one of the payers is suspended; else None.
         unidentified: The error that was raised because the payers or their plans can't be found out.
         selection: The limits of plans that hold for the request, once they are found out.
         models: Every model that the request's body names, once it was read; None if they can't be told.
@@ -100,6 +101,7 @@ class Ledger:
     turned_away: OwnAnswer | None = None
     invalid: HTTPException | None = None
     payers: tuple[PlannedPayer, ...] = ()
+    suspended: str | None = None
     unidentified: HTTPException | None = None
     selection: Selection | None = None
     models: Sequence[object] | None = ()

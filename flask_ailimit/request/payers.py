@@ -6,11 +6,13 @@ from functools import partial
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.current import current_request
-from flask_ailimit.http.errors import LimiterUnavailable
+from flask_ailimit.http.errors import LimiterUnavailable, Suspended
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Payer
+from flask_ailimit.limits.plans.change import EVERYBODY
 from flask_ailimit.limits.plans.plan import LONGEST_MODEL, ModelRule, Plan, Plans
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+from flask_ailimit.signals import request_refused, tell
 
 from .asking import ask
 from .estimate import models_named
@@ -77,7 +79,14 @@ def selection_of(ledger: Ledger) -> Selection:
 def must_read_model(ledger: Ledger) -> bool:
     """Whether the request's body is going to be read for its model. Raises the errors of :func:`payers_of`."""
     is_known = ledger.selection is not None or ledger.app_state.settings.model_of is not None or ledger.estimates
-    return not is_known and _have_rules(payers_of(ledger))
+    return not is_known and _have_rules(payers_of(ledger)) and ledger.suspended is None
+
+
+def suspended(ledger: Ledger, words: str) -> Suspended:
+    """The error for a request of which a payer is suspended. The event is sent."""
+    ledger.selection = Selection(payers_of(ledger))  # The event is about them, whatever the model is.
+    tell(request_refused, ledger.app, **ledger.facts)
+    return Suspended(words, **ledger.answer_facts)
 
 
 def _have_rules(payers: Iterable[PlannedPayer]) -> bool:
@@ -120,12 +129,24 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
     plans = plans_of(ledger)
     subject, prefix = ledger.engine_now().subject, ledger.flask_limiter.key_prefix
     before = (prefix,) if prefix else ()
+    changes = ledger.app_state.changes
+    in_force = changes.in_force()
     for role, payer in _payers_named(ledger):
-        name, plan = str(payer.id), _plan_of(ledger, plans, role, payer.plan)
-        is_default = plan.name != payer.plan
+        name = str(payer.id)
+        changed = in_force.get((role, name)) if in_force else None  # type: ignore[call-overload]  # a name is a tuple
+        moved = None if changed is None or changed.plan is None else plans.plans.get(changed.plan)
+        plan = moved or _plan_of(ledger, plans, role, payer.plan)
+        is_default = moved is None and plan.name != payer.plan
+        if changed is not None:
+            ledger.suspended = ledger.suspended or changed.suspended
+            plan = changes.plan_of(changed, plan)
         yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label, is_default)
     if plans.service is not None:
-        yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plans.service, None)
+        plan, everybody = plans.service, in_force.get(EVERYBODY)
+        if everybody is not None:
+            ledger.suspended = ledger.suspended or everybody.suspended
+            plan = changes.plan_of(everybody, plan)
+        yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plan, None)
 
 
 def _payers_named(ledger: Ledger) -> Iterable[tuple[str, Payer]]:

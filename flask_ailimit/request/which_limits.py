@@ -24,7 +24,7 @@ from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
 from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, options_of, quota_of, told_as
 
 from .ledger import ADDRESS, Ledger
-from .payers import plans_of, selection_of
+from .payers import payers_of, plans_of, selection_of, suspended
 
 
 def known_phase(ledger: Ledger, request: Request, endpoint: str) -> Phase | None:
@@ -162,7 +162,7 @@ def limits_of_payer(
     ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None, *, is_told: bool
 ) -> Iterator[RuntimeLimit]:
     """The limits of a payer's plan over all models; with a rule, those of the rule's models."""
-    limits = ledger.app_state.limits_of_plans[payer.plan, rule]
+    limits = ledger.app_state.limits_of(payer.plan, rule)
     for limit in limits_for_role(limits, payer.role, is_told=is_told):
         for resolved in ledger.flask_limiter.registry.resolved([limit]):
             yield PayerLimit(**vars(resolved))
@@ -217,16 +217,19 @@ def selection_now(ledger: Ledger) -> Selection:
     """The limits of plans that hold for the current request.
 
     Raises:
+        Suspended: One of the payers is suspended. Nothing is charged, and the body is not read.
         ModelNotAllowed: One of the plans doesn't have the request's model. Nothing is charged.
         HTTPException: As :func:`.payers.selection_of`.
     """
     plans_of(ledger)
-    selection = selection_of(ledger)
-    if not selection.is_allowed:
-        if not is_inside_view(ledger):
-            ledger.cancel()
-        raise ModelNotAllowed(**ledger.answer_facts)
-    return selection
+    payers_of(ledger)
+    words = ledger.suspended
+    selection = selection_of(ledger) if words is None else None
+    if selection is not None and selection.is_allowed:
+        return selection
+    if not is_inside_view(ledger):
+        ledger.cancel()
+    raise ModelNotAllowed(**ledger.answer_facts) if words is None else suspended(ledger, words)
 
 
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:

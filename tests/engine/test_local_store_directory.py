@@ -113,8 +113,8 @@ def test_network_file_system_is_refused(place, monkeypatch, kind, is_refused):
 
 def test_mount_point_with_a_space_is_found(tmp_path):
     mounted = "/proc/self/mounts"
-    assert directory._file_system(directory.Path(mounted)) == "proc"
-    assert directory._file_system(tmp_path) != "proc"
+    assert directory.file_system(directory.Path(mounted)) == "proc"
+    assert directory.file_system(tmp_path) != "proc"
 
 
 # Full file systems

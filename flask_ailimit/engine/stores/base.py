@@ -1,7 +1,7 @@
 """What a store is, and the one kind that brings the state to the arithmetic."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
@@ -95,6 +95,41 @@ class Agreeing(Protocol):
 
     def agree(self, fingerprint: bytes, advice: str) -> None:
         """Raise ``ConfigurationError`` with the advice if others that use the store left another fingerprint."""
+
+
+@runtime_checkable
+class KeepsChanges(Protocol):
+    """A store that keeps a trail beside its counts: numbered texts, which no reset and no sweep takes away.
+
+    Attributes:
+        shares_changes: Whether other processes read and write the same trail.
+    """
+
+    shares_changes: bool
+
+    def changes_from(self, number: int) -> list[tuple[int, str]]:
+        """The entries with this number and higher ones, in order. The first number is 1.
+
+        Raises:
+            StoreError: The store can't answer, or what it keeps can't be read.
+        """
+
+    def add_change(self, text: str, last: int, without: Collection[int] = ()) -> bool:
+        """Append an entry, with the number after ``last``, and erase those of ``without``, in one step.
+
+        Answers False, and changes nothing, if ``last`` is not the number of the last entry: somebody else was first.
+
+        Args:
+            text: The entry, in one line.
+            last: The number of the last entry; 0 if there is none.
+            without: Numbers of earlier entries. The other entries keep their numbers.
+
+        Raises:
+            StoreError: The store can't keep it.
+        """
+
+    def may_lose_changes(self) -> str | None:
+        """When the entries may be lost, and what to do, in a sentence; None if they stay, or if that can't be seen."""
 
 
 class Transaction(Protocol):

@@ -30,6 +30,7 @@ LOCK = "lock"
 SECRET = "secret"  # noqa: S105  a file's name
 CONFIGURATIONS = "configurations"
 MACHINES = "machines"
+CHANGES = "changes.jsonl"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  what we make in it is for this user only
 _TRIES = 100
 _BETWEEN_TRIES = 0.01
@@ -159,7 +160,7 @@ def open_file(directory: Path, name: str, flags: int) -> int:
             found.st_uid != os.geteuid() and f"belongs to uid {found.st_uid}, not to uid {os.geteuid()} of this process"
         )
         or (found.st_nlink > 1 and "has another name somewhere (a hard link)")
-        or (found.st_mode & (0o077 if name == SECRET else 0o022) and "is open to others")
+        or (found.st_mode & (0o077 if name in (SECRET, CHANGES) else 0o022) and "is open to others")
     )
     if wrong:
         os.close(descriptor)
@@ -285,7 +286,7 @@ def _share(descriptor: int) -> None:
 
 
 def _require_fit(path: Path, descriptor: int) -> None:
-    kind = _file_system(path).removeprefix("fuse.")
+    kind = file_system(path).removeprefix("fuse.")
     if kind in _NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(
             f"storage_uri: {path} is on {kind}, where locks don't reach every host. {places.ANOTHER_STORE}"
@@ -302,7 +303,7 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _file_system(directory: Path) -> str:
+def file_system(directory: Path) -> str:
     """The kind of file system, from the kernel's table of mounts; "" where there is no such table."""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -9,7 +9,7 @@ process and leaves nothing behind. It also works between containers, where LMDB 
 import fcntl
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +20,7 @@ from flask_ailimit.engine.clock import MICROSECONDS, seconds_running
 from flask_ailimit.engine.errors import AwayError, ConfigurationError, StoreError
 from flask_ailimit.engine.mutex import system_mutex
 
-from . import common, directory, housekeeping, places
+from . import common, directory, housekeeping, places, trail_file
 from .file_lock import lock_within
 from .places import Place
 from .record import is_expired
@@ -146,6 +146,10 @@ class Environment:
         opened = self._come_in()
         alone = self.users == 1 and directory.is_alone(self._directory)
         return common.introduce(opened, configuration, app, alone=alone, patience=self._patience)
+
+    def add_change(self, text: str, last: int, without: Collection[int]) -> bool:
+        """See :class:`.base.KeepsChanges`."""
+        return trail_file.add(self._come_in(), text, last, without, self._patience)
 
     def written(self, transaction: lmdb.Transaction, now_us: int) -> None:
         """Forget a few expired records at every fourth write, so that the file stays as small as its use."""

@@ -6,7 +6,7 @@ store's directory in memory anyway.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from flask_ailimit.engine.decide import Changes, Record
 from flask_ailimit.engine.errors import AwayError, ConfigurationError, StoreError
 from flask_ailimit.engine.mutex import BusyError
 
-from . import directory, environment, housekeeping
+from . import directory, environment, housekeeping, trail_file
 from .base import StateStore, Transaction
 from .environment import Environment
 from .options import require_seconds
@@ -33,6 +33,7 @@ _LEAST_MAP_BYTES = 1 << 20
 _LOCK_TIMEOUT = 1.0
 _SHORTEST_LOCK_TIMEOUT = 0.01
 _LONGEST_LOCK_TIMEOUT = 60
+_IN_MEMORY = ("tmpfs", "ramfs")
 
 _Answer = TypeVar("_Answer")
 
@@ -136,6 +137,8 @@ class LocalStore(StateStore):
         self._environment: Environment | None = None  # Stays after the end, for who is inside.
         self._uses_it = False
 
+    shares_changes = True
+
     def __repr__(self) -> str:
         return f"LocalStore({str(self.path)!r})"
 
@@ -199,6 +202,25 @@ class LocalStore(StateStore):
                 app,
                 other,
             )
+
+    def changes_from(self, number: int) -> list[tuple[int, str]]:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`. Takes no lock."""
+        return trail_file.read(self.path, number)
+
+    def add_change(self, text: str, last: int, without: Collection[int] = ()) -> bool:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        return self._alone(self._shared().add_change, text, last, without)
+
+    def may_lose_changes(self) -> str | None:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        path = self.path
+        kind = directory.file_system(path)
+        if kind not in _IN_MEMORY:
+            return None
+        return (
+            f"Changes of plans don't survive a restart of the machine: {path} is in memory ({kind}). Use a directory "
+            "on a disk, such as storage_uri='local:///var/lib/myapp/limits'."
+        )
 
     def close(self) -> None:
         """Close the file if no other store of this process uses it."""

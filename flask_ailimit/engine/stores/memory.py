@@ -5,7 +5,7 @@ import shlex
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -56,6 +56,7 @@ class MemoryStore(StateStore):
         self._records: OrderedDict[bytes, Record] = OrderedDict()  # First comes who was longest there.
         self._counts: int | None = 0
         self._writes = 0
+        self._changes: dict[int, str] = {}
         self.now_us = 0
         forget_in_children(self)
         if count_workers(sys.argv, os.environ) > 1:
@@ -65,6 +66,8 @@ class MemoryStore(StateStore):
                 RuntimeWarning,
                 stacklevel=4,
             )
+
+    shares_changes = False
 
     def __repr__(self) -> str:
         return "MemoryStore()"
@@ -113,6 +116,29 @@ class MemoryStore(StateStore):
     def clear(self) -> None:
         """Forget everything."""
         self.alone(lambda _: self._forget_all())
+
+    def changes_from(self, number: int) -> list[tuple[int, str]]:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        return [entry for entry in self._changes.copy().items() if entry[0] >= number]
+
+    def add_change(self, text: str, last: int, without: Collection[int] = ()) -> bool:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+
+        def step(_: Transaction) -> bool:
+            if last != max(self._changes, default=0):
+                return False
+            kept = {number: entry for number, entry in self._changes.items() if number not in without}
+            self._changes = {**kept, last + 1: text}
+            return True
+
+        return self.alone(step)
+
+    def may_lose_changes(self) -> str:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        return (
+            "Changes of plans are in the memory of this process alone, and end with it: storage_uri is memory://. Use "
+            "a directory on a disk, such as storage_uri='local:///var/lib/myapp/limits', or a Redis that saves."
+        )
 
     def secret(self) -> None:
         """None: nobody else opens this store, so its user makes a secret."""

@@ -96,12 +96,18 @@ class Plan:
         limits: The limits over all models together.
         models: The rules for models; the first that matches holds. None if the plan says nothing of models.
         has_others: Whether the plan also has models that no rule matches.
+        key: What tells it from other plans: its name, unless values in it were changed for a payer.
     """
 
     name: str
     limits: tuple[PlanLimit, ...]
     models: tuple[ModelRule, ...] | None = None
     has_others: bool = True
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", self.name)
 
     def rule_for(self, model: str | None) -> ModelRule | None:
         """The first rule that the model matches; None if there is none."""

@@ -42,7 +42,7 @@ class Selection(NamedTuple):
     @property
     def key(self) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
         """Everything that the limits depend on: roles, plans and patterns, all of them the app's own words."""
-        plans = [word for payer in self.payers for word in (payer.role, payer.plan.name)]
+        plans = [word for payer in self.payers for word in (payer.role, payer.plan.key)]
         patterns = [None if rule is None else rule.pattern for rule in self.rules] if self.rules else ()
         return tuple(plans), tuple(patterns)
 

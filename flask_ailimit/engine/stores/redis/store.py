@@ -10,7 +10,7 @@ their own in its place, and say so.
 
 import logging
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from flask_ailimit.engine.errors import AILimitError, ConfigurationError, StoreE
 from flask_ailimit.engine.stores.base import Store
 from flask_ailimit.engine.stores.renewing import by_count, in_pieces
 
-from . import packing
+from . import packing, trail
 from .afterwards import Afterwards
 from .agreement import Agreement
 from .links import Link
@@ -77,6 +77,8 @@ class RedisStore:
         self._another = another
         self._agreement = agreement
         self._uri = uri or link.name
+
+    shares_changes = True
 
     def __repr__(self) -> str:
         return f"RedisStore({self._link.name!r})"
@@ -139,6 +141,18 @@ class RedisStore:
         if bucket is None:
             return self._link.run(load("delete"), [self._key(subject)], b"%d" % self._clock(), read=int)
         return self._ask("forget", [self._key(subject)], packing.pack_bucket(bucket, self._clock()), int)
+
+    def changes_from(self, number: int) -> list[tuple[int, str]]:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        return trail.read(self._link, self._prefix, number)
+
+    def add_change(self, text: str, last: int, without: Collection[int] = ()) -> bool:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        return trail.add(self._link, self._prefix, text, last, without)
+
+    def may_lose_changes(self) -> str | None:
+        """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
+        return trail.may_be_lost(self._link)
 
     def apart(self) -> "RedisStore":
         """This store for a thread that must not share connections: gevent's belong to the thread that made them."""

@@ -1,0 +1,198 @@
+"""The commands that change plans for single payers: ``flask ailimit raise``, ``suspend``, ``changes`` and their kin."""
+
+import getpass
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from .cli_limiters import limiters_of_app
+from .limits.plans.admin import SUSPENDED, Admin, ChangeError
+from .limits.plans.change import Change
+from .limits.plans.changes_in_words import change_in_words, what_in_words
+
+_DURATION = re.compile(r"([1-9][0-9]{0,6})([mhd])")
+_LENGTHS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+_Command = Callable[..., None]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise ChangeError("--by: this user has no name. Say who does it.") from None
+
+
+def _end(duration: str | None, end: str | None) -> datetime | timedelta:
+    if (duration is None) == (end is None):
+        raise ChangeError("boost: an end is needed: one of --for and --until.")
+    if duration is not None:
+        match = _DURATION.fullmatch(duration)
+        if match is None:
+            raise ChangeError("--for: minutes, hours or days are needed, such as 90m, 12h or 3d.")
+        return int(match[1]) * _LENGTHS[match[2]]
+    try:
+        until = datetime.fromisoformat(str(end))
+    except ValueError:
+        raise ChangeError("--until: a time is needed, such as 2026-12-01T18:00.") from None
+    return until if until.tzinfo else until.replace(tzinfo=UTC)
+
+
+def _admin_of(number: int | None) -> Admin:
+    """What changes the plans of the app's limiter that has some."""
+    planned = [each for each in limiters_of_app(number, with_counts=True) if each.app_state.plans]
+    if len(planned) > 1:
+        raise click.ClickException("Several limiters of this app have plans. Say which, with --limiter.")
+    if not planned:
+        raise click.ClickException("There are no plans (AILIMIT_PLANS), so there is nothing to change.")
+    return planned[0].admin
+
+
+def _done(admin: Admin, change: Change) -> None:
+    click.echo(f"Change {change.number}: {what_in_words(change)}")
+    may_lose = admin.may_lose_changes()
+    if may_lose:
+        click.echo(f"Note: {may_lose}", err=True)
+
+
+_LIMIT_HELP = (
+    "PAYER is such as user:7, organisation:acme or service. UNIT is what is counted, such as requests. LIMIT is one "
+    "limit in its window, such as '20 per minute'; of concurrency a number."
+)
+
+
+def _with_number(command: _Command) -> _Command:
+    return click.option(
+        "--limiter",
+        "number",
+        type=click.IntRange(1),
+        help="Only this one, if several limiters of the app have plans, numbered in the order of init_app.",
+    )(command)
+
+
+def _of_limits(command: _Command) -> _Command:
+    command = click.option("--model", help="The pattern of models, as in the plan. Default: all models together.")(
+        command
+    )
+    return click.option("--plan", help="Only under this plan. Default: under each that has such a limit.")(command)
+
+
+def _of_changes(command: _Command) -> _Command:
+    by = click.option("--by", default=_user, metavar="NAME", help="Who does it. Default: the user of this system.")
+    return click.option("--reason", required=True, help="Why, for the trail.")(by(_with_number(command)))
+
+
+def _limit_command(function: _Command) -> click.Command:
+    """A command that changes a limit; its name is that of the function."""
+    function = _of_limits(_of_changes(function))
+    for name in ("limit", "unit", "payer"):
+        function = click.argument(name)(function)
+    return click.command(function.__name__.rstrip("_"), help=f"{function.__doc__} {_LIMIT_HELP}")(
+        with_appcontext(function)
+    )
+
+
+def _unit(text: str) -> str:
+    return text.replace("-", "_")
+
+
+@_limit_command
+def raise_(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
+    """Raise a limit of PAYER."""
+    admin = _admin_of(number)
+    _done(admin, admin.raise_limit(payer, _unit(unit), limit, **options))
+
+
+@_limit_command
+def lower(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
+    """Lower a limit of PAYER."""
+    admin = _admin_of(number)
+    _done(admin, admin.lower_limit(payer, _unit(unit), limit, **options))
+
+
+@_limit_command
+@click.option("--for", "duration", metavar="TIME", help="How long: minutes, hours or days, such as 90m, 12h or 3d.")
+@click.option("--until", "end", metavar="TIME", help="The end, such as 2026-12-01T18:00; in UTC without a zone.")
+def boost(
+    payer: str, unit: str, limit: str, *, duration: str | None, end: str | None, number: int | None, **options: Any
+) -> None:
+    """Raise a limit of PAYER for a time."""
+    until, admin = _end(duration, end), _admin_of(number)
+    _done(admin, admin.boost(payer, _unit(unit), limit, until=until, **options))
+
+
+@click.command()
+@with_appcontext
+@click.argument("payer")
+@click.option("--tell", default=SUSPENDED, show_default=True, help="What the client is told.")
+@_of_changes
+def suspend(payer: str, *, number: int | None, **options: Any) -> None:
+    """Turn the requests of PAYER away, such as user:7, on all routes that are limited by plan."""
+    admin = _admin_of(number)
+    _done(admin, admin.suspend(payer, **options))
+
+
+@click.command()
+@with_appcontext
+@click.argument("payer")
+@_of_changes
+def resume(payer: str, *, number: int | None, **options: Any) -> None:
+    """End the suspension of PAYER."""
+    admin = _admin_of(number)
+    _done(admin, admin.resume(payer, **options))
+
+
+@click.command()
+@with_appcontext
+@click.argument("payer")
+@click.argument("plan", required=False, metavar="[PLAN]")
+@click.option("--own", is_flag=True, help="Move it back to the plan that the app names.")
+@_of_changes
+def move(payer: str, plan: str | None, *, own: bool, number: int | None, **options: Any) -> None:
+    """Move PAYER to PLAN, whatever plan the app names for it."""
+    if (plan is None) != own:
+        raise ChangeError("move: a PLAN is needed, or --own.")
+    admin = _admin_of(number)
+    _done(admin, admin.move(payer, plan, **options))
+
+
+@click.command()
+@with_appcontext
+@click.argument("change", metavar="NUMBER", type=click.IntRange(1))
+@_of_changes
+def undo(change: int, *, number: int | None, **options: Any) -> None:
+    """Undo the change with this NUMBER: from now on it is as if it had never been made."""
+    admin = _admin_of(number)
+    _done(admin, admin.undo(change, **options))
+
+
+@click.command()
+@with_appcontext
+@click.argument("payer")
+@_of_changes
+def forget(payer: str, *, number: int | None, **options: Any) -> None:
+    """Forget PAYER for good: its counts, and its changes in the trail."""
+    admin = _admin_of(number)
+    _done(admin, admin.forget(payer, **options))
+
+
+@click.command()
+@with_appcontext
+@click.argument("payer", required=False, metavar="[PAYER]")
+@_with_number
+def changes(payer: str | None, *, number: int | None) -> None:
+    """Print the changes of plans, or those of PAYER: who, when, what, from what, to what, and why."""
+    admin = _admin_of(number)
+    found = admin.changes(payer)
+    undone = admin.undone()
+    for change in found:
+        click.echo("\n".join(change_in_words(change, undone.get(change.number))))
+    if not found:
+        click.echo("Nothing was changed.")
+
+
+COMMANDS = (raise_, lower, boost, suspend, resume, move, changes, undo, forget)

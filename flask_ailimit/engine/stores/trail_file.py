@@ -1,0 +1,132 @@
+"""The trail of a local store: a line of JSON for each entry, in a file that only grows, unless entries are erased.
+
+An entry counts once its line is whole and on the disk. What a killed process left of a line was told to nobody, and is
+cut off before the next one. Who reads needs no lock: a line is appended in one step, and erasing writes another file.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from flask_ailimit.engine.errors import StoreError
+
+from . import directory
+from .file_lock import Patience
+
+_LINE = re.compile(rb'\{"number":([0-9]{1,15}),"entry":(.*)\}')
+
+
+def read(place: Path, number: int) -> list[tuple[int, str]]:
+    """The entries with this number and higher ones, in order; none if there is no file.
+
+    Raises:
+        StoreError: A line is damaged, or the file can't be read.
+    """
+    try:
+        content = _content(place)
+        # Who knows the entries before has read their lines.
+        at = content.rfind(b'\n{"number":%d,' % number) + 1
+        return _entries(place, content[at:], number)
+    except OSError as error:
+        raise _failed(place, error) from error
+
+
+def add(place: Path, text: str, last: int, without: Collection[int], patience: Patience) -> bool:
+    """Append an entry after the one with the number ``last``, and erase others; see :class:`.base.KeepsChanges`.
+
+    Raises:
+        StoreError: There is no room, or the file is damaged.
+        AwayError: Somebody else has the directory's lock for too long.
+    """
+    inside = directory.lock(place, patience)
+    try:
+        content = _content(place)
+        entries = _entries(place, content, 1)
+        if last != (entries[-1][0] if entries else 0):
+            return False
+        line = _line(last + 1, text)
+        if without:
+            kept = [_line(number, entry) for number, entry in entries if number not in without]
+            _replace(place, b"".join([*kept, line]))
+        else:
+            _append(place, line, content.rfind(b"\n") + 1)
+    except OSError as error:
+        raise _failed(place, error) from error
+    else:
+        return True
+    finally:
+        inside.close()
+
+
+def _content(place: Path) -> bytes:
+    try:
+        with os.fdopen(directory.open_file(place, directory.CHANGES, os.O_RDONLY), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _entries(place: Path, content: bytes, first: int) -> list[tuple[int, str]]:
+    found, before = list[tuple[int, str]](), 0
+    for line in content.split(b"\n")[:-1]:
+        match = _LINE.fullmatch(line)
+        number = int(match[1]) if match else 0
+        if match is None or number <= before:
+            path = os.path.realpath(place) + "/" + directory.CHANGES
+            raise StoreError(
+                f"{path}: a line is damaged, after the entry {before}. Put back a copy of the file, or correct it.",
+                transient=False,
+            )
+        before = number
+        if number >= first:
+            found.append((number, match[2].decode(errors="replace")))
+    return found
+
+
+def _line(number: int, text: str) -> bytes:
+    return f'{{"number":{number},"entry":{text}}}\n'.encode()
+
+
+def _append(place: Path, line: bytes, size: int) -> None:
+    """Write a line at the end of the whole lines. Only for who has the lock."""
+    is_new = not os.path.lexists(place / directory.CHANGES)
+    descriptor = directory.open_file(place, directory.CHANGES, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.ftruncate(descriptor, size)
+        if os.pwrite(descriptor, line, size) != len(line):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        _sync(place)
+
+
+def _replace(place: Path, content: bytes) -> None:
+    """Write the whole file anew, or nothing of it. Only for who has the lock."""
+    draft = place / f"{directory.CHANGES}.draft"
+    with suppress(FileNotFoundError):
+        draft.unlink()  # Of somebody who died while writing it.
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(place / directory.CHANGES)
+    _sync(place)
+
+
+def _sync(place: Path) -> None:
+    """Have the names in the directory written, too."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _failed(place: Path, error: OSError) -> StoreError:
+    return StoreError(f"The changes of plans in {os.path.realpath(place)} can't be used: {error.strerror}.")

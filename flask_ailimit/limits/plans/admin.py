@@ -1,0 +1,473 @@
+"""What an operator does: change a limit of one payer, suspend it, move it to another plan, undo that, forget a payer.
+
+Each is an entry of the trail. It is made of what the trail says at that moment, and appended only if nobody else has
+appended one meanwhile; else it is made anew.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+
+from flask_ailimit.engine import AILimitError, ConfigurationError, StoreError
+from flask_ailimit.engine.quota import CONCURRENCY
+
+from .caller import ADDRESS, SERVICE, is_role
+from .change import (
+    BOOST,
+    EVERYBODY,
+    FORGET,
+    LONGEST_ID,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    LOWER,
+    MOVE,
+    RAISE,
+    RESUME,
+    SUSPEND,
+    UNDO,
+    Change,
+    PayerName,
+    WhichLimit,
+    is_text,
+    limit_of_text,
+    value_in_words,
+    written,
+)
+from .derived import derived, limits_in, number_of
+from .plan import Plan, Plans, Source
+from .trail import InForce, Trail
+from .watching import LiveChanges
+
+_TRIES = 10
+_LONGEST_BOOST = timedelta(days=366)
+_MOST_SHOWN = 20
+SUSPENDED = "This account is suspended."
+
+
+class ChangeError(AILimitError, ValueError):
+    """A change can't be made as it was asked for. The message says why, and what can be done."""
+
+
+class Admin:
+    """Changes plans for single payers while the app runs: ``limiter.admin``.
+
+    A payer is named by role and id, such as ``user:7`` or ``organisation:acme``; ``address:10.0.0.1`` is a client
+    without an account, and ``service`` everybody together. A limit is named by its unit and its window, such as
+    ``requests`` and ``20 per minute``, or ``concurrency`` and ``4``.
+
+    On all processes that share the store a change is in force within 5 seconds. It is in the trail for good.
+
+    Each method that changes something takes ``reason`` and ``by``, why and who: texts of one line, of 1 to 500 and 1 to
+    100 characters. Each returns the change, and raises :class:`ChangeError` if it can't be made, and ``StoreError`` if
+    the store can't keep it.
+    """
+
+    def __init__(
+        self,
+        plans: Plans,
+        changes: LiveChanges,
+        forget_counts: Callable[[PayerName], object],
+        check: Callable[[Plan], object],
+    ) -> None:
+        """See :attr:`flask_ailimit.AILimiter.admin`, which makes it.
+
+        Args:
+            plans: The app's plans.
+            changes: What is in force.
+            forget_counts: Resets every count of a payer.
+            check: Raises ``ConfigurationError`` for a plan whose limits can't be counted.
+        """
+        self._plans = plans
+        self._changes = changes
+        self._forget_counts = forget_counts
+        self._check = check
+
+    def raise_limit(
+        self,
+        payer: str,
+        unit: str,
+        value: str | int,
+        *,
+        reason: str,
+        by: str,
+        model: str | None = None,
+        plan: str | None = None,
+    ) -> Change:
+        """Raise a limit of a payer.
+
+        Args:
+            payer: Who, such as ``user:7``.
+            unit: What is counted.
+            value: One limit, such as ``20 per minute``; of ``concurrency`` a number.
+            reason: Why.
+            by: Who does it.
+            model: The pattern of models, as it is in the plan; None for the limit of all models together.
+            plan: The only plan under which it is changed. None: all plans that have such a limit, which must all be
+                lower. A payer that was moved has the plan to which it was moved.
+        """
+        return self._limit(RAISE, payer, unit, value, reason, by, model, plan)
+
+    def lower_limit(
+        self,
+        payer: str,
+        unit: str,
+        value: str | int,
+        *,
+        reason: str,
+        by: str,
+        model: str | None = None,
+        plan: str | None = None,
+    ) -> Change:
+        """Lower a limit of a payer. The arguments are those of :meth:`raise_limit`."""
+        return self._limit(LOWER, payer, unit, value, reason, by, model, plan)
+
+    def boost(
+        self,
+        payer: str,
+        unit: str,
+        value: str | int,
+        *,
+        until: datetime | timedelta,
+        reason: str,
+        by: str,
+        model: str | None = None,
+        plan: str | None = None,
+    ) -> Change:
+        """Raise a limit of a payer for a time.
+
+        Args:
+            payer: As of :meth:`raise_limit`, and so the others.
+            unit: What is counted.
+            value: The limit.
+            until: The end, with a time zone; or how long from now on. At most 366 days from now.
+            reason: Why.
+            by: Who does it.
+            model: The pattern of models.
+            plan: The only plan under which it is boosted.
+        """
+        now = datetime.fromtimestamp(self._changes.now_s(), UTC)
+        if isinstance(until, datetime) and until.tzinfo is None:
+            raise ChangeError("until: a time with a time zone is needed, such as 2026-12-01T18:00+00:00.")
+        lasting = until if isinstance(until, timedelta) else until - now
+        if not timedelta(seconds=1) <= lasting <= _LONGEST_BOOST:
+            raise ChangeError("until: a time from 1 second to 366 days from now is needed.")
+        return self._limit(BOOST, payer, unit, value, reason, by, model, plan, int((now + lasting).timestamp()))
+
+    def suspend(self, payer: str, *, reason: str, by: str, tell: str = SUSPENDED) -> Change:
+        """Turn the payer's requests away: a 403 with the code ``suspended``, on all routes that are limited by plan.
+
+        Args:
+            payer: Who, such as ``user:7``.
+            reason: Why. Clients are not told.
+            by: Who does it.
+            tell: What the client is told: one line of 1 to 500 characters.
+        """
+        name = payer_named(payer)
+        _require_text("tell", tell, LONGEST_TEXT)
+
+        def make(trail: Trail) -> Change:
+            before = trail.in_force.get(name, InForce()).suspended
+            if before == tell:
+                raise ChangeError(f"{name} is suspended already, and told the same.")
+            was = "not suspended" if before is None else f"suspended: {before}"
+            return self._change(SUSPEND, reason, by, payer=name, words=tell, before=was)
+
+        return self._append(make)
+
+    def resume(self, payer: str, *, reason: str, by: str) -> Change:
+        """End a suspension.
+
+        Args:
+            payer: Who, such as ``user:7``.
+            reason: Why.
+            by: Who does it.
+        """
+        name = payer_named(payer)
+
+        def make(trail: Trail) -> Change:
+            before = trail.in_force.get(name, InForce()).suspended
+            if before is None:
+                raise ChangeError(f"{name} is not suspended.")
+            return self._change(RESUME, reason, by, payer=name, before=f"suspended: {before}")
+
+        return self._append(make)
+
+    def move(self, payer: str, plan: str | None, *, reason: str, by: str) -> Change:
+        """Move a payer to a plan, whatever plan the app names for it.
+
+        Args:
+            payer: Who, such as ``user:7``.
+            plan: The name of the plan; None for the one that the app names.
+            reason: Why.
+            by: Who does it.
+        """
+        name = payer_named(payer)
+        if name.role == SERVICE:
+            raise ChangeError("service: everybody together has no plan but [service].")
+        if plan is not None:
+            self._plan(plan)
+
+        def make(trail: Trail) -> Change:
+            before = trail.in_force.get(name, InForce()).plan
+            if before == plan:
+                raise ChangeError(f"{name} has {plan or 'the plan that the app names'} already.")
+            return self._change(MOVE, reason, by, payer=name, plan=plan, before=before or "the plan that the app names")
+
+        return self._append(make)
+
+    def undo(self, number: int, *, reason: str, by: str) -> Change:
+        """Undo a change: from now on it is as if it had never been made. An ``undo`` itself can't be undone.
+
+        Args:
+            number: That of the change in the trail.
+            reason: Why.
+            by: Who does it.
+        """
+
+        def make(trail: Trail) -> Change:
+            change = trail.entries.get(number)
+            if change is None:
+                raise ChangeError(f"There is no change {number}. See: flask ailimit changes")
+            if change.payer is None:
+                raise ChangeError(f"Change {number} is a {change.kind}, which can't be undone. Make the change again.")
+            if not trail.can_undo(number):
+                raise ChangeError(f"Change {number} is undone already, by change {trail.undone[number]}.")
+            return self._change(UNDO, reason, by, undone=number)
+
+        return self._append(make)
+
+    def forget(self, payer: str, *, reason: str, by: str) -> Change:
+        """Forget a payer: its counts, and its entries in the trail, for good. The others keep their numbers.
+
+        The trail then says that somebody was forgotten, and not who. What is suspended is so no more.
+
+        Args:
+            payer: Who, such as ``user:7``.
+            reason: Why. Don't name the payer in it.
+            by: Who does it.
+        """
+        name = payer_named(payer)
+
+        def make(trail: Trail) -> Change:
+            return self._change(FORGET, reason, by, forgotten=tuple(trail.of_payer(name)))
+
+        change = self._append(make)
+        self._forget_counts(name)
+        return change
+
+    def changes(self, payer: str | None = None) -> list[Change]:
+        """The trail, in order: all of it, or what is about one payer.
+
+        Raises:
+            ChangeError: There is no such payer.
+            StoreError: The store can't answer.
+        """
+        name = None if payer is None else payer_named(payer)
+        self._changes.look()
+        trail = self._changes.trail
+        return [*trail.entries.values()] if name is None else [trail.entries[each] for each in trail.of_payer(name)]
+
+    def undone(self) -> Mapping[int, int]:
+        """The numbers of undone changes, each with that of the entry that undid it, as of the last look."""
+        return self._changes.trail.undone
+
+    def may_lose_changes(self) -> str | None:
+        """When the trail may be lost, and what to do; None if it stays, or if that can't be seen."""
+        store = self._changes.store
+        return None if store is None else store.may_lose_changes()
+
+    def _limit(
+        self,
+        kind: str,
+        payer: str,
+        unit: str,
+        value: str | int,
+        reason: str,
+        by: str,
+        model: str | None,
+        plan: str | None,
+        until: int | None = None,
+    ) -> Change:
+        name = payer_named(payer)
+        text, period = _value(unit, value)
+        limit = WhichLimit(unit, period, model)
+
+        def make(trail: Trail) -> Change:
+            known = trail.in_force.get(name, InForce())
+            only = plan or known.plan
+            before = self._before(name, known, limit, only)
+            _require_direction(kind, name, text, before)
+            source = Source("change") if until is None else Source(BOOST, until)
+            for each in before:
+                self._require_countable(each, limit, text, source)
+            return self._change(
+                kind,
+                reason,
+                by,
+                payer=name,
+                limit=limit,
+                value=text,
+                plan=None if name.role == SERVICE else only,
+                until=until,
+                before=_before_in_words(before),
+            )
+
+        return self._append(make)
+
+    def _before(self, payer: PayerName, known: InForce, limit: WhichLimit, only: str | None) -> dict[Plan, str | int]:
+        """The plans that the payer may have, and that have the limit, each with the value that holds under it."""
+        if payer.role == SERVICE:
+            if self._plans.service is None:
+                raise ChangeError("service: the plans have no [service], so everybody together has no limits.")
+            candidates = [self._plans.service]
+        else:
+            candidates = [*self._plans.plans.values()] if only is None else [self._plan(only)]
+        found: dict[Plan, str | int] = {}
+        for plan in candidates:
+            now = derived(plan, known.values(plan.name, self._changes.now_s(), with_boosts=False))
+            value = limits_in(now).get(limit)
+            if value is not None:
+                assert isinstance(value.value, str | int)  # noqa: S101  what has a number is no UNLIMITED
+                found[plan] = value.value
+        if not found:
+            raise ChangeError(f"{payer} has no limit on {limit} in this window. There are: {_limits_in_words(candidates)}.")
+        return found
+
+    def _require_countable(self, plan: Plan, limit: WhichLimit, value: str | int, source: Source) -> None:
+        try:
+            self._check(derived(plan, ((limit, value, source),)))
+        except ConfigurationError as error:
+            raise ChangeError(f"{plan.name}: {error}") from error
+
+    def _plan(self, name: str) -> Plan:
+        found = self._plans.plans.get(name)
+        if found is None:
+            close = get_close_matches(str(name)[:64], [*self._plans.plans], n=1)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            names = [*self._plans.plans][:_MOST_SHOWN]
+            raise ChangeError(f"There is no plan {name!r:.66}. {hint}The plans are {', '.join(names)}.")
+        return found
+
+    def _change(
+        self,
+        kind: str,
+        reason: str,
+        by: str,
+        *,
+        payer: PayerName | None = None,
+        limit: WhichLimit | None = None,
+        value: str | int | None = None,
+        plan: str | None = None,
+        until: int | None = None,
+        words: str | None = None,
+        undone: int | None = None,
+        forgotten: tuple[int, ...] = (),
+        before: str | None = None,
+    ) -> Change:
+        _require_text("reason", reason, LONGEST_TEXT)
+        _require_text("by", by, LONGEST_NAME)
+        return Change(
+            kind=kind,
+            at=int(self._changes.now_s()),
+            by=by,
+            reason=reason,
+            payer=payer,
+            limit=limit,
+            value=value,
+            plan=plan,
+            until=until,
+            words=words,
+            undone=undone,
+            forgotten=forgotten,
+            before=before,
+        )
+
+    def _append(self, make: Callable[[Trail], Change]) -> Change:
+        store = self._changes.store
+        if store is None:
+            raise ChangeError("The store keeps no changes of plans. Use local://, memory:// or a Redis.")
+        asked: tuple[str, int] | None = None
+        for _ in range(_TRIES):
+            self._changes.look()
+            trail = self._changes.trail
+            if asked and (entry := trail.entries.get(asked[1])) and written(entry) == asked[0]:
+                return entry  # The store was asked twice, because a connection broke, and answered to the second time.
+            change = make(trail)
+            asked = written(change), trail.last + 1
+            if store.add_change(asked[0], trail.last, change.forgotten):
+                self._changes.look()
+                return replace(change, number=asked[1])
+        raise StoreError("Others change plans at the same time, or the trail was lost: see the log. Try again.")
+
+
+def payer_named(text: str) -> PayerName:
+    """The payer that a text such as ``user:7`` names. The id may have colons.
+
+    Raises:
+        ChangeError: It names none.
+    """
+    role, colon, name = text.partition(":")
+    if text == SERVICE:
+        return EVERYBODY
+    if not colon or not (is_role(role) or role == ADDRESS) or not is_text(name, LONGEST_ID):
+        raise ChangeError(
+            f"A payer is a role and an id of 1 to {LONGEST_ID} printable characters, such as user:7 or "
+            f"organisation:acme, or it is service. Got {text[:80]!r}."
+        )
+    return PayerName(role, name)
+
+
+def _value(unit: str, value: str | int) -> tuple[str | int, int]:
+    """The value of a limit in one spelling, and its window."""
+    is_number = isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit())
+    if unit == CONCURRENCY:
+        if not is_number or isinstance(value, bool) or not 1 <= int(value) < 2**53:
+            raise ChangeError(
+                f"concurrency: a number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
+            )
+        return int(value), 0
+    try:
+        text, number, period = limit_of_text(value)  # type: ignore[arg-type]  # it says what is wrong
+    except ConfigurationError as error:
+        raise ChangeError(str(error)) from error
+    if number < 1:
+        raise ChangeError(f"{unit}: {text} would let nothing through. Suspend the payer.")
+    return text, period
+
+
+def _require_direction(kind: str, payer: PayerName, value: str | int, before: Mapping[Plan, str | int]) -> None:
+    """Refuse what may be a typing error: a raise that lowers, or the other way round."""
+    is_right = [
+        number_of(value) < number_of(was) if kind == LOWER else number_of(value) > number_of(was)
+        for was in before.values()
+    ]
+    if all(is_right):
+        return
+    wanted = "lower" if kind == LOWER else "higher"
+    which = f" Of several plans, name the one that {payer} has (--plan)." if any(is_right) else ""
+    raise ChangeError(
+        f"{kind}: {value_in_words(value)} is not {wanted} than {_before_in_words(before)}, "
+        f"which {payer} has now.{which}"
+    )
+
+
+def _before_in_words(before: Mapping[Plan, str | int]) -> str:
+    texts = {value_in_words(value) for value in before.values()}
+    if len(texts) == 1:
+        return texts.pop()
+    return ", ".join(f"{value_in_words(value)} ({plan.name})" for plan, value in [*before.items()][:_MOST_SHOWN])
+
+
+def _limits_in_words(plans: Iterable[Plan]) -> str:
+    found = [
+        f"{limit} {value_in_words(each.value)} ({plan.name})"  # type: ignore[arg-type]  # UNLIMITED has no window
+        for plan in plans
+        for limit, each in limits_in(plan).items()
+    ]
+    return ", ".join(found[:_MOST_SHOWN]) or "none with a number"
+
+
+def _require_text(what: str, text: object, longest: int) -> None:
+    if not is_text(text, longest):
+        raise ChangeError(f"{what}: a text of one line is needed, of 1 to {longest} characters. Got {text!r:.80}.")

@@ -1,0 +1,36 @@
+"""Changes of plans in words, as the commands print them."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from .change import BOOST, FORGET, MOVE, OF_LIMITS, UNDO, Change
+
+
+def change_in_words(change: Change, undone_by: int | None = None) -> Iterator[str]:
+    """The lines that say who changed what, when and why."""
+    yield f"{change.number}  {time_in_words(change.at)}  {change.by}: {what_in_words(change)}"
+    yield f"    reason: {change.reason}"
+    if undone_by is not None:
+        yield f"    undone by {undone_by}"
+
+
+def what_in_words(change: Change) -> str:
+    """What was changed, from what and to what."""
+    if change.kind == UNDO:
+        return f"undo {change.undone}"
+    if change.kind == FORGET:
+        count = len(change.forgotten)
+        return f"forget a payer, with {count} change{'' if count == 1 else 's'}"
+    what = f"{change.kind} {change.payer}"
+    if change.kind in OF_LIMITS:
+        under = f" under {change.plan}" if change.plan else ""
+        what = f"{what}, {change.limit}{under}"
+    elif change.kind == MOVE:
+        what = f"{what}, plan"
+    until = f" until {time_in_words(change.until)}" if change.kind == BOOST and change.until is not None else ""
+    return f"{what}: from {change.before} to {change.after}{until}"
+
+
+def time_in_words(at: int) -> str:
+    """A time, in UTC."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,86 @@
+"""A plan with other values, as it holds for a payer for whom an operator has changed some."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from hashlib import blake2b
+
+from flask_ailimit.engine.quota import CONCURRENCY, per
+from flask_ailimit.unlimited import UNLIMITED
+
+from .change import WhichLimit, limit_of_text
+from .plan import Plan, PlanLimit, Source
+from .trail import Values
+
+_SEPARATOR = re.compile(r"[;,|]")
+_ZERO = re.compile(r"\A0+(?=\D)")
+_NUMBER = re.compile(r"\s*(\d+)")
+
+
+def derived(plan: Plan, values: Values) -> Plan:
+    """The plan with these values. Those of limits that it doesn't have change nothing."""
+    wanted = {limit: (value, source) for limit, value, source in values}
+    limits = tuple(_replaced(plan.limits, None, wanted))
+    rules = plan.models and tuple(
+        replace(rule, limits=tuple(_replaced(rule.limits, rule.pattern, wanted))) for rule in plan.models
+    )
+    if (limits, rules) == (plan.limits, plan.models):
+        return plan
+    # No name has this sign: it is in no plan's key but those of derived ones.
+    digest = blake2b(repr((limits, rules)).encode(), digest_size=16).hexdigest()
+    return replace(plan, limits=limits, models=rules, key=f"{plan.name}#{digest}")
+
+
+def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:
+    """Each single limit of a plan that has a number: a text with two of them has two."""
+    found: dict[WhichLimit, PlanLimit] = {}
+    for model, limits in [(None, plan.limits), *((rule.pattern, rule.limits) for rule in plan.models or ())]:
+        for limit in limits:
+            for part, period in _parts(limit):
+                found.setdefault(WhichLimit(limit.unit, period, model), part)
+    return found
+
+
+def number_of(value: object) -> int:
+    """How many a value allows."""
+    if isinstance(value, int):
+        return value
+    match = _NUMBER.match(str(value))
+    return int(match[1]) if match else 0
+
+
+def _replaced(
+    limits: Iterable[PlanLimit], model: str | None, wanted: Mapping[WhichLimit, tuple[str | int, Source]]
+) -> Iterator[PlanLimit]:
+    for limit in limits:
+        parts = _parts(limit)
+        if not any(WhichLimit(limit.unit, period, model) in wanted for _, period in parts):
+            yield limit
+            continue
+        for part, period in parts:
+            value = wanted.get(WhichLimit(limit.unit, period, model))
+            yield part if value is None else _with(part, *value)
+
+
+def _with(limit: PlanLimit, value: str | int, source: Source) -> PlanLimit:
+    burst = limit.burst
+    if burst is not None:
+        # In proportion: else a limit that was lowered to 10 would still give 600 at once.
+        burst = max(limit.cost, burst * number_of(value) // max(1, number_of(limit.value)), 1)
+    return replace(limit, value=value, burst=burst, source=source)
+
+
+def _parts(limit: PlanLimit) -> list[tuple[PlanLimit, int]]:
+    """The single limits of one, each with its window in seconds."""
+    if limit.value is UNLIMITED:
+        return []
+    if limit.unit == CONCURRENCY or not isinstance(limit.value, str):
+        return [(limit, 0)]
+    texts = [text.strip() for text in _SEPARATOR.split(limit.value)]
+    periods = [limit_of_text(_ZERO.sub("1", text))[2] for text in texts]
+    if len(texts) == 1:
+        return [(limit, periods[0])]
+    return [
+        (replace(limit, value=text, name=f"{limit.name}-{per(period)}" if limit.name else ""), period)
+        for text, period in zip(texts, periods, strict=True)
+    ]

@@ -1,0 +1,154 @@
+"""The changes of plans that are in force now, as this process knows them: it looks for new ones every two seconds.
+
+A request takes what is known, and waits for nobody. Only the first one of a process looks itself.
+"""
+
+import logging
+from collections.abc import Mapping
+from threading import Event
+from weakref import ref
+
+from flask_ailimit.engine import AILimitError, Store
+from flask_ailimit.engine.background import Background
+from flask_ailimit.engine.clock import MICROSECONDS, Clock
+from flask_ailimit.engine.forking import forget_in_children
+from flask_ailimit.engine.mutex import mutex
+from flask_ailimit.engine.stores.base import KeepsChanges
+
+from .change import Change, PayerName, read
+from .derived import derived
+from .plan import Plan
+from .trail import InForce, Trail, Values
+
+_log = logging.getLogger("flask_ailimit")
+
+LOOK_EVERY = 2.0
+"""Seconds."""
+
+_MOST_DERIVED = 1024
+
+
+class LiveChanges:
+    """The trail of one app's store, and the plans that it makes for single payers.
+
+    Args:
+        store: The app's store. If it keeps no changes, there are none.
+        clock: Returns integer microseconds since the epoch: boosts end by it.
+        every: Seconds between two looks.
+
+    Attributes:
+        trail: What is known of the trail.
+    """
+
+    def __init__(self, store: Store, clock: Clock, every: float | None = None) -> None:
+        self._clock = clock
+        self._every = every
+        self._derived: dict[tuple[str, Values], Plan] = {}
+        self.use(store)
+        self.forget()
+        forget_in_children(self)
+
+    @property
+    def store(self) -> KeepsChanges | None:
+        """The store, if it keeps changes."""
+        return self._store if isinstance(self._store, KeepsChanges) else None
+
+    def use(self, store: Store) -> None:
+        """Take another store, of which nothing is known yet."""
+        self._store = store
+        self.trail = Trail()
+        self._has_begun = False
+        self._watches = isinstance(store, KeepsChanges) and store.shares_changes
+
+    def in_force(self) -> Mapping[PayerName, InForce]:
+        """What holds for each payer for whom something does. The first call of a process asks the store."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.look_if_possible()
+        if self._watches:
+            self._thread.ensure()
+        return self.trail.in_force
+
+    def plan_of(self, changed: InForce, plan: Plan) -> Plan:
+        """The plan as it holds for a payer now. Payers for whom the same was changed have the same one."""
+        if not (changed.limits or changed.boosts):
+            return plan
+        values = changed.values(plan.name, self.now_s())
+        found = self._derived.get((plan.key, values))
+        if found is None:
+            if len(self._derived) >= _MOST_DERIVED:
+                self._derived.clear()
+            found = self._derived[plan.key, values] = derived(plan, values)
+        return found
+
+    def now_s(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._clock() / MICROSECONDS
+
+    def look(self) -> None:
+        """Read what is new in the trail.
+
+        Raises:
+            StoreError: The store can't answer, or an entry is damaged. What was known before still holds.
+        """
+        self._mutex.run(self._look)
+
+    def look_if_possible(self) -> None:
+        """Read what is new in the trail. If that can't be done, say so: what was known before still holds."""
+        try:
+            self.look()
+        except AILimitError as error:
+            _log.error("Changes of plans are not known anew, those known before hold: %s", error)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        self._watches = False
+
+    def forget(self) -> None:
+        """Start anew in a child process, which has not its parent's thread. What was known it looks up again."""
+        self._mutex = mutex()
+        self._stopped = Event()
+        self._has_begun = False
+        every = LOOK_EVERY if self._every is None else self._every
+        # Nobody's thread is to keep an app alive that nobody has any more.
+        this, stopped = ref(self), self._stopped
+        self._thread = Background(lambda: _watch(this, stopped, every), "changes of plans")
+
+    def _look(self) -> None:
+        store, trail = self.store, self.trail
+        if store is None:
+            return
+        entries = store.changes_from(max(1, trail.last))
+        if trail.last and entries[:1] == [(trail.last, trail.last_text)]:
+            entries = entries[1:]
+        elif trail.last:
+            # The entry that was the last is gone or another one: it was forgotten, or this is another trail.
+            entries = store.changes_from(1)
+            if not entries:
+                _log.error(
+                    "The store has lost all changes of plans. This process goes on with those that it knows (the last "
+                    "is entry %d), but no other that is started from now on. Put back a copy, or make them again.",
+                    trail.last,
+                )
+                return
+            trail = Trail()
+        understood = [(number, text, self._read(number, text)) for number, text in entries]
+        for number, text, change in understood:
+            trail.add(number, text, change)
+        self.trail = trail
+
+    def _read(self, number: int, text: str) -> Change | None:
+        change = read(number, text)
+        if change is None:
+            _log.warning("A newer version made the change of plans %d. It changes nothing here.", number)
+        return change
+
+
+def _watch(watched: "ref[LiveChanges]", stopped: Event, every: float) -> None:
+    while not stopped.wait(every):
+        changes = watched()
+        if changes is None:
+            return
+        changes.look_if_possible()
+        del changes
