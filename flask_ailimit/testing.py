@@ -17,6 +17,7 @@ from .engine import clock as engine_clock
 from .engine.clock import MICROSECONDS
 from .engine.decide import MOST_COUNTS
 from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
+from .engine.stores.base import KeepsChanges
 
 __all__ = ["START_US", "Advance", "ManualClock", "StoreContract", "limits_clock"]
 
@@ -572,3 +573,66 @@ class StoreContract:
         reserve(store, charge())
         store.close()
         store.close()
+
+    # Changes of plans, if the store keeps them
+
+    @pytest.fixture
+    def trail(self, store: Store) -> KeepsChanges:
+        """The store, as one that keeps changes of plans."""
+        if not isinstance(store, KeepsChanges):
+            pytest.skip(f"{type(store).__name__} keeps no changes of plans")
+        return store
+
+    def test_changes_are_numbered_in_the_order_in_which_they_came(self, trail: KeepsChanges) -> None:
+        assert trail.changes_from(1) == []
+        assert [trail.add_change(text, last) for last, text in enumerate(["one", "zwölf", "one"])] == [True] * 3
+        assert trail.changes_from(1) == [(1, "one"), (2, "zwölf"), (3, "one")]
+        assert trail.changes_from(3) == [(3, "one")]
+        assert trail.changes_from(4) == []
+
+    def test_change_by_who_does_not_know_the_last_one_is_not_made(self, trail: KeepsChanges) -> None:
+        assert trail.add_change("one", 0)
+        assert [trail.add_change("two", last) for last in (0, 2)] == [False, False]
+        assert trail.changes_from(1) == [(1, "one")]
+
+    def test_erased_changes_leave_the_others_with_their_numbers(self, trail: KeepsChanges) -> None:
+        for last in range(4):
+            trail.add_change(str(last), last)
+        assert not trail.add_change("erasing", 3, [1])
+        assert trail.add_change("erasing", 4, [1, 4, 9])
+        assert trail.add_change("next", 5)
+        assert trail.changes_from(1) == [(2, "1"), (3, "2"), (5, "erasing"), (6, "next")]
+        assert trail.changes_from(4) == [(5, "erasing"), (6, "next")]
+
+    def test_many_changes_are_read_at_once(self, trail: KeepsChanges) -> None:
+        for last in range(1010):
+            trail.add_change(f'{{"number":{last}}}', last)
+        assert [number for number, _ in trail.changes_from(1)] == [*range(1, 1011)]
+        assert len(trail.changes_from(11)) == 1000
+        assert trail.changes_from(1010) == [(1010, '{"number":1009}')]
+
+    def test_changes_outlive_every_reset_and_are_no_counts(
+        self, store: Store, trail: KeepsChanges, advance: Advance
+    ) -> None:
+        trail.add_change("one", 0)
+        reserve(store, charge(1))
+        store.reset(ALICE)
+        store.reset()
+        advance(10**6 * MINUTE)
+        reserve(store, charge(1))
+        assert trail.changes_from(1) == [(1, "one")]
+
+    def test_changes_of_threads_at_once_lose_none(self, trail: KeepsChanges) -> None:
+        def append(name: str) -> None:
+            for number in range(5):
+                while not trail.add_change(f"{name}{number}", len(trail.changes_from(1))):
+                    pass
+
+        threads = [Thread(target=append, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(text for _, text in trail.changes_from(1)) == [
+            f"{name}{number}" for name in "abc" for number in range(5)
+        ]

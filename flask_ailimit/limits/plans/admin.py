@@ -331,7 +331,9 @@ class Admin:
                 assert isinstance(value.value, str | int)  # noqa: S101  what has a number is no UNLIMITED
                 found[plan] = value.value
         if not found:
-            raise ChangeError(f"{payer} has no limit on {limit} in this window. There are: {_limits_in_words(candidates)}.")
+            raise ChangeError(
+                f"{payer} has no limit on {limit} in this window. There are: {_limits_in_words(candidates)}."
+            )
         return found
 
     def _require_countable(self, plan: Plan, limit: WhichLimit, value: str | int, source: Source) -> None:
