@@ -4,6 +4,7 @@ Each is an entry of the trail. It is made of what the trail says at that moment,
 appended one meanwhile; else it is made anew.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,7 @@ from .plan import Plan, Plans, Source
 from .trail import InForce, Trail
 from .watching import LiveChanges
 
+_NOTHING = re.compile(r"\s*0+(?!\d)")
 _TRIES = 10
 _LONGEST_BOOST = timedelta(days=366)
 _MOST_SHOWN = 20
@@ -429,12 +431,12 @@ def _value(unit: str, value: str | int) -> tuple[str | int, int]:
                 f"concurrency: a number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
             )
         return int(value), 0
+    if isinstance(value, str) and _NOTHING.match(value):
+        raise ChangeError(f"{unit}: {value.strip()[:80]} would let nothing through. Suspend the payer.")
     try:
-        text, number, period = limit_of_text(value)  # type: ignore[arg-type]  # it says what is wrong
+        text, _, period = limit_of_text(value)  # type: ignore[arg-type]  # it says what is wrong
     except ConfigurationError as error:
         raise ChangeError(str(error)) from error
-    if number < 1:
-        raise ChangeError(f"{unit}: {text} would let nothing through. Suspend the payer.")
     return text, period
 
 
