@@ -91,6 +91,7 @@ def steps(store):
         "peek": lambda: store.peek(charges),
         "forget a count": lambda: store.reset(subjects[0], charges[0].bucket),
         "forget a subject": lambda: store.reset(subjects[0]),
+        "change": lambda: store.add_change("{}", len(store.changes_from(1)), [1]),
         "enrol": store._machines.enroll,
         "probe": lambda: link._eval(load("probe"), [b"ailimit:{}:probe"], []),
     }
