@@ -139,13 +139,13 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
         is_default = moved is None and plan.name != payer.plan
         if changed is not None:
             ledger.suspended = ledger.suspended or changed.suspended
-            plan = changes.plan_of(changed, plan)
+            plan = changes.plan_of((role, name), changed, plan)
         yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label, is_default)
     if plans.service is not None:
         plan, everybody = plans.service, in_force.get(EVERYBODY)
         if everybody is not None:
             ledger.suspended = ledger.suspended or everybody.suspended
-            plan = changes.plan_of(everybody, plan)
+            plan = changes.plan_of(EVERYBODY, everybody, plan)
         yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plan, None)
 
 

@@ -209,7 +209,7 @@ def test_values_say_where_they_come_from():
     admin, changes = served.limiter.admin, changes_of(served)
     change = admin.raise_limit("user:7", "requests", "30 per day", **WHY)
     boost = admin.boost("user:7", "requests", "9 per minute", until=timedelta(hours=1), **WHY)
-    plan = changes.plan_of(changes.in_force()["user", "7"], served.limiter.app_state.plans.plans["free"])
+    plan = changes.plan_of(("user", "7"), changes.in_force()["user", "7"], served.limiter.app_state.plans.plans["free"])
     assert [(limit.value, limit.source) for limit in plan.limits] == [
         ("9 per minute", Source("boost", boost.until)),
         ("30 per day", Source("change")),
@@ -692,9 +692,10 @@ def test_many_changed_payers_share_the_plans_that_are_alike():
     for number in range(3000):
         for value, found in (("9 per minute", alike), (f"{number + 3} per minute", apart)):
             change = Change(kind=RAISE, at=1, limit=limit, value=value, payer=PayerName("user", str(number)), **WHY)
-            found.add(changes.plan_of(InForce(limits=(change,)), plan).key)
+            found.add(changes.plan_of(("user", str(number)), InForce(limits=(change,)), plan).key)
     assert (len(alike), len(apart)) == (1, 3000)
     assert len(changes._derived) <= 1024
+    assert len(changes._latest) <= 4096
 
 
 def test_unchanged_payer_has_the_plan_itself():
@@ -702,4 +703,4 @@ def test_unchanged_payer_has_the_plan_itself():
     served.limiter.admin.suspend("user:8", **WHY)
     changes = changes_of(served)
     free = served.limiter.app_state.plans.plans["free"]
-    assert changes.plan_of(changes.in_force()["user", "8"], free) is free
+    assert changes.plan_of(("user", "8"), changes.in_force()["user", "8"], free) is free

@@ -41,6 +41,10 @@ class InForce:
                 found[change.limit] = change.value, Source(kind, change.until)
         return tuple((limit, *value) for limit, value in found.items())
 
+    def next_end(self, now_s: float) -> int | None:
+        """When the next boost ends; None if none is left."""
+        return min((each.until for each in self.boosts if each.until and each.until > now_s), default=None)
+
 
 _NOTHING = InForce()
 

@@ -26,6 +26,7 @@ LOOK_EVERY = 2.0
 """Seconds."""
 
 _MOST_DERIVED = 1024
+_MOST_LATEST = 4096
 
 
 class LiveChanges:
@@ -44,6 +45,7 @@ class LiveChanges:
         self._clock = clock
         self._every = every
         self._derived: dict[tuple[str, Values], Plan] = {}
+        self._latest: dict[tuple[tuple[str, str], str], tuple[InForce, int | None, Plan]] = {}
         self.use(store)
         self.forget()
         forget_in_children(self)
@@ -69,11 +71,28 @@ class LiveChanges:
             self._thread.ensure()
         return self.trail.in_force
 
-    def plan_of(self, changed: InForce, plan: Plan) -> Plan:
-        """The plan as it holds for a payer now. Payers for whom the same was changed have the same one."""
-        if not (changed.limits or changed.boosts):
+    def plan_of(self, payer: tuple[str, str], changed: InForce, plan: Plan) -> Plan:
+        """The plan as it holds for a payer now. Payers for whom the same was changed have the same one.
+
+        Args:
+            payer: Its role and id.
+            changed: What is in force for it.
+            plan: The plan that it would have.
+        """
+        key = (payer, plan.key)
+        known = self._latest.get(key)
+        if known is not None and known[0] is changed and (known[1] is None or self.now_s() < known[1]):
+            return known[2]
+        now_s = self.now_s()
+        found = self._shared(plan, changed.values(plan.name, now_s))
+        if len(self._latest) >= _MOST_LATEST:
+            self._latest.clear()
+        self._latest[key] = changed, changed.next_end(now_s), found
+        return found
+
+    def _shared(self, plan: Plan, values: Values) -> Plan:
+        if not values:
             return plan
-        values = changed.values(plan.name, self.now_s())
         found = self._derived.get((plan.key, values))
         if found is None:
             if len(self._derived) >= _MOST_DERIVED:
