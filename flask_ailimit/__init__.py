@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from .http.errors import LimiterUnavailable, QuotaExceeded
     from .limits.keys import api_key, api_key_in, remote_address
     from .limits.listed import ConcurrencyLimit, RequestsLimit, TokenLimit
+    from .limits.plans.admin import Admin, ChangeError
     from .limits.plans.caller import Caller, Payer
     from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
+    from .limits.plans.change import Change
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
@@ -19,7 +21,10 @@ __all__ = [
     "UNLIMITED",
     "AILimitError",
     "AILimiter",
+    "Admin",
     "Caller",
+    "Change",
+    "ChangeError",
     "ConcurrencyLimit",
     "ConfigurationError",
     "Decision",
@@ -49,7 +54,10 @@ if not TYPE_CHECKING:
     # Each name is imported at its first use, so that flask_ailimit.engine works without Flask.
     _HOMES = {
         "AILimiter": "extension",
+        "Admin": "limits.plans.admin",
         "Caller": "limits.plans.caller",
+        "Change": "limits.plans.change",
+        "ChangeError": "limits.plans.admin",
         "ConcurrencyLimit": "limits.listed",
         "InheritedLimit": "request.usage",
         "LimitSource": "request.usage",

@@ -427,7 +427,7 @@ class AILimiter(Decorators):
 
     @property
     def admin(self) -> Admin:
-        """Changes plans for single payers while the current app runs; see :mod:`flask_ailimit.limits.plans.admin`.
+        """Changes plans for single payers while the current app runs.
 
         Works outside of a request, too; without an app context for the app that was initialised last.
 

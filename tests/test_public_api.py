@@ -15,7 +15,10 @@ PUBLIC = {
         "UNLIMITED",
         "AILimitError",
         "AILimiter",
+        "Admin",
         "Caller",
+        "Change",
+        "ChangeError",
         "ConcurrencyLimit",
         "ConfigurationError",
         "Decision",
@@ -142,6 +145,7 @@ def test_name_is_the_same_object_wherever_it_is_imported_from():
     ("error", "bases"),
     [
         ("ConfigurationError", ("AILimitError", "ValueError")),
+        ("ChangeError", ("AILimitError", "ValueError")),
         ("StoreError", ("AILimitError",)),
         ("QuotaExceeded", ("RateLimitExceeded", "TooManyRequests", "HTTPException")),
         ("LimiterUnavailable", ("ServiceUnavailable", "HTTPException")),

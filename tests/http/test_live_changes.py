@@ -12,10 +12,18 @@ import pytest
 from flask import Flask, request
 from limited_apps import ADDRESS, limited
 
-from flask_ailimit import AILimiter, Caller, ConfigurationError, Payer, StoreError, api_key, request_refused
+from flask_ailimit import (
+    AILimiter,
+    Caller,
+    ChangeError,
+    ConfigurationError,
+    Payer,
+    StoreError,
+    api_key,
+    request_refused,
+)
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.limits.plans import watching
-from flask_ailimit.limits.plans.admin import ChangeError
 from flask_ailimit.limits.plans.change import RAISE, Change, PayerName, WhichLimit, written
 from flask_ailimit.limits.plans.plan import Plan, PlanLimit, Source
 from flask_ailimit.limits.plans.trail import InForce
