@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -33,6 +33,7 @@ from .limits.listed import (
 )
 from .limits.misconfigured import misconfigured
 from .limits.plans.caller import SERVICE, is_role
+from .limits.plans.derived import all_keyed
 from .limits.plans.plan import ModelRule, Plan, Plans
 from .limits.plans.plan_file import read_plans
 from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
@@ -70,6 +71,7 @@ class AppState:
         limits_of_plans: Their limits.
         limits_of_derived: Makes those of a plan in which values were changed for a payer.
         changes: What operators changed for single payers.
+        read_again: Reads the plans and their limits again, from the same file.
         opened: The engine over the store that was opened with the app.
         in_tests: Opens an engine in memory, if the app is ``TESTING`` and names no store; else returns None.
     """
@@ -84,6 +86,7 @@ class AppState:
     limits_of_plans: LimitsOfPlans
     limits_of_derived: Callable[[Plan], LimitsOfPlans] = field(repr=False)
     changes: LiveChanges
+    read_again: Callable[[], tuple[Plans, LimitsOfPlans]] = field(repr=False)
     opened: Engine
     in_tests: Callable[[], Engine | None] = field(repr=False)
     first_use: Mutex = field(default_factory=mutex, repr=False)
@@ -101,6 +104,17 @@ class AppState:
         """The limits of a plan over all models, or those of one of its rules for models."""
         found = self.limits_of_plans.get((plan, rule))
         return self.limits_of_derived(plan)[plan, rule] if found is None else found
+
+    def reload_plans(self) -> None:
+        """Take the plans as they are in the file now. If it can't be read, the log says why, and nothing changes."""
+        try:
+            plans, limits = self.read_again()
+        except ConfigurationError as error:
+            _log.error("The plans stay as they were: %s", error)
+            return
+        # A request that comes in between makes the limits of its plans itself.
+        self.__dict__.update(plans=plans, limits_of_plans=limits)
+        _log.info("The plans were read again from %s.", plans.source)
 
     def _chosen(self) -> Engine:
         if "engine" not in self.__dict__:
@@ -154,10 +168,10 @@ def open_app_state(
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         plans = _open_plans(settings, flask_limiter, app, algorithm)
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
-        planned = [limit for limits in of_plans.values() for limit in limits]
-        if "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config:
-            for unit_limit in (*defaults, *application, *planned):
-                unit_limit.require_room_for(settings.default_output_tokens)
+        sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
+        output_tokens = settings.default_output_tokens if sets_output else None
+        for unit_limits in ((*defaults, *application), *of_plans.values()):
+            _require_room(unit_limits, output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
             listed = each if isinstance(each, RequestsLimit) else RequestsLimit(each)
@@ -183,11 +197,10 @@ def open_app_state(
             names = first_app if "name" in given else (app.import_name, app.name)
             engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm, names), app.name)
         changes = LiveChanges(store, clock)
-        if plans:
-            _begin_with(changes)
         derived = partial(_limits_of_plan, limiter, algorithm)
+        again = partial(_read_again, limiter, settings, app.root_path, algorithm, output_tokens)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
-        return AppState(
+        state = AppState(
             settings,
             counter,
             algorithm,
@@ -198,9 +211,18 @@ def open_app_state(
             of_plans,
             derived,
             changes,
+            again,
             engine,
             late,
         )
+        if plans:
+            changes.reload = state.reload_plans
+            try:
+                _begin_with(changes)
+            except BaseException:
+                engine.close()
+                raise
+        return state
 
 
 def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flask, algorithm: str) -> Plans | None:
@@ -232,6 +254,25 @@ def _begin_with(changes: LiveChanges) -> None:
     may_lose = changes.store.may_lose_changes() if changes.store and changes.store.shares_changes else None
     if may_lose:
         places.say_once(may_lose)
+
+
+def _read_again(
+    limiter: Decorators, settings: Settings, folder: str, algorithm: str, output_tokens: int | None
+) -> tuple[Plans, LimitsOfPlans]:
+    if isinstance(settings.plans, Mapping):
+        raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
+    plans = all_keyed(read_plans(settings.plans, folder, algorithm))
+    found = limits_of_plans(limiter, plans, algorithm)
+    for limits in found.values():
+        _require_room(limits, output_tokens)
+    return plans, found
+
+
+def _require_room(limits: Iterable[UnitLimit], output_tokens: int | None) -> None:
+    """Check that the output that is reserved by default is no whole limit; None if the app has not set it."""
+    if output_tokens is not None:
+        for limit in limits:
+            limit.require_room_for(output_tokens)
 
 
 def _limits_of_plan(limiter: Decorators, algorithm: str, plan: Plan) -> LimitsOfPlans:

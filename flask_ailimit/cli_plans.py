@@ -172,6 +172,15 @@ def undo(change: int, *, number: int | None, **options: Any) -> None:
 
 @click.command()
 @with_appcontext
+@_of_changes
+def reload(*, number: int | None, **options: Any) -> None:
+    """Have every process read its plan file again. What is wrong in the file is said, and the plans stay."""
+    admin = _admin_of(number)
+    _done(admin, admin.reload(**options))
+
+
+@click.command()
+@with_appcontext
 @click.argument("payer")
 @_of_changes
 def forget(payer: str, *, number: int | None, **options: Any) -> None:
@@ -195,4 +204,4 @@ def changes(payer: str | None, *, number: int | None) -> None:
         click.echo("Nothing was changed.")
 
 
-COMMANDS = (raise_, lower, boost, suspend, resume, move, changes, undo, forget)
+COMMANDS = (raise_, lower, boost, suspend, resume, move, changes, undo, reload, forget)

@@ -28,6 +28,7 @@ from .limits.phase import RuntimeLimit
 from .limits.plans.admin import Admin
 from .limits.plans.caller import Caller
 from .limits.plans.change import PayerName
+from .limits.plans.plan import Plans
 from .limits.registry import LimitRegistry
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
@@ -435,13 +436,18 @@ class AILimiter(Decorators):
             ConfigurationError: The app has no plans.
         """
         state, engine, prefix = self.app_state, self.engine, self._access.key_prefix
-        if state.plans is None:
-            raise ConfigurationError("plans: this app has none, so there is nothing to change. Set AILIMIT_PLANS.")
+
+        def plans_now() -> Plans:
+            if state.plans is None:
+                raise ConfigurationError("plans: this app has none, so there is nothing to change. Set AILIMIT_PLANS.")
+            return state.plans
+
+        plans_now()
 
         def forget_counts(payer: PayerName) -> None:
             engine.reset(engine.subject(*with_prefix(prefix, [*payer])))
 
-        return Admin(state.plans, state.changes, forget_counts, state.limits_of_derived)
+        return Admin(plans_now, state.changes, forget_counts, state.limits_of_derived, state.read_again)
 
     @property
     def app_state(self) -> AppState:

@@ -124,6 +124,16 @@ def test_what_can_not_be_done_is_one_line_and_changes_nothing(served, arguments,
     assert run(served, "changes") == "Nothing was changed.\n"
 
 
+def test_reload_is_a_command(made, tmp_path):
+    file = tmp_path / "plans.toml"
+    file.write_text('[plans.free]\nrequests = "2 per minute"')
+    served = made(api_key, plans=file)
+    assert run(served, "reload", *WHY) == "Change 1: reload the plan file\n"
+    file.write_text("[plans.free]")
+    assert "plans.free: it has no limit" in run(served, "reload", *WHY, fails=True)
+    assert "1  TIME UTC  ann: reload the plan file" in run(served, "changes")
+
+
 def test_note_says_where_a_change_does_not_survive(served, monkeypatch):
     monkeypatch.setattr("flask_ailimit.engine.stores.directory.file_system", lambda _: "tmpfs")
     said = run(served, "suspend", "user:7", *WHY)

@@ -689,6 +689,101 @@ def test_forgotten_payer_leaves_no_count_no_change_and_no_name(two_apps, tmp_pat
     assert admin.changes("user:seven") == []
 
 
+# The plan file
+
+FILE = """
+default_plan = "free"
+[plans.free]
+requests = "{free} per minute"
+[plans.pro]
+requests = "{pro} per minute"
+"""
+
+
+@pytest.fixture
+def plan_file(tmp_path):
+    file = tmp_path / "plans.toml"
+    file.write_text(FILE.format(free=2, pro=5))
+    return file
+
+
+def test_reload_brings_the_file_to_all_processes_and_keeps_what_was_changed(two_apps, plan_file):
+    first, second = two_apps(plan_file), two_apps(plan_file)
+    first.limiter.admin.raise_limit("user:8", "requests", "9 per minute", **WHY)
+    for served in (first, second):
+        assert statuses(served, 1, user="7") == [200]
+    plan_file.write_text(FILE.format(free=3, pro=6))
+    changes_of(second).look()
+    assert told(second, user="7")["requests-per-minute"] == 2
+    admin = first.limiter.admin
+    admin.reload(**WHY)
+    changes_of(second).look()
+    for served in (first, second):
+        assert told(served, user="7")["requests-per-minute"] == 3
+        assert told(served, user="7/pro")["requests-per-minute"] == 6
+        assert told(served, user="8")["requests-per-minute"] == 9
+        assert statuses(served, 2, user=f"new-{id(served)}") == [200, 200]
+    assert (
+        admin.lower_limit("user:7", "requests", "2 per minute", **WHY).before
+        == "3 per minute (free), 6 per minute (pro)"
+    )
+
+
+def test_limits_of_a_reloaded_plan_hold_for_requests_and_not_those_of_before(two_apps, plan_file):
+    served = two_apps(plan_file)
+    assert statuses(served, 3, user="7") == [200, 200, 429]
+    plan_file.write_text(FILE.format(free=1, pro=5))
+    served.limiter.admin.reload(**WHY)
+    assert statuses(served, 2, user="8") == [200, 429]
+    plan_file.write_text(FILE.format(free=2, pro=5))
+    served.limiter.admin.reload(**WHY)
+    assert statuses(served, 3, user="9") == [200, 200, 429]
+
+
+def test_file_that_can_not_be_read_leaves_the_plans_and_is_said(two_apps, plan_file, caplog):
+    first, second = two_apps(plan_file), two_apps(plan_file)
+    plan_file.write_text("[plans.free]\nrequest = 1")
+    with pytest.raises(
+        ChangeError, match=r"The plans stay as they are\. plans\.toml: plans\.free\.request: there is no such"
+    ):
+        first.limiter.admin.reload(**WHY)
+    assert first.limiter.admin.changes() == []
+    plan_file.write_text(FILE.format(free=3, pro=6))
+    first.limiter.admin.reload(**WHY)
+    plan_file.unlink()
+    changes_of(second).look()
+    assert "The plans stay as they were: plans: " in caplog.text
+    assert told(second, user="7")["requests-per-minute"] == 2
+    assert told(first, user="7")["requests-per-minute"] == 3
+
+
+def test_reload_while_a_process_starts_is_not_missed(two_apps, plan_file, monkeypatch):
+    first = two_apps(plan_file)
+    read_after = []
+
+    def look_late(changes, look=LiveChanges.look):
+        if not read_after:  # The file was read, and the trail was not.
+            read_after.append(plan_file.write_text(FILE.format(free=3, pro=6)))
+            first.limiter.admin.reload(**WHY)
+        look(changes)
+
+    monkeypatch.setattr(LiveChanges, "look", look_late)
+    assert told(two_apps(plan_file), user="7")["requests-per-minute"] == 3
+
+
+def test_plans_in_a_dictionary_are_not_reloaded():
+    with pytest.raises(ChangeError, match="they are a dictionary of the app"):
+        planned().limiter.admin.reload(**WHY)
+
+
+def test_reload_is_in_the_trail_and_can_not_be_undone(two_apps, plan_file):
+    admin = two_apps(plan_file).limiter.admin
+    change = admin.reload(**WHY)
+    assert (change.number, change.kind, change.by) == (1, "reload", "ann")
+    with pytest.raises(ChangeError, match="Change 1 is a reload, which can't be undone"):
+        admin.undo(1, **WHY)
+
+
 # What it costs
 
 

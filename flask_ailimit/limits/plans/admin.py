@@ -24,6 +24,7 @@ from .change import (
     LOWER,
     MOVE,
     RAISE,
+    RELOAD,
     RESUME,
     SUSPEND,
     UNDO,
@@ -67,23 +68,26 @@ class Admin:
 
     def __init__(
         self,
-        plans: Plans,
+        plans_now: Callable[[], Plans],
         changes: LiveChanges,
         forget_counts: Callable[[PayerName], object],
         check: Callable[[Plan], object],
+        read_again: Callable[[], object],
     ) -> None:
         """See :attr:`flask_ailimit.AILimiter.admin`, which makes it.
 
         Args:
-            plans: The app's plans.
+            plans_now: The app's plans, as they were read last.
             changes: What is in force.
             forget_counts: Resets every count of a payer.
             check: Raises ``ConfigurationError`` for a plan whose limits can't be counted.
+            read_again: Reads the plan file, and raises ``ConfigurationError`` if it is wrong.
         """
-        self._plans = plans
+        self._plans_now = plans_now
         self._changes = changes
         self._forget_counts = forget_counts
         self._check = check
+        self._read_again = read_again
 
     def raise_limit(
         self,
@@ -239,6 +243,19 @@ class Admin:
 
         return self._append(make)
 
+    def reload(self, *, reason: str, by: str) -> Change:
+        """Have every process read its plan file again. Where that can't be read, the plans stay as they were.
+
+        Args:
+            reason: Why.
+            by: Who does it.
+        """
+        try:
+            self._read_again()
+        except ConfigurationError as error:
+            raise ChangeError(f"The plans stay as they are. {error}") from error
+        return self._append(lambda _: self._change(RELOAD, reason, by))
+
     def forget(self, payer: str, *, reason: str, by: str) -> Change:
         """Forget a payer: its counts, and its entries in the trail, for good. The others keep their numbers.
 
@@ -278,6 +295,10 @@ class Admin:
         """When the trail may be lost, and what to do; None if it stays, or if that can't be seen."""
         store = self._changes.store
         return None if store is None else store.may_lose_changes()
+
+    @property
+    def _plans(self) -> Plans:
+        return self._plans_now()
 
     def _limit(
         self,

@@ -13,7 +13,7 @@ from .caller import ADDRESS, SERVICE, is_role
 VERSION = 1
 RAISE, LOWER, BOOST = "raise", "lower", "boost"
 SUSPEND, RESUME, MOVE = "suspend", "resume", "move"
-UNDO, FORGET = "undo", "forget"
+UNDO, FORGET, RELOAD = "undo", "forget", "reload"
 OF_LIMITS = (RAISE, LOWER, BOOST)
 
 LONGEST_ID = 256
@@ -65,11 +65,11 @@ class Change:
 
     Attributes:
         number: Its number in the trail.
-        kind: ``raise``, ``lower``, ``boost``, ``suspend``, ``resume``, ``move``, ``undo`` or ``forget``.
+        kind: ``raise``, ``lower``, ``boost``, ``suspend``, ``resume``, ``move``, ``undo``, ``forget`` or ``reload``.
         at: When it was made, in seconds since the epoch.
         by: Who made it.
         reason: Why.
-        payer: Whose; None of ``undo`` and ``forget``.
+        payer: Whose; None of ``undo``, ``forget`` and ``reload``.
         limit: Which limit is changed.
         value: What it is from then on: a text such as ``10 per minute``; of calls in flight a number.
         plan: The only plan under which it is changed, None for all; of ``move`` the new plan, None for the app's own.
@@ -252,4 +252,5 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     MOVE: ("role", "id", "plan", "from"),
     UNDO: ("entry",),
     FORGET: ("entries",),
+    RELOAD: (),
 }

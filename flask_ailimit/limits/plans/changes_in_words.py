@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from .change import BOOST, FORGET, MOVE, OF_LIMITS, UNDO, Change
+from .change import BOOST, FORGET, MOVE, OF_LIMITS, RELOAD, UNDO, Change
 
 
 def change_in_words(change: Change, undone_by: int | None = None) -> Iterator[str]:
@@ -21,6 +21,8 @@ def what_in_words(change: Change) -> str:
     if change.kind == FORGET:
         count = len(change.forgotten)
         return f"forget a payer, with {count} change{'' if count == 1 else 's'}"
+    if change.kind == RELOAD:
+        return "reload the plan file"
     what = f"{change.kind} {change.payer}"
     if change.kind in OF_LIMITS:
         under = f" under {change.plan}" if change.plan else ""

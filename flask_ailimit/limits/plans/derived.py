@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
+from types import MappingProxyType
 
 from flask_ailimit.engine.quota import CONCURRENCY, per
 from flask_ailimit.unlimited import UNLIMITED
 
 from .change import WhichLimit, limit_of_text
-from .plan import Plan, PlanLimit, Source
+from .plan import Plan, PlanLimit, Plans, Source
 from .trail import Values
 
 _SEPARATOR = re.compile(r"[;,|]")
@@ -26,9 +27,25 @@ def derived(plan: Plan, values: Values) -> Plan:
     )
     if (limits, rules) == (plan.limits, plan.models):
         return plan
-    # No name has this sign: it is in no plan's key but those of derived ones.
-    digest = blake2b(repr((limits, rules)).encode(), digest_size=16).hexdigest()
-    return replace(plan, limits=limits, models=rules, key=f"{plan.name}#{digest}")
+    return keyed(replace(plan, limits=limits, models=rules))
+
+
+def keyed(plan: Plan) -> Plan:
+    """The plan with a key that is made of all that it says, and not of its name alone."""
+    # No name has this sign: so it is no other plan's key.
+    digest = blake2b(repr((plan.limits, plan.models, plan.has_others)).encode(), digest_size=16).hexdigest()
+    return replace(plan, key=f"{plan.name}#{digest}")
+
+
+def all_keyed(plans: Plans) -> Plans:
+    """The same plans, each :func:`keyed`: for those that come in place of others with the same names."""
+    named = {name: keyed(plan) for name, plan in plans.plans.items()}
+    return Plans(
+        plans.source,
+        MappingProxyType(named),
+        None if plans.service is None else keyed(plans.service),
+        None if plans.default is None else named[plans.default.name],
+    )
 
 
 def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:

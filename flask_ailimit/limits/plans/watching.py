@@ -4,7 +4,7 @@ A request takes what is known, and waits for nobody. Only the first one of a pro
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Event
 from weakref import ref
 
@@ -15,7 +15,7 @@ from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.mutex import mutex
 from flask_ailimit.engine.stores.base import KeepsChanges
 
-from .change import Change, PayerName, read
+from .change import RELOAD, Change, PayerName, read
 from .derived import derived
 from .plan import Plan
 from .trail import InForce, Trail, Values
@@ -27,6 +27,7 @@ LOOK_EVERY = 2.0
 
 _MOST_DERIVED = 1024
 _MOST_LATEST = 4096
+_MEANWHILE = 60
 
 
 class LiveChanges:
@@ -39,11 +40,13 @@ class LiveChanges:
 
     Attributes:
         trail: What is known of the trail.
+        reload: Reads the plan file again. Called when somebody has asked for it.
     """
 
     def __init__(self, store: Store, clock: Clock, every: float | None = None) -> None:
         self._clock = clock
         self._every = every
+        self.reload: Callable[[], None] = _nothing
         self._derived: dict[tuple[str, Values], Plan] = {}
         self._latest: dict[tuple[tuple[str, str], str], tuple[InForce, int | None, Plan]] = {}
         self.use(store)
@@ -60,6 +63,7 @@ class LiveChanges:
         self._store = store
         self.trail = Trail()
         self._has_begun = False
+        self._has_looked = False
         self._watches = isinstance(store, KeepsChanges) and store.shares_changes
 
     def in_force(self) -> Mapping[PayerName, InForce]:
@@ -156,12 +160,21 @@ class LiveChanges:
         for number, text, change in understood:
             trail.add(number, text, change)
         self.trail = trail
+        # At the first look the file has just been read. Somebody may have written it and asked meanwhile.
+        since = 0 if self._has_looked else self.now_s() - _MEANWHILE
+        self._has_looked = True
+        if any(change and change.kind == RELOAD and change.at >= since for _, _, change in understood):
+            self.reload()
 
     def _read(self, number: int, text: str) -> Change | None:
         change = read(number, text)
         if change is None:
             _log.warning("A newer version made the change of plans %d. It changes nothing here.", number)
         return change
+
+
+def _nothing() -> None:
+    """Read nothing again."""
 
 
 def _watch(watched: "ref[LiveChanges]", stopped: Event, every: float) -> None:
