@@ -490,7 +490,7 @@ class StoreContract:
     def test_reset_tells_how_many_counts_of_a_subject_it_forgot_or_that_it_cannot(
         self, store: Store, advance: Advance
     ) -> None:
-        charges = [charge(), charge(algorithm="fixed-window"), charge(limit=20), charge(subject=BOB)]
+        charges = [charge(), charge(algorithm="fixed-window"), charge(algorithm="moving-window"), charge(subject=BOB)]
         reserve(store, *charges)
         told = [store.reset(ALICE, charges[0].bucket), store.reset(ALICE, charges[0].bucket), store.reset(ALICE)]
         assert told in ([1, 0, 2], [None] * 3)

@@ -54,8 +54,9 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
     """Answer the charges and, if every one fits, the records that taking them leaves behind.
 
     Charges of one request may share a count: each is answered as one charge together with those before it. A refusal
-    changes nothing, save that a count from the future, where the clock went back, is brought to the present: else
-    every refusal until then would find it as it was.
+    takes nothing, but some counts it brings to the present: one from the future, where the clock went back, because
+    every refusal until then would find it as it was, and one under another limit than before, because the wait that is
+    told must be true.
 
     A charge whose count would be one more than :data:`MOST_COUNTS` is refused until so many have ended that there is
     room for it. To forget another count in its favour would forget what that one's subject owes.
@@ -73,10 +74,12 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
                 changes[subject] = alive(record, now_us) | taken
         return decision, changes
     records = {subject: record for subject, (record, *_) in opened.items()}
+    changes = {}
     for place, verdict in enumerate(verdicts):
+        untaken = _untaken(records, verdict, now_us, lease, changes)
         if place not in crowded_out:
-            verdicts[place] = _untaken(records[verdict.charge.subject], verdict, now_us, lease)
-    return Decision(tuple(verdicts), now_us), _from_the_future(records, charges, now_us)
+            verdicts[place] = untaken
+    return Decision(tuple(verdicts), now_us), changes
 
 
 def _each_alone(
@@ -93,7 +96,7 @@ def _each_alone(
                 opened[subject] = new(_Opened, (read(subject), {}, {}, set()))
             record, asked, taken, wanted = opened[subject]
         bucket = quota.bucket(scope)
-        state = record[bucket].state if bucket in record else ()
+        state = _state(record, bucket, now_us)
         before = asked.get(bucket, 0)
         admit = ALGORITHMS[quota.algorithm].admit
         fits, after, remaining, reset_us, retry_us = admit(state, now_us, quota, before + cost, lease)
@@ -124,7 +127,7 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
         charge = settlement.charge
         quota, bucket = charge.quota, charge.bucket
         record = _record(read, changes, charge.subject, now_us)
-        algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket)
+        algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket, now_us)
         unknown += not state or algorithm.expires(state, quota) <= now_us
         settled = algorithm.settle(
             state, now_us, quota, settlement.taken_at_us, charge.cost, settlement.actual, settlement.lease
@@ -202,27 +205,26 @@ def _second(at_us: int) -> int:
     return -(-at_us // MICROSECONDS) * MICROSECONDS
 
 
-def _state(record: Record, bucket: bytes) -> State:
-    return record[bucket].state if bucket in record else ()
+def _state(record: Record, bucket: bytes, now_us: int) -> State:
+    """A count's numbers. Once it has ended it is as if never used, also under a limit by which it would not have."""
+    if bucket not in record:
+        return ()
+    count = record[bucket]
+    return count.state if count.expires_us > now_us else ()
 
 
-def _untaken(record: Record, verdict: Verdict, now_us: int, lease: int) -> Verdict:
-    """The verdict when nothing is taken, because this charge or another one was refused."""
+def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, changes: Changes) -> Verdict:
+    """The verdict when nothing is taken, because this charge or another one was refused; ``changes`` is added to."""
     charge = verdict.charge
-    algorithm = ALGORITHMS[charge.quota.algorithm]
-    step = algorithm.admit(_state(record, charge.bucket), now_us, charge.quota, 0, lease)
+    quota, bucket, record = charge.quota, charge.bucket, records[charge.subject]
+    algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket, now_us)
+    step = algorithm.admit(state, now_us, quota, 0, lease)
+    present = step.state
+    if present is state:
+        present = algorithm.settle(state, now_us, quota, now_us, 0, 0, _NO_LEASE)
+        if present and algorithm.expires(present, quota) >= algorithm.expires(state, quota):
+            present = ()
+    if present:
+        _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
     wait = 0 if verdict.allowed else verdict.retry_after_us
     return Verdict(charge, verdict.allowed, step.remaining, step.reset_after_us, wait)
-
-
-def _from_the_future(records: Changes, charges: Iterable[Charge], now_us: int) -> Changes:
-    """The records of counts that end earlier once they are brought to the present: their clock went back."""
-    changes: Changes = {}
-    for charge in charges:
-        quota, bucket, record = charge.quota, charge.bucket, records[charge.subject]
-        algorithm = ALGORITHMS[quota.algorithm]
-        state = _state(record, bucket)
-        present = algorithm.settle(state, now_us, quota, now_us, 0, 0, _NO_LEASE)
-        if present and algorithm.expires(present, quota) < algorithm.expires(state, quota):
-            _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
-    return changes

@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from math import gcd
-from typing import Any
+from typing import Any, NamedTuple
 
 from .clock import MICROSECONDS
 from .errors import ConfigurationError
@@ -37,6 +38,41 @@ _MOST_SCOPES = 1024  # Whose names are remembered: an app may make scopes up.
 _LONGEST_PERIOD = 10 * 366 * 86400
 _MOST_DEBT_PERIODS = 1000
 _LONGEST_DEBT_US = 2**52  # 142 years: when it is paid can so be said in microseconds below 2**53, until 2112.
+_RATES_KEPT = 1024
+
+
+class Rate(NamedTuple):
+    """How fast a token bucket leaks, in whole numbers. Its twin in ``token_bucket.lua`` works it out in the same way.
+
+    Attributes:
+        tick_us: Resolution in microseconds: 1, 1,000 or 1,000,000, the finest at which debt stays below 2**53.
+        cost_scale: Debt that one unit of cost makes.
+        leak: Debt that one tick forgives.
+        most_debt: The most that a debt may come to.
+    """
+
+    tick_us: int
+    cost_scale: int
+    leak: int
+    most_debt: int = MAX_EXACT
+
+
+@lru_cache(maxsize=_RATES_KEPT)
+def rate_of(limit: int, burst: int, period: int) -> Rate:
+    """The rate of ``limit`` units in a period of so many seconds, with a burst.
+
+    The scale is as large as a debt of a thousand limits allows, so that what is rounded when a limit changes is as
+    small as can be.
+    """
+    for tick_us in _TICKS:
+        ticks = period * MICROSECONDS // tick_us
+        shared = gcd(limit, ticks)
+        if burst * (ticks // shared) <= MAX_EXACT:
+            break
+    scale, leak, factor = ticks // shared, limit // shared, 1
+    while (burst + _MOST_DEBT_PERIODS * limit) * scale * factor * 2 <= MAX_EXACT:
+        factor *= 2
+    return Rate(tick_us, scale * factor, leak * factor)
 
 
 @dataclass(frozen=True)
@@ -60,9 +96,9 @@ class Quota:
         period_us: The period in microseconds.
         tick_us: Resolution in microseconds: 1, 1,000 or 1,000,000, the finest at which debt stays below 2**53.
         period_ticks: The period in ticks.
-        cost_scale: Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)``.
+        cost_scale: Debt that one unit of cost makes: ``period_ticks / gcd(limit, period_ticks)`` times a power of two.
         most_debt: The ceiling as a token bucket's debt, below 2**53.
-        leak: Debt that one tick forgives: ``limit / gcd(limit, period_ticks)``.
+        leak: Debt that one tick forgives: ``limit / gcd(limit, period_ticks)`` times the same power of two.
 
     Raises:
         ConfigurationError: A value is out of range; the message says which and what fits.
@@ -138,20 +174,16 @@ class Quota:
         return self._hash
 
     def _choose_tick(self) -> None:
-        for tick in _TICKS:
-            period = self.period_us // tick
-            shared = gcd(self.limit, period)
-            if self.burst * (period // shared) <= MAX_EXACT:
-                break
-        object.__setattr__(self, "tick_us", tick)
-        object.__setattr__(self, "period_ticks", period)
-        object.__setattr__(self, "cost_scale", period // shared)
-        object.__setattr__(self, "leak", self.limit // shared)
+        rate = rate_of(self.limit, self.burst, self.period)
+        object.__setattr__(self, "tick_us", rate.tick_us)
+        object.__setattr__(self, "period_ticks", self.period_us // rate.tick_us)
+        object.__setattr__(self, "cost_scale", rate.cost_scale)
+        object.__setattr__(self, "leak", rate.leak)
 
     def bucket(self, scope: str) -> bytes:
-        """Eight bytes that name the count of this quota in a scope: a hash of all that makes a count its own.
+        """Eight bytes that name the count of this quota in a scope: a hash of unit, algorithm, period and scope.
 
-        The limit is part of the name because debt is kept in a scale that depends on it: a changed limit starts afresh.
+        Limit and burst are no part of the name, so what was used is kept when they change.
         """
         name = self._buckets.get(scope)
         if name is None:
@@ -162,14 +194,14 @@ class Quota:
 
     def _bucket(self, scope: str) -> bytes:
         digest = blake2b(digest_size=8)
-        for part in (self.unit, self.algorithm, str(self.limit), str(self.burst), str(self.period), scope):
+        for part in (self.unit, self.algorithm, str(self.period), scope):
             encoded = part.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(4, "little") + encoded)
         return digest.digest()
 
     @property
     def given(self) -> tuple[int, int, str, str, Any, int]:
-        """What is counted, and how: ``Quota(*quota.given)`` has the same counts and the same bound of what is owed."""
+        """What is counted, and how: ``Quota(*quota.given)`` decides as this one, over the same counts."""
         burst = self.burst if self.algorithm == "token-bucket" else None
         return self.limit, self.period, self.unit, self.algorithm, burst, self.debt_periods
 

@@ -60,7 +60,7 @@ def test_merged_moving_window_counts_nothing_too_little_and_nothing_longer_than_
         if draw.random() < 0.7:
             life.append((draw.randrange(longest), -1 - draw.randrange(3), draw.choice([0, 1, draw.random(), 2])))
     for now, state, model in play(quota, life):
-        log, debt = moving_window._present(state, now, quota)
+        log, debt = moving_window._present(*moving_window._read(state), now, quota)
         used = sum(units for _, units in log) + debt
         in_61_seconds = sum(c.units for c in model.charges + model.ended if c.at_us > now - 61 * SECOND)
         assert model.used(now) <= used

@@ -26,6 +26,22 @@ def quota_of(algorithm, random):
             continue
 
 
+def changed(quota, random):
+    """A quota of the same counts with another limit or burst: mostly near, sometimes any."""
+    while True:
+        by = random.choice((0.1, 0.5, 0.999, 1, 1, 1.2, 2, 10, 10 ** random.uniform(-6, 6)))
+        limit = max(1, min(MAX_EXACT, round(quota.limit * by)))
+        if quota.unit == CONCURRENCY:
+            limit = min(limit, 700)
+        burst = max(1, min(MAX_EXACT, round(quota.burst * random.choice((by, by, by * 3, 0.1, 1)))))
+        owed = random.choice((quota.debt_periods, 4, 0))
+        try:
+            given = burst if quota.algorithm == "token-bucket" else None
+            return Quota(limit, quota.period, quota.unit, quota.algorithm, given, owed)
+        except ConfigurationError:
+            continue
+
+
 def greatest(algorithm, period):
     """The greatest round limit for the period, or nearly."""
     return MAX_EXACT // (4 * period) if algorithm == "sliding-window-counter" else MAX_EXACT // period // 2 * period

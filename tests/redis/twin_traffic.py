@@ -3,7 +3,7 @@
 from collections import Counter
 from random import Random
 
-from twin_numbers import log_uniform, quota_of
+from twin_numbers import changed, log_uniform, quota_of
 from twin_oracle import Oracle, Rehearsal, answer_of
 
 from flask_ailimit.engine import Charge, Decision, Settlement
@@ -20,6 +20,9 @@ MOST_OPEN = 400
 MOODS = (5, 25, 25, 100)
 LATEST = 42 * 10**14
 """2103. The arithmetic is exact until 2112."""
+
+CHANGING = 0.5
+"""Part of the episodes in which limits change all the time."""
 
 DENSE = 0.15
 """Part of the episodes that make one record long."""
@@ -44,6 +47,9 @@ class Episode:
         size = (1,) if self._dense else (1, 2, 4)
         self._subjects = [random.randbytes(16) for _ in range(random.choice(size))]
         self._quotas = [quota_of(random.choice(algorithms), random) for _ in range(random.choice(size))]
+        if random.random() < CHANGING:  # Of some counts there are workers with another limit.
+            self._quotas += [changed(quota, random) for quota in self._quotas for _ in range(random.choice((1, 1, 2)))]
+            self.seen["limits that change"] += 1
         self._scopes = ("",) if self._dense else random.choice((("",), ("", "x")))
         self._open = []
         self._decided = []

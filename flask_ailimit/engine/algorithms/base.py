@@ -17,7 +17,8 @@ class Step(NamedTuple):
 
     Attributes:
         allowed: The charge fits.
-        state: The count afterwards; the same as before if refused.
+        state: The count afterwards; the same as before if nothing was taken. But when the limit has changed it may be
+            another one all the same: the count under this limit, which is to be kept, or the wait would not be true.
         remaining: Units left in ``state``, never negative.
         reset_after_us: Microseconds until ``state`` is as if never used.
         retry_after_us: 0 if allowed; microseconds until the same charge fits; None if it never can.
@@ -42,7 +43,8 @@ class Algorithm(NamedTuple):
             concurrency keeps it.
         settle: ``(state, now_us, quota, taken_at_us, cost, actual, lease) -> State``: make the count what it would
             be had ``actual`` been charged in place of ``cost``. What was used too much is charged now. With nothing to
-            correct (``cost`` and ``actual`` 0) it only brings the count to the present.
+            correct (``cost`` and ``actual`` 0) it only brings the count to the present. ``quota`` is the charge's: the
+            limit may have changed since, and this must not undo it.
         expires: ``(state, quota) -> int``: microseconds since the epoch at which the count is as if never used.
         renew: ``(state, now_us, quota, leases) -> State``: make all these leases run for a whole period from now, in
             one step, because each step may look at every number. None where nothing expires early.

@@ -23,10 +23,10 @@ local function units_of(log)
 end
 
 -- A log of its own, and what is owed beside it.
-local function read_log(state, quota)
+local function read_log(state)
   local last, debt, log = #state, 0, {}
   if last > 2 and state[last - 1] == MAX_EXACT then
-    debt = min(state[last], quota.ceiling - quota.limit)
+    debt = state[last]
     last = last - 2
   end
   for i = 1, last do log[i] = state[i] end
@@ -56,8 +56,7 @@ local function repaid(log, debt, until_us, quota)
   return debt
 end
 
-local function present(state, now_us, quota)
-  local log, debt = read_log(state, quota)
+local function present(log, debt, now_us, quota)
   debt = repaid(log, debt, now_us, quota)
   local start, kept = now_us - quota.period * MICROSECONDS, {}
   for i = 1, #log, 2 do
@@ -97,7 +96,14 @@ end
 
 local function admit(state, now_us, quota, cost)
   local limit, period_us = quota.limit, quota.period * MICROSECONDS
-  local log, debt = present(state, now_us, quota)
+  local log, debt = read_log(state)
+  log, debt = present(log, min(debt, quota.ceiling - limit), now_us, quota)
+  local taken = min(debt, max(0, limit - units_of(log)))
+  if taken > 0 then
+    add(log, now_us, taken)
+    state = packed(log, debt - taken, quota)
+    log, debt = read_log(state)
+  end
   local used = units_of(log) + debt
   local left = max(0, limit - used)
   local fits = used + cost <= limit
@@ -115,9 +121,11 @@ local function admit(state, now_us, quota, cost)
 end
 
 local function settle(state, now_us, quota, taken_at_us, cost, actual)
-  local log, debt = present(state, now_us, quota)
+  local log, owed = read_log(state)
+  log, owed = present(log, owed, now_us, quota)
+  local debt = owed
   if actual > cost then
-    debt = debt + (actual - cost)
+    debt = debt + min(actual - cost, MAX_EXACT - owed)
   elseif actual < cost and taken_at_us + quota.period * MICROSECONDS > now_us then
     local kept, found = {}, false
     for i = 1, #log, 2 do
@@ -130,16 +138,19 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual)
     end
     log = kept
   end
-  local taken = min(debt, max(0, quota.limit - units_of(log)))
+  local used = units_of(log)
+  local taken = min(debt, max(0, quota.limit - used))
   if taken > 0 then add(log, now_us, taken) end
-  return packed(log, min(debt - taken, quota.ceiling - quota.limit), quota)
+  debt = debt - taken
+  if used <= quota.limit then debt = min(debt, max(owed, quota.ceiling - quota.limit)) end
+  return packed(log, debt, quota)
 end
 
 local function expires(state, quota)
   local latest = state[#state - 1]
   if latest ~= MAX_EXACT then return latest + quota.period * MICROSECONDS end
-  local log, debt = read_log(state, quota)
-  repaid(log, debt, MAX_EXACT, quota)
+  local log, debt = read_log(state)
+  repaid(log, min(debt, quota.ceiling - quota.limit), MAX_EXACT, quota)
   return log[#log - 1] + quota.period * MICROSECONDS
 end
 

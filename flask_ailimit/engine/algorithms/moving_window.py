@@ -8,8 +8,7 @@ What was used beyond the limit is owed beside the log. Whatever room then become
 moment, as an entry of its own, until it is paid. So a period pays one limit, and until then nothing is admitted.
 
 State: ``(t1, units1, t2, units2, ...)`` in rising order of microseconds; while there is a debt, the last pair is it,
-at a time that never comes. A version of this library that knows no debts takes that pair for an entry of a clock that
-went back, and counts it as made now.
+at a time that never comes. Where the limit is raised, the debt takes the new room at the next decision.
 """
 
 from flask_ailimit.engine.quota import MAX_EXACT, Quota
@@ -24,7 +23,12 @@ Log = list[tuple[int, int]]
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: ARG001, D103  see Algorithm
-    log, debt = _present(state, now_us, quota)
+    log, debt = _read(state)
+    log, debt = _present(log, min(debt, quota.ceiling - quota.limit), now_us, quota)
+    taken = min(debt, max(0, quota.limit - _units(log)))
+    if taken:  # The limit was raised.
+        state = _packed(_added(log, now_us, taken), debt - taken, quota)
+        log, debt = _read(state)
     used = _units(log) + debt
     left = max(0, quota.limit - used)
     if used + cost > quota.limit:
@@ -48,9 +52,10 @@ def settle(  # noqa: D103  see Algorithm
     actual: int,
     lease: int,  # noqa: ARG001  one shape for all
 ) -> State:
-    log, debt = _present(state, now_us, quota)
+    log, owed = _present(*_read(state), now_us, quota)
+    debt = owed
     if actual > cost:
-        debt += actual - cost
+        debt += min(actual - cost, MAX_EXACT - owed)
     elif actual < cost and taken_at_us + quota.period_us > now_us:
         for i, (t, units) in enumerate(log):
             # The charge is in the first entry that is not earlier: its own, or the one it was merged into. If that is
@@ -60,31 +65,34 @@ def settle(  # noqa: D103  see Algorithm
                     log[i] = (t, max(0, units - (cost - actual)))
                 break
         log = [entry for entry in log if entry[1]]
-    taken = min(debt, max(0, quota.limit - _units(log)))
+    used = _units(log)
+    taken = min(debt, max(0, quota.limit - used))
     if taken:
         log = _added(log, now_us, taken)
-    return _packed(log, min(debt - taken, quota.ceiling - quota.limit), quota)
+    debt -= taken
+    if used <= quota.limit:  # Else it stands under a higher limit, and the next decision bounds what is owed.
+        debt = min(debt, max(owed, quota.ceiling - quota.limit))
+    return _packed(log, debt, quota)
 
 
 def expires(state: State, quota: Quota) -> int:  # noqa: D103  see Algorithm
     if state[-2] != _NEVER:
         return state[-2] + quota.period_us
-    log, debt = _read(state, quota)
-    return _repaid(log, debt, _NEVER, quota)[0][-1][0] + quota.period_us
+    log, debt = _read(state)
+    return _repaid(log, min(debt, quota.ceiling - quota.limit), _NEVER, quota)[0][-1][0] + quota.period_us
 
 
-def _read(state: State, quota: Quota) -> tuple[Log, int]:
+def _read(state: State) -> tuple[Log, int]:
     """The log, and what is owed beside it."""
     debt = 0
     if state[2:] and state[-2] == _NEVER:  # Nothing owes beside an empty log.
-        debt = min(state[-1], quota.ceiling - quota.limit)
+        debt = state[-1]
         state = state[:-2]
     return list(zip(state[::2], state[1::2], strict=True)), debt
 
 
-def _present(state: State, now_us: int, quota: Quota) -> tuple[Log, int]:
+def _present(log: Log, debt: int, now_us: int, quota: Quota) -> tuple[Log, int]:
     """The entries of the last period, and what is owed. An entry of the future counts as now: the clock went back."""
-    log, debt = _read(state, quota)
     log, debt = _repaid(log, debt, now_us, quota)
     start = now_us - quota.period_us
     log = [entry for entry in log if entry[0] > start]

@@ -72,8 +72,8 @@ class ShareStore:
         self.whole.renew([(c, lease) for charge, lease in leases if (c := _known_part_of(charge, share))])
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
-        """Forget. One count of a subject can't be told apart here: all of it is forgotten."""
-        return self.whole.reset(subject, None if subject else bucket)
+        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+        return self.whole.reset(subject, bucket)
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""

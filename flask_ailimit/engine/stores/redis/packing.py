@@ -10,6 +10,7 @@ from struct import Struct
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.quota import Quota
 from flask_ailimit.engine.stores.renewing import Held
 
 from .scripts import NUMBERS
@@ -29,8 +30,8 @@ _MOST_COUNTED = 4096
 Places = dict[bytes, int]
 """The place of each subject among the keys of a request."""
 
-_counted: dict[tuple[bytes, int], bytes] = {}
-"""What the scripts must know of a count, by its bucket and ceiling: a request has many that the one before had, too."""
+_counted: dict[tuple[Quota, str], bytes] = {}
+"""What the scripts must know of a count, by quota and scope: a request has many that the one before had, too."""
 
 
 def pack_charges(places: Places, charges: Sequence[Charge], now_us: int, lease: int, *, dry: bool) -> bytes:
@@ -94,7 +95,7 @@ def _packed(
 
 
 def _item(places: Places, charge: Charge, dry: bool) -> tuple[int, bool, int, bytes]:
-    counted = _counted.get((charge.bucket, charge.quota.ceiling)) or _count(charge)
+    counted = _counted.get((charge.quota, charge.scope)) or _count(charge)
     return places[charge.subject], dry, charge.cost, counted
 
 
@@ -113,7 +114,7 @@ def _count(charge: Charge) -> bytes:
     )
     if len(_counted) >= _MOST_COUNTED:
         _counted.clear()
-    _counted[charge.bucket, quota.ceiling] = counted
+    _counted[quota, charge.scope] = counted
     return counted
 
 

@@ -4,7 +4,7 @@
 local VERSION = 1
 local HEAD_BYTES = 14
 local NUMBER_BYTES = 8
-local FEW = 12
+local FEW = 13
 local NUMBERS_AT_ONCE = 100
 local LATEST_SECOND = 4294967295
 local MOST_BYTES = 4194304
@@ -19,7 +19,7 @@ local replaced = false
 -- to write ends, false if there is none; and how long to wait for a place, 0 if there is one.
 -- What is no record, or not a whole one, is taken for an empty one, and is replaced whatever is decided: it is none of ours,
 -- so it may have no end. An empty record is never written.
-local function read(key)
+local function read(key, now_us)
   local raw, strange = redis.pcall('GET', key), false
   if type(raw) == 'table' then
     if not raw.err:find('WRONGTYPE', 1, true) then redis.call('GET', key) end
@@ -43,7 +43,7 @@ local function read(key)
   return {
     raw = raw, strange = strange, size = size, buckets = buckets, starts = starts, lengths = lengths, ends = ends, latest = false,
     changes = {false, false, false, false, false, false, false, false}, asked = {0, 0, 0, 0, 0, 0, 0, 0},
-    needed = {false, false, false, false, false, false, false, false}, wait_us = 0,
+    needed = {false, false, false, false, false, false, false, false}, wait_us = 0, now_us = now_us,
   }
 end
 
@@ -59,12 +59,16 @@ local function number_of(record, bucket)
   return size
 end
 
--- The state of a count as it is stored or, if that is wanted, as this script has changed it. Numbers that its algorithm
--- can't have written are none: that count starts afresh.
+-- The state of a count as it is stored or, if that is wanted, as this script has changed it. A count that has ended is as if
+-- never used. Numbers that its algorithm can't have written are none: that count starts afresh.
 local function state_of(record, number, algorithm, changed)
   local from, at, length = record.raw, record.starts[number], record.lengths[number]
   changed = changed and record.changes[number]
-  if changed then from, at, length = changed, HEAD_BYTES + 1, (#changed - HEAD_BYTES) / NUMBER_BYTES end
+  if changed then
+    from, at, length = changed, HEAD_BYTES + 1, (#changed - HEAD_BYTES) / NUMBER_BYTES
+  elseif record.ends[number] * MICROSECONDS <= record.now_us then
+    return {}
+  end
   if length <= 0 then return {} end
   local sound = length >= algorithm.least and length <= algorithm.most and (length - algorithm.least) % algorithm.step == 0
   local state = {}
@@ -73,7 +77,7 @@ local function state_of(record, number, algorithm, changed)
     state = {first, second}
     sound = first >= 0 and second >= 0 and first <= MAX_EXACT and second <= MAX_EXACT
   elseif sound and length <= NUMBERS_AT_ONCE then
-    local format = length <= FEW and ('<i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 1 + 2 * length) or '<' .. ('i8'):rep(length)
+    local format = length <= FEW and ('<i8i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 1 + 2 * length) or '<' .. ('i8'):rep(length)
     state = {decode(format, from, at)}
     state[length + 1] = nil -- Where the next number would begin.
     sound = math.min(unpack(state)) >= 0 and math.max(unpack(state)) <= MAX_EXACT
@@ -99,7 +103,7 @@ local function replace(record, number, state, ends_us)
   if length == 2 then
     change = encode('<c8I4I2i8i8', bucket, ends, 2, state[1], state[2])
   elseif length <= FEW then
-    change = encode(('<c8I4I2i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 7 + 2 * length), bucket, ends, length, unpack(state))
+    change = encode(('<c8I4I2i8i8i8i8i8i8i8i8i8i8i8i8i8'):sub(1, 7 + 2 * length), bucket, ends, length, unpack(state))
   elseif length <= NUMBERS_AT_ONCE then
     change = encode('<c8I4I2' .. ('i8'):rep(length), bucket, ends, length, unpack(state))
   else

@@ -12,7 +12,7 @@ if now_us == 0 then
 end
 
 local records = {}
-for place = 1, subjects do records[place] = read(KEYS[place]) end
+for place = 1, subjects do records[place] = read(KEYS[place], now_us) end
 
 -- The quota of the charge that was read last: one table for all of them.
 local quota = {limit = 0, burst = 0, ceiling = 0, period = 0, tick_us = 0, cost_scale = 0, leak = 0}

@@ -82,15 +82,19 @@ elseif not all_allowed then
   for i = 1, 4 * count, 4 do
     local record, number, algorithm, _
     record, number, algorithm, _, _, at = charge_at(at)
-    local state = state_of(record, number, algorithm)
-    _, _, answers[i + 1], answers[i + 2] = algorithm.admit(state, now_us, quota, 0, lease)
+    local state, present = state_of(record, number, algorithm), nil
+    _, present, answers[i + 1], answers[i + 2] = algorithm.admit(state, now_us, quota, 0, lease)
+    if present ~= state then
+      replace(record, number, present, algorithm.expires(present, quota))
+    else
+      present = algorithm.settle(state, now_us, quota, now_us, 0, 0, -1)
+      local ends_us = present[1] and algorithm.expires(present, quota)
+      if ends_us and ends_us < algorithm.expires(state, quota) then replace(record, number, present, ends_us) end
+    end
     if answers[i] == 1 then answers[i + 3] = 0 end
     if answers[i] == 1 and record.wait_us ~= 0 and record.needed[number] and record.ends[number] * MICROSECONDS <= now_us then
       answers[i], answers[i + 1], answers[i + 2], answers[i + 3] = 0, 0, math.max(record.wait_us, 0), record.wait_us
     end
-    local present = algorithm.settle(state, now_us, quota, now_us, 0, 0, -1)
-    local ends_us = present[1] and algorithm.expires(present, quota)
-    if ends_us and ends_us < algorithm.expires(state, quota) then replace(record, number, present, ends_us) end
   end
 end
 
