@@ -25,6 +25,7 @@ from .engine.stores.base import Located
 from .engine.stores.directory import default_homes
 from .engine.stores.housekeeping import standing
 from .extension import AILimiter
+from .limits.count_names import without_mark
 from .limits.in_words import label_of, name_of, setting_of
 from .limits.plans.caller import ADDRESS, SERVICE, is_role
 from .limits.plans.in_words import plans_in_words
@@ -399,7 +400,7 @@ def _remarks(ledger: Ledger, limit: EndpointLimit, *, whose: bool) -> list[str]:
     found += [f"up to {quota.burst} at once" for quota in quotas if quota.burst != quota.limit]
     found += ["clients are not told"] if whose and not is_told(written.cost) else []
     if written.shared and limit.counts:
-        found.append(f"shared count {' and '.join(repr(charge.scope) for charge in limit.counts)}")
+        found.append(f"shared count {' and '.join(repr(without_mark(charge.scope)) for charge in limit.counts)}")
     elif written.shared and counts_something and not callable(written.scope):
         found.append(f"shared count {written.scope!r}")
     if written.per_method and counts_something:
@@ -417,7 +418,7 @@ def _left(verdict: Verdict, limit: EndpointLimit) -> str:
     """What is left of a count."""
     quota, name = verdict.quota, verdict.quota.name
     if limit.limit.per_method:
-        name = f"{name} ({verdict.charge.scope.rpartition(':')[2]})"
+        name = f"{name} ({without_mark(verdict.charge.scope).rpartition(':')[2]})"
     return f"{name}: {verdict.remaining} of {quota.burst} left, full again in {verdict.reset_after:.1f} s"
 
 

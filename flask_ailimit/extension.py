@@ -108,7 +108,9 @@ class AILimiter(Decorators):
         self._first_app: tuple[str, str] | None = None
         super().__init__(key_func or self._first_payer, app=None, **options)
         self.logger = logging.getLogger("flask_ailimit")  # Flask-Limiter's own is silent until an app sets up logging.
-        self.limit_manager: LimitRegistry = LimitRegistry(self.limit_manager, clock, lambda: self.app_state.algorithm)
+        self.limit_manager: LimitRegistry = LimitRegistry(
+            self.limit_manager, clock, lambda: self.app_state.algorithm, self._listed_limits
+        )
         self._access = FlaskLimiterAccess(self, self.limit_manager)
         self._access.payer_key = key_func
         self.limit_manager.leave_unlimited(self.usage_view)
@@ -456,6 +458,11 @@ class AILimiter(Decorators):
         if state is None:
             raise RuntimeError(_UNKNOWN_APP)
         return state
+
+    def _listed_limits(self) -> list[Limit]:
+        """The limits of the current app's lists, but those that the base class keeps."""
+        state = self.app_state
+        return [*state.application_limits, *state.address_limits, *state.default_token_limits, *self._meta_limits]
 
     @property
     def ledger(self) -> Ledger:

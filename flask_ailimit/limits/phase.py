@@ -14,17 +14,23 @@ from flask_limiter._limits import RuntimeLimit
 from flask_ailimit.engine import Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, TOKEN_UNITS
 
+from .count_names import CountedLimit, unmarked
+
 __all__ = ["BlueprintLimit", "LimitCharge", "PayerLimit", "Phase", "ResolvedLimit", "RuntimeLimit"]
 
 _MOST_SUBJECTS = 128
 
 
-class BlueprintLimit(RuntimeLimit):
+class BlueprintLimit(CountedLimit):
     """A limit of the view's blueprint."""
 
 
-class PayerLimit(RuntimeLimit):
-    """A limit of the plan of one of the request's payers."""
+class PayerLimit(CountedLimit):
+    """A limit of the plan of one of the request's payers. A plan has at most one for each of its counts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mark_of = unmarked
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +42,7 @@ class ResolvedLimit:
         quota: What it allows.
         on_store_error: Its failure policy.
         only_checked: It is checked but not charged: a meta limit, which is charged when another limit refuses.
-        scope: Separates its count from others; None if a callable returns the scope.
+        scope: Separates its count from others, with its mark; None if a callable returns the scope.
         cost: The cost of each request; None if it differs between requests.
         charged_once: The request pays once, however often it meets the count. This is so for tokens, for calls in
             flight, for limits of plans, and for a blueprint's limits on requests. Any other limit on requests counts
@@ -111,7 +117,8 @@ class Phase:
         self.counts_units = any(each.quota.unit not in (REQUESTS, CONCURRENCY) for each in limits)
         self.needs_settling = self.has_deduct_when or any(each.quota.unit != REQUESTS for each in limits)
         self.charged_once = any(each.charged_once for each in limits)
-        self.may_collide = len({(each.quota.given, each.limit.deduct_when) for each in limits}) < len(limits)
+        is_known = all(each.scope is not None for each in limits)
+        self.may_collide = len({_count_of(each, is_known=is_known) for each in limits}) < len(limits)
         self.sole_key_func = None if self.may_collide else _sole_key_func(limits)
 
     def charges_of(self, subject: bytes) -> tuple[list[LimitCharge], list[Charge]]:
@@ -123,6 +130,12 @@ class Phase:
             limits = [LimitCharge(each, each.charge(subject, each.scope or "", each.cost or 0)) for each in self.limits]
             charges = self.charges_by_subject[subject] = (limits, [each.charge for each in limits])
         return charges
+
+
+def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
+    """What two limits of one count have in common, and what makes Flask-Limiter charge it for each of them."""
+    quota, scope = each.quota, each.scope if is_known else None
+    return quota.unit, quota.algorithm, quota.period, scope, each.limit.deduct_when
 
 
 def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:

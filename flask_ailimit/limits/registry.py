@@ -6,6 +6,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
+from types import FunctionType
 from typing import Any
 
 import flask
@@ -21,6 +22,7 @@ from .names import Names
 from .phase import BlueprintLimit, Phase
 from .refused_lately import RefusedLately
 from .resolve import resolve
+from .same_counts import SameCounts
 from .unit_limit import UnitLimit
 
 _MOST_PHASES = 4096
@@ -39,7 +41,13 @@ class LimitRegistry(LimitManager):
         refused_lately: The counts that refused a moment ago.
     """
 
-    def __init__(self, limits: LimitManager, clock: Clock, algorithm_now: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        limits: LimitManager,
+        clock: Clock,
+        algorithm_now: Callable[[], str],
+        listed_now: Callable[[], Iterable[Limit]],
+    ) -> None:
         super().__init__(
             limits._application_limits,
             limits._default_limits,
@@ -49,7 +57,11 @@ class LimitRegistry(LimitManager):
             limits._blueprint_exemptions,
         )
         self.names = Names()
-        self._resolve: Callable[[Limit], list[RuntimeLimit]] = partial(resolve, algorithm_now=algorithm_now)
+        self._listed_now = listed_now
+        self._same_counts = SameCounts(self._everywhere, self._on, algorithm_now)
+        self._resolve: Callable[[Limit], list[RuntimeLimit]] = partial(
+            resolve, algorithm_now=algorithm_now, mark_of=self._same_counts.mark_of
+        )
         self._unasked: Callable[[Limit], list[RuntimeLimit]] = partial(self._resolve, ask=False)
         self._inner: dict[str, str] = {}
         self._blocks: dict[tuple[str, Limit], str] = {}
@@ -101,6 +113,7 @@ class LimitRegistry(LimitManager):
         """Forget all kept phases, so that all limits are resolved again."""
         self.root = Phase()
         self._remembered = 0
+        self._same_counts.changed()
 
     def remember(self, before: Phase, key: Hashable, phase: Phase) -> None:
         """Keep a phase in the phase before it. When there are too many phases, all of them are forgotten.
@@ -313,6 +326,33 @@ class LimitRegistry(LimitManager):
         if not exempt & ExemptionScope.DEFAULT and not _override(decorated):
             limits += self.default_limits
         return limits, decorated
+
+    def _everywhere(self, app: Flask) -> Iterator[Limit]:
+        """The limits of all routes: those of lists, of blueprints and of views."""
+        yield from (*self._application_limits, *self._listed_now(), *self._default_limits)
+        yield from itertools.chain(*self._blueprint_limits.values())
+        for view in app.view_functions.values():
+            yield from self._on_view(view)
+
+    def _on(self, app: Flask, endpoint: str) -> Iterator[Limit]:
+        """The limits that an endpoint's view may meet; none if the app names the endpoints of counts itself."""
+        view = app.view_functions.get(endpoint)
+        if view is None:
+            return
+        yield from self._on_view(view)
+        path = endpoint.rpartition(".")[0]
+        found = app.blueprints.get(path)
+        names = {*path.split("."), found.name if found else ""}
+        yield from itertools.chain(*(limits for name, limits in self._blueprint_limits.items() if name in names))
+        yield from (*self._listed_now(), *self._default_limits)
+
+    def _on_view(self, view: Callable[..., object]) -> Iterator[Limit]:
+        """The limits of a view, and if it is a class, of its methods."""
+        yield from self._written_on(self.names.of(view))
+        for each in reversed(getattr(getattr(view, "view_class", None), "__mro__", ())):
+            for method in vars(each).values():
+                if isinstance(method, FunctionType):
+                    yield from self._written_on(self.names.of(method))
 
     def may_change(self, name: str, others: Iterable[Limit]) -> bool:
         """Whether the next request may have other limits, because a callable returns one of them."""

@@ -20,7 +20,8 @@ from flask_ailimit.engine.quota import per
 from flask_ailimit.http.errors import PastFlaskLimiter
 from flask_ailimit.unlimited import UNLIMITED
 
-from .unit_limit import RequestCost, UnitLimit, is_told, quota_of
+from .count_names import CountedLimit, MarkOf
+from .unit_limit import RequestCost, UnitLimit, is_told, quota_of, strictest
 
 # It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
 _NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
@@ -56,12 +57,13 @@ def allows_nothing(limit: RuntimeLimit) -> bool:
     return limit.limit.amount == 0
 
 
-def resolve(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool = True) -> list[RuntimeLimit]:
+def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, ask: bool = True) -> list[RuntimeLimit]:
     """Resolve a limit for the current request.
 
     Args:
         limit: The limit as the app wrote it.
         algorithm_now: Returns the algorithm of the app's limits on requests.
+        mark_of: Returns what is added to the limit's scope on an endpoint.
         ask: Call a callable limit. Without it, a :class:`NotAsked` stands for what the callable would return.
 
     Raises:
@@ -73,12 +75,12 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool = True)
     except ConfigurationError as error:
         limit.limiter.logger.error("%r answered %.80r, which is no limit: %s", limit.limit_provider, value, error)  # noqa: TRY400  that says it
         raise PastFlaskLimiter from error
-    metas = [_meta(limit, each) for each in limit.meta_limits or ()]
-    resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, ask=ask))
+    metas = [meta_of(limit, each) for each in limit.meta_limits or ()]
+    resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, mark_of, ask=ask))
     if not is_told(limit.cost):  # A meta limit tells that there is a limit.
         resolved_metas = tuple(replace(meta, cost=RequestCost(1, in_headers=False)) for meta in resolved_metas)
     return [
-        RuntimeLimit(
+        CountedLimit(
             item,
             limit.limit_by,
             scope=limit.scope,
@@ -92,6 +94,8 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool = True)
             cost=_cost_under(limit, item, items),
             shared=limit.shared,
             meta_limits=resolved_metas,
+            provider=limit.limit_provider if callable(limit.limit_provider) else None,
+            mark_of=mark_of,
         )
         for item in items
     ]
@@ -99,7 +103,7 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool = True)
 
 @lru_cache(maxsize=1024)
 def request_items(text: str, algorithm: str) -> tuple[RateLimitItem, ...]:
-    """Parse a limit on requests as Flask-Limiter does. A limit of 0 is valid.
+    """Parse a limit on requests as Flask-Limiter does. A limit of 0 is valid. Of each period the lowest limit holds.
 
     Raises:
         ConfigurationError: It can't be read or counted; the message gives an example.
@@ -113,7 +117,7 @@ def request_items(text: str, algorithm: str) -> tuple[RateLimitItem, ...]:
             f"{str(text)[:80]!r} can't be used. Write a count and a period, such as '10 per minute', '100/second' or "
             "'5000 per 2 hours'; separate several with ';'. UNLIMITED is no limit, and '0 per minute' allows nothing"
         ) from error
-    return items
+    return strictest(items)
 
 
 def _cost_under(limit: Limit, item: RateLimitItem, items: Sequence[RateLimitItem]) -> Any:
@@ -149,7 +153,8 @@ def _provided(limit: Limit) -> object:
         raise PastFlaskLimiter from None
 
 
-def _meta(limit: Limit, meta: Any) -> MetaLimit:
+def meta_of(limit: Limit, meta: Any) -> MetaLimit:
+    """A meta limit of a limit, from what the app wrote."""
     if isinstance(meta, MetaLimit):
         return meta
     bound = MetaLimit(meta).bind_parent(limit)

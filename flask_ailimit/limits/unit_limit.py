@@ -6,7 +6,7 @@ Our limits use the same way: the rate limit item carries the quota, and the limi
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -264,7 +264,9 @@ def slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[Rate
 def timed_items(
     text: object, unit: str, algorithm: str, burst: int | None, label: str, in_headers: bool
 ) -> tuple[RateLimitItem, ...]:
-    """The items of limits per period. The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING.
+    """The items of limits per period, of each period the lowest limit.
+
+    The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING.
 
     Raises:
         ConfigurationError: The text can't be read.
@@ -272,4 +274,14 @@ def timed_items(
     counted: Any = _ZERO.sub(r"\1 1", text) if isinstance(text, str) else text
     quotas = parse_quotas(counted, unit=unit, algorithm=algorithm, burst=burst, label=label, in_headers=in_headers)
     zeros = [_ZERO.match(part) for part in _SEPARATOR.split(text)] if isinstance(text, str) else []
-    return tuple(_NOTHING if zero else item_of(quota) for quota, zero in zip(quotas, zeros, strict=True))
+    return strictest([_NOTHING if zero else item_of(quota) for quota, zero in zip(quotas, zeros, strict=True)])
+
+
+def strictest(items: Sequence[RateLimitItem]) -> tuple[RateLimitItem, ...]:
+    """Of several limits of one period, which would have one count, only the lowest."""
+    lowest: dict[int, RateLimitItem] = {}
+    for item in items:
+        period = item.get_expiry()
+        if period not in lowest or item.amount < lowest[period].amount:
+            lowest[period] = item
+    return tuple(lowest.values())

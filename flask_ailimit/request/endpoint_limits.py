@@ -275,5 +275,6 @@ def _scope(limit: RuntimeLimit, endpoint: str, method: str) -> str:
     """The scope of a count on this endpoint. Flask-Limiter asks a callable for that of the current request's."""
     if callable(limit.scope):
         asked = endpoint if endpoint in flask.current_app.view_functions else flask.request.endpoint
-        limit = replace(limit, scope=limit.scope(asked or ""))
+        scope = limit.scope(asked or "")
+        limit = replace(limit, scope=lambda _: scope)
     return limit.scope_for(endpoint, method)

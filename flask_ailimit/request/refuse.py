@@ -9,6 +9,7 @@ from flask_ailimit.current import current_request
 from flask_ailimit.engine import AILimitError, Decision
 from flask_ailimit.http.errors import NotAllowed, quota_exceeded
 from flask_ailimit.http.responses import parse_retry_count
+from flask_ailimit.limits.count_names import without_mark
 from flask_ailimit.limits.methods import meets
 from flask_ailimit.limits.phase import LimitCharge, RuntimeLimit
 from flask_ailimit.limits.unit_limit import UnitCost, is_told
@@ -112,7 +113,8 @@ def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None
     quota = refused.charge.quota
     subject = refused.charge.subject.hex()[:8]  # Of the hash: the key itself is never logged.
     limit = f"{quota.label}: {quota.text}" if quota.label else quota.text
-    ledger.flask_limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", limit, subject, refused.charge.scope)
+    scope = without_mark(refused.charge.scope)
+    ledger.flask_limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", limit, subject, scope)
     assert ledger.decision  # noqa: S101  a refusal has one
     settings = ledger.app_state.settings
     ledger.refusal = current_request().__dict__[REFUSAL] = quota_exceeded(

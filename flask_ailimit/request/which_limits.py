@@ -90,7 +90,8 @@ def _phase_of(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit], sel
 
 def address_phase(ledger: Ledger) -> Phase:
     """The phase of the limits by address. The phases that follow are looked up as if there were no such phase."""
-    registry, key, limits = ledger.flask_limiter.registry, (ledger.app_state, ADDRESS), ledger.app_state.address_limits
+    registry, limits, request = ledger.flask_limiter.registry, ledger.app_state.address_limits, flask.request
+    key = (ledger.app_state, ADDRESS, request.method)
     known = registry.root.next_phases.get(key)
     if known is not None:
         return known
@@ -99,7 +100,7 @@ def address_phase(ledger: Ledger) -> Phase:
         limits=tuple(resolved_limit(ledger, each, ADDRESS) for each in counted(ordered)),
         zero_limits=tuple(each for each in ordered if allows_nothing(each)),
     )
-    if not any(callable(limit.limit_provider) for limit in limits):
+    if is_known(request) and not any(callable(limit.limit_provider) for limit in limits):
         registry.remember(registry.root, key, phase)
     return phase
 

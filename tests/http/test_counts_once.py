@@ -19,8 +19,9 @@ BODY = {"prompt": "hello", "max_tokens": 20}
 
 def used(limits, quota, scope="answer"):
     """What alice's count of a quota holds."""
-    charge = Charge(limits.limiter.subject("alice"), quota, 0, scope)
-    return limits.limiter.engine.peek([charge]).verdicts[0].used
+    subject, inside = limits.limiter.subject("alice"), f"{scope}\x1f{quota.limit}/{quota.burst}"
+    charges = [Charge(subject, quota, 0, each) for each in (scope, inside)]  # That of the view, and that of a block.
+    return sum(verdict.used for verdict in limits.limiter.engine.peek(charges).verdicts)
 
 
 def with_view(limits, view, *decorators):

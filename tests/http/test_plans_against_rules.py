@@ -50,18 +50,23 @@ class Rules:
         for role, payer, plan in [*paying, *([("service", "", self.service)] if self.service else [])]:
             for unit, text in limits_in(plan):
                 limit = (role, payer, "plan", unit, text)
-                if unit in ("requests", "pages") and text != "unlimited" and self.used[limit] >= number_in(limit):
+                if (
+                    unit in ("requests", "pages")
+                    and text != "unlimited"
+                    and self.used[count_of(limit)] >= number_in(limit)
+                ):
                     return True
         return False
 
     def charge(self, limits, tokens):
         held = [limit for limit in limits if limit[3] != "concurrency" and limit[4] != "unlimited"]
         costs = {"requests": 1, "tokens": tokens, "output_tokens": tokens, "input_tokens": 1, "pages": 1}
-        if any(self.used[limit] + costs[limit[3]] > number_in(limit) for limit in held):
+        used = {limit: self.used[count_of(limit)] + costs[limit[3]] for limit in held}
+        if any(used[limit] > number_in(limit) for limit in held):
             return 429, None, None
-        seen = [[limit[0], *limit[2:4], str(number_in(limit)), self.used[limit] + costs[limit[3]]] for limit in held]
+        seen = [[limit[0], *limit[2:4], str(number_in(limit)), used[limit]] for limit in held]
         for limit in held:
-            self.used[limit] += {**costs, "input_tokens": 0, "pages": 3}[limit[3]]
+            self.used[count_of(limit)] += {**costs, "input_tokens": 0, "pages": 3}[limit[3]]
         return 200, None, sorted(seen)
 
     def rule_of(self, plan, model):
@@ -72,6 +77,11 @@ class Rules:
             return (matching[0], {}) if matching else (None, False)
         rule = models[matching[0]] if matching else {}
         return (matching[0] if matching else None), ({} if rule is True else rule)
+
+
+def count_of(limit):
+    """The count of a limit, which goes on under a plan with another number."""
+    return *limit[:4], limit[4].split(" per ")[1]
 
 
 def number_in(limit):

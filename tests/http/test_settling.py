@@ -800,7 +800,7 @@ def test_refusal_inside_a_view_after_usage_charges_that():
 
 
 def used_in_block(limits):
-    charge = Charge(limits.limiter.subject("alice"), Quota(100, 86400, "tokens"), 0, "answer")
+    charge = Charge(limits.limiter.subject("alice"), Quota(100, 86400, "tokens"), 0, "answer\x1f100/100")
     return limits.limiter.engine.peek([charge]).verdicts[0].used
 
 

@@ -1,0 +1,168 @@
+"""Keeps the counts of limits apart that have the same unit, algorithm, period and scope.
+
+A mark depends on how the limits are written, and not on which of them apply to a request. So it is the same in each
+request, in each worker, and after a restart.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import FunctionType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from flask import Flask
+from flask_limiter import Limit
+
+from flask_ailimit.current import current_app
+from flask_ailimit.engine import ConfigurationError, Quota
+from flask_ailimit.engine.quota import REQUESTS
+
+from .count_names import CountedLimit, marked
+from .resolve import meta_of, request_items
+from .unit_limit import UnitLimit, quota_of
+
+_MOST_KEPT = 4096
+
+Numbers = object
+"""What sets a limit apart from those beside it: its limit and burst, or the callable that returns it."""
+
+LimitsIn = Callable[[Flask], Iterable[Limit]]
+LimitsOn = Callable[[Flask, str], Iterable[Limit]]
+
+
+class Written(NamedTuple):
+    """A limit as the app wrote it.
+
+    Attributes:
+        unit: What is counted.
+        algorithm: How it is counted.
+        scope: Its scope: a text or a callable; "" without one.
+        shared: Whether its scope is the whole name of its count.
+        per_method: Whether each method is counted by itself.
+        quotas: What it allows; empty if a callable returns it.
+        provider: The callable that returns it; None without one.
+    """
+
+    unit: str
+    algorithm: str
+    scope: Any
+    shared: bool
+    per_method: bool
+    quotas: tuple[Quota, ...]
+    provider: object
+
+    def numbers(self, period: int) -> Numbers | None:
+        """What sets it apart in a period; None if it has no limit of this period. A callable may return any period."""
+        if self.provider is not None:
+            return self.provider
+        return next(((each.limit, each.burst) for each in self.quotas if each.period == period), None)
+
+
+class SameCounts:
+    """Finds the limits that would have one count, and marks all but the first.
+
+    Args:
+        everywhere: Returns all limits of an app.
+        on_endpoint: Returns the limits that an endpoint's view may meet.
+        algorithm_now: Returns the algorithm of the app's limits on requests.
+    """
+
+    def __init__(self, everywhere: LimitsIn, on_endpoint: LimitsOn, algorithm_now: Callable[[], str]) -> None:
+        self._everywhere = everywhere
+        self._on_endpoint = on_endpoint
+        self._algorithm_now = algorithm_now
+        self._kept: WeakKeyDictionary[Flask, dict[Hashable, Sequence[Any]]] = WeakKeyDictionary()
+
+    def changed(self) -> None:
+        """Forget what was found, because a limit changed."""
+        self._kept.clear()
+
+    def mark_of(self, limit: CountedLimit, endpoint: str) -> str:
+        """What is added to a limit's scope on an endpoint of the current app.
+
+        It is nothing for the first of the limits that would have one count, and a number from 2 for the others. Two
+        limits with the same numbers have one count, and so have two of one callable. A limit that is not written for
+        the endpoint, such as that of a block or of a function that the view calls, is marked by what it allows, or by
+        the name of the function that returns it.
+        """
+        quota = quota_of(limit.limit, self._algorithm_now())
+        beside = self._beside(limit, quota, endpoint)
+        numbers = (quota.limit, quota.burst) if limit.provider is None else limit.provider
+        if numbers in beside:
+            place = beside.index(numbers)
+            return marked(place + 1) if place else ""
+        provider = limit.provider
+        if isinstance(provider, FunctionType) and "<" not in provider.__qualname__:  # No other function has its name.
+            return marked(f"{provider.__module__}.{provider.__qualname__}")
+        return marked(f"{quota.limit}/{quota.burst}")
+
+    def _beside(self, limit: CountedLimit, quota: Quota, endpoint: str) -> Sequence[Numbers]:
+        """The numbers of all limits that would have the count of this one, each once, as they are written."""
+        app = current_app()
+        kept = self._kept.setdefault(app, {})
+        kind = quota.unit, quota.algorithm, limit.per_method
+        key = *kind, quota.period, callable(limit.scope) or limit.scope, None if limit.shared else endpoint
+        beside = kept.get(key)
+        if beside is None:
+            if len(kept) >= _MOST_KEPT:
+                kept.clear()
+            others = self._under_one_scope(limit, app, endpoint)
+            same = [each for each in others if (each.unit, each.algorithm, each.per_method) == kind]
+            beside = kept[key] = _each_once(each.numbers(quota.period) for each in same)
+        return beside
+
+    def _under_one_scope(self, limit: CountedLimit, app: Flask, endpoint: str) -> list[Written]:
+        """The limits that may have this one's scope.
+
+        A callable may return any scope. Limits with such a scope come last, so that they change the names of no others.
+        """
+        here = [] if limit.shared else self._written(self._on_endpoint(app, endpoint), shared=False)
+        own, scope = self._shared(app) if limit.shared else here, limit.scope or ""
+        if callable(scope):
+            return sorted(own, key=lambda each: callable(each.scope))
+        whole = f"{endpoint}:{scope}" if scope else endpoint
+        others = [] if limit.shared else [each for each in self._shared(app) if each.scope == whole]
+        return [*others, *(each for each in own if each.scope == scope)]
+
+    def _shared(self, app: Flask) -> Sequence[Written]:
+        kept = self._kept.setdefault(app, {})
+        key = "shared", len(app.view_functions)
+        found = kept.get(key)
+        if found is None:
+            found = kept[key] = self._written(self._everywhere(app), shared=True)
+        return found
+
+    def _written(self, limits: Iterable[Limit], *, shared: bool) -> list[Written]:
+        algorithm = self._algorithm_now()
+        each_with_metas = (each for limit in limits for each in (limit, *_metas(limit)))
+        return [_written(limit, algorithm) for limit in each_with_metas if limit.shared == shared]
+
+
+def _each_once(numbers: Iterable[Numbers | None]) -> Sequence[Numbers]:
+    found: list[Numbers] = []
+    for each in numbers:
+        if each is not None and each not in found:  # An app's callable need not be hashable.
+            found.append(each)
+    return found
+
+
+def _metas(limit: Limit) -> Iterable[Limit]:
+    return [meta_of(limit, each) for each in limit.meta_limits or ()]
+
+
+def _written(limit: Limit, algorithm: str) -> Written:
+    value = limit.limit_provider
+    unit, counted_by = (limit.unit, limit.algorithm) if isinstance(limit, UnitLimit) else (REQUESTS, algorithm)
+    provider = value if callable(value) else None
+    quotas = () if provider is not None else _quotas(limit, value, algorithm)
+    return Written(unit, counted_by, limit.scope or "", limit.shared, limit.per_method, quotas, provider)
+
+
+def _quotas(limit: Limit, value: object, algorithm: str) -> tuple[Quota, ...]:
+    if isinstance(limit, UnitLimit):
+        return limit.static_quotas()
+    if not isinstance(value, str):
+        return ()  # UNLIMITED
+    try:
+        return tuple(quota_of(item, algorithm) for item in request_items(value, algorithm) if item.amount)
+    except ConfigurationError:
+        return ()  # The routes that it limits answer 503.
