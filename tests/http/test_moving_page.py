@@ -40,6 +40,8 @@ SUITE = {
     "test_blueprints.py::test_invalid_decorated_dynamic_limits_blueprint": "a callable that returns no limit",
     "test_decorators.py::test_invalid_decorated_dynamic_limits": "a callable that returns no limit",
     "test_decorators.py::test_decorated_limit_empty_exempt": "a callable that returns no limit",
+    "test_decorators.py::test_decorated_dynamic_limits": "a limit that changes",
+    "test_flask_ext.py::test_callable_application_limit": "a limit that changes",
     "test_decorators.py::test_non_route_decoration_static_limits_override_defaults": "a limited function that a view",
 }
 """Where the page has what a test of Flask-Limiter's suite expects otherwise."""
@@ -239,6 +241,26 @@ def test_deduct_when(served, ours):
     assert (it.ask(), inner) == ([200], [429 if ours else 200])
     it.limiter.reset()
     assert it.ask(3, "/?inner=1&status=404") == [404] * 3
+
+
+@shows("a limit that changes: a callable returns another one, or a new version of the app has it")
+def test_limit_that_changes(served, ours):
+    it = served()
+    now = ["2 per minute"]
+    it.app.get("/")(it.limiter.limit(lambda: now[0])(view))
+    assert it.ask(3) == [200, 200, 429]
+    now[0] = "3 per minute"
+    assert it.ask(4) == ([200, 429, 429, 429] if ours else [200, 200, 200, 429])
+
+
+@shows("several limits of one period in a text, such as `\"5 per minute; 10 per minute\"`")
+def test_several_limits_of_one_period(served, ours):
+    it = served()
+    seen = []
+    it.app.after_request(lambda response: (seen.append(len(it.limiter.current_limits)), response)[1])
+    it.app.get("/")(it.limiter.limit("2 per minute; 3 per minute")(view))
+    assert it.ask(4) == [200, 200, 429, 429]
+    assert seen[0] == (1 if ours else 2)
 
 
 @shows("a limited function that a view calls")
