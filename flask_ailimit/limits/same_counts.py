@@ -79,7 +79,8 @@ class SameCounts:
     def mark_of(self, limit: CountedLimit, endpoint: str) -> str:
         """What is added to a limit's scope on an endpoint of the current app.
 
-        It is nothing for the first of the limits that would have one count, and a number from 2 for the others. Two
+        It is nothing for the first of the limits that would have one count, and a number from 2 for the others. A
+        callable may return any scope, so limits with such a scope are marked apart from those with a text. Two
         limits with the same numbers have one count, and so have two of one callable. A limit that is not written for
         the endpoint, such as that of a block or of a function that the view calls, is marked by what it allows, or by
         the name of the function that returns it.
@@ -88,8 +89,10 @@ class SameCounts:
         beside = self._beside(limit, quota, endpoint)
         numbers = (quota.limit, quota.burst) if limit.provider is None else limit.provider
         if numbers in beside:
-            place = beside.index(numbers)
-            return marked(place + 1) if place else ""
+            place = beside.index(numbers) + 1
+            if callable(limit.scope):
+                return marked(f"{'shared' if limit.shared else 'own'}/{place}")
+            return marked(place) if place > 1 else ""
         provider = limit.provider
         if isinstance(provider, FunctionType) and "<" not in provider.__qualname__:  # No other function has its name.
             return marked(f"{provider.__module__}.{provider.__qualname__}")
@@ -111,14 +114,11 @@ class SameCounts:
         return beside
 
     def _under_one_scope(self, limit: CountedLimit, app: Flask, endpoint: str) -> list[Written]:
-        """The limits that may have this one's scope.
-
-        A callable may return any scope. Limits with such a scope come last, so that they change the names of no others.
-        """
+        """The limits that may have this one's scope. Two callables may return the same one."""
         here = [] if limit.shared else self._written(self._on_endpoint(app, endpoint), shared=False)
         own, scope = self._shared(app) if limit.shared else here, limit.scope or ""
         if callable(scope):
-            return sorted(own, key=lambda each: callable(each.scope))
+            return [each for each in own if callable(each.scope)]
         whole = f"{endpoint}:{scope}" if scope else endpoint
         others = [] if limit.shared else [each for each in self._shared(app) if each.scope == whole]
         return [*others, *(each for each in own if each.scope == scope)]

@@ -6,9 +6,11 @@ from random import Random
 import pytest
 from flask import Blueprint, abort, request
 from flask.views import MethodView
+from flask_limiter.commands import cli as flask_limiters_cli
 from limited_apps import commandable, limited
 
 from flask_ailimit import UNLIMITED, RequestsLimit, TokenLimit
+from flask_ailimit.cli import cli
 
 MINUTE = "{} per minute".format
 OF_ALL_MODELS = "models"
@@ -105,6 +107,20 @@ def callable_scopes():
     return on_view(
         lambda on: on.limit(MINUTE(5), methods=["GET"], scope=lambda _: ""),
         lambda on: on.limit(MINUTE(3), methods=["POST"]),
+    )
+
+
+def callable_scope_that_is_shared():
+    return on_view(
+        lambda on: on.shared_limit(MINUTE(5), methods=["GET"], scope=lambda endpoint: endpoint),
+        lambda on: on.limit(MINUTE(3), methods=["POST"]),
+    )
+
+
+def two_callable_scopes():
+    return on_view(
+        lambda on: on.limit(MINUTE(5), methods=["GET"], scope=lambda _: "a"),
+        lambda on: on.limit(MINUTE(3), methods=["POST"], scope=lambda _: "a"),
     )
 
 
@@ -264,6 +280,8 @@ PAIRS = {
             callables,
             callable_and_text,
             callable_scopes,
+            callable_scope_that_is_shared,
+            two_callable_scopes,
             defaults,
             two_defaults,
             default_tokens,
@@ -475,6 +493,21 @@ def test_second_limit_is_named_alike_by_decision_commands_and_flask_limiter():
     with limits.app.test_request_context():
         verdicts = limits.limiter.peek("answer", "alice").verdicts
     assert {verdict.quota.limit: verdict.used for verdict in verdicts} == {5: 0, 3: 2}
+
+
+def test_commands_find_the_count_of_the_second_limit(tmp_path):
+    with commandable(tmp_path) as make:
+        limits = make()
+        view = limits.limiter.limit(MINUTE(5), methods=["GET"])(a_view())
+        view = limits.limiter.limit(MINUTE(7), methods=["POST"])(view)
+        limits.app.add_url_rule("/", "answer", view, methods=["GET", "POST"])
+        assert [limits.client().post("/").status_code for _ in range(7)] == [200] * 7
+        said = limits.app.test_cli_runner().invoke(cli, ["usage", "alice"]).output
+        assert "0 of 7 left" in said
+        assert "5 of 5 left" in said
+        theirs = limits.app.test_cli_runner().invoke(flask_limiters_cli, ["limits", "--key", "alice"]).output
+        assert "(0 out of 7 remaining)" in theirs
+        assert "(5 out of 5 remaining)" in theirs
 
 
 KINDS = ("limit", "pages")

@@ -253,7 +253,7 @@ def test_limit_that_changes(served, ours):
     assert it.ask(4) == ([200, 429, 429, 429] if ours else [200, 200, 200, 429])
 
 
-@shows("several limits of one period in a text, such as `\"5 per minute; 10 per minute\"`")
+@shows('several limits of one period in a text, such as `"5 per minute; 10 per minute"`')
 def test_several_limits_of_one_period(served, ours):
     it = served()
     seen = []
