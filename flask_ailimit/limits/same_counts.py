@@ -83,8 +83,10 @@ class SameCounts:
         callable may return any scope, so limits with such a scope are marked apart from those with a text. Two
         limits with the same numbers have one count, and so have two of one callable. A limit that is not written for
         the endpoint, such as that of a block or of a function that the view calls, is marked by what it allows, or by
-        the name of the function that returns it.
+        the name of the function that returns it. A limit of 0 has no mark, and no count.
         """
+        if not limit.limit.amount:
+            return ""
         quota = quota_of(limit.limit, self._algorithm_now())
         beside = self._beside(limit, quota, endpoint)
         numbers = (quota.limit, quota.burst) if limit.provider is None else limit.provider

@@ -510,6 +510,17 @@ def test_commands_find_the_count_of_the_second_limit(tmp_path):
         assert "(5 out of 5 remaining)" in theirs
 
 
+def test_limit_of_zero_has_no_count_to_name():
+    limits = on_view(lambda on: on.limit("0 per minute", methods=["GET"]), lambda on: on.limit(MINUTE(3)))
+    assert statuses(limits, (3, "POST", "/", 200), (1, "GET", "/", 403)) == [
+        (3, "POST", "/", 200),
+        (1, "GET", "/", 403),
+    ]
+    with limits.app.test_request_context("/"):
+        _, decorated = limits.limiter.limit_manager.resolve_limits(limits.app, "answer")
+        assert {each.limit.amount: each.scope_for("answer", "GET") for each in decorated} == {0: "answer", 3: "answer"}
+
+
 KINDS = ("limit", "pages")
 
 
