@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from .limits.listed import ConcurrencyLimit, RequestsLimit, TokenLimit
     from .limits.plans.admin import Admin, ChangeError
     from .limits.plans.caller import Caller, Payer
-    from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
     from .limits.plans.change import Change
+    from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
     from .signals import request_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED

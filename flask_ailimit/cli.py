@@ -16,8 +16,9 @@ import flask
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
+from .cli_changes import COMMANDS
 from .cli_limiters import limiters_of_app as _limiters
-from .cli_plans import COMMANDS
+from .cli_plan_files import import_limits, in_one_line, plans_group
 from .engine import AILimitError, Verdict, system_clock
 from .engine.charge import SUBJECT_BYTES
 from .engine.clock import MICROSECONDS
@@ -32,7 +33,6 @@ from .limits.plans.in_words import plans_in_words
 from .limits.plans.selection import PlannedPayer
 from .limits.resolve import allows_nothing, is_no_limit
 from .limits.unit_limit import is_told
-from .plan_commands import import_limits, in_one_line, plans_group
 from .request.charges import with_prefix
 from .request.endpoint_limits import (
     LIMITED_BY_PLAN,

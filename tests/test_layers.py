@@ -16,9 +16,9 @@ STANDARD = sys.stdlib_module_names
 
 ROOMS = [
     ["cli.py"],
-    ["cli_plans.py"],
+    ["cli_changes.py"],
     ["cli_limiters.py"],
-    ["plan_commands.py"],
+    ["cli_plan_files.py"],
     ["extension.py"],
     ["request/"],
     ["app_state.py"],

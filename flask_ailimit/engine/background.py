@@ -16,8 +16,8 @@ Start = Callable[[Callable[[], None], str], bool]
 def started(work: Callable[[], None], name: str) -> bool:
     """Do the work in a daemon thread of Python.
 
-    It begins without context variables. Tracing tools, and Python with ``-X thread_inherit_context``, would give it those
-    of the request that starts it. It would then keep that request in memory, and the slots that the request holds.
+    It begins without context variables. Tracing tools, and Python with ``-X thread_inherit_context``, would give it
+    those of the request that starts it. It would then keep that request in memory, and the slots that it holds.
     """
     thread = Thread(target=work, name=f"flask_ailimit {name}", daemon=True)
     try:
