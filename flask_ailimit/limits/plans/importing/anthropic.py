@@ -113,31 +113,29 @@ def _in_words(limits: Limits) -> Iterable[str]:
 
 def _add_models(plan: Draft, groups: list[_Group]) -> None:
     """Add the groups to a plan, each as one pattern if that can be: the models of a pattern share their counts."""
-    patterns = _patterns(groups)
-    for group, pattern in sorted(zip(groups, patterns, strict=True), key=lambda each: _rank(each[1])):
-        _add_group(plan, group, pattern)
+    found = [*zip(groups, _beginnings(groups), strict=True)]
+    for group, beginning in found:
+        if not beginning:
+            _add_group(plan, group, [literally(model) for model in group.models])
+    for group, beginning in sorted(found, key=lambda each: -len(each[1])):  # The first that matches holds.
+        if beginning:
+            _add_group(plan, group, [f"{literally(beginning)}*"])
 
 
-def _rank(pattern: str | None) -> int:
-    """The order in a plan, where the first pattern that matches holds."""
-    return -1_000_000 if pattern is None else -len(pattern)
-
-
-def _add_group(plan: Draft, group: _Group, pattern: str | None) -> None:
-    names = [literally(model) for model in group.models] if pattern is None else [f"{literally(pattern)}*"]
-    for name in names:
+def _add_group(plan: Draft, group: _Group, patterns: Sequence[str]) -> None:
+    for name in patterns:
         limits = plan.limits_of(name)
         if limits is None:
             continue
         for (unit, period), amount in group.limits.amounts.items():
             limits.add(unit, period, amount)
         limits.remarks += group.limits.remarks
-        if len(names) > 1:
-            limits.remarks.append(f"that this model shares its counts with {len(names) - 1} others of its group")
+        if len(patterns) > 1:
+            limits.remarks.append(f"that this model shares its counts with {len(patterns) - 1} others of its group")
 
 
-def _patterns(groups: Sequence[_Group]) -> list[str | None]:
-    """For each group the beginning that its models have in common; None if no pattern can be made of it.
+def _beginnings(groups: Sequence[_Group]) -> list[str]:
+    """For each group the beginning that its models have in common; "" if no pattern can be made of it.
 
     Models that stand alone come first in the plan, and then the longest beginning. So a group can have its own if no
     model of a group with a shorter one begins so, too.
@@ -146,7 +144,7 @@ def _patterns(groups: Sequence[_Group]) -> list[str | None]:
         commonprefix([*group.models]) if len(group.models) > 1 else ""  # noqa: RUF071  names, and no paths
         for group in groups
     ]
-    found: list[str | None] = []
+    found = []
     for group, beginning in zip(groups, beginnings, strict=True):
         later = [
             model
@@ -154,6 +152,5 @@ def _patterns(groups: Sequence[_Group]) -> list[str | None]:
             if other is not group and 0 < len(its) <= len(beginning)
             for model in other.models
         ]
-        is_own = beginning and not any(model.startswith(beginning) for model in later)
-        found.append(beginning if is_own else None)
+        found.append("" if any(model.startswith(beginning) for model in later) else beginning)
     return found

@@ -55,10 +55,10 @@ def from_litellm(entries: Sequence[Entry], name: str | None) -> list[Draft]:
         if plan.name != wish:
             plan.remark(f"the name {shown(wish)}")
         _read(plan, entry)
-        said = plan.name, repr(plan)
-        if said not in drafts:
+        same = plan.name, repr(plan)
+        if same not in drafts:
             plan.name = names.take(plan.name)
-            drafts[said] = plan
+            drafts[same] = plan
     return [*drafts.values()]
 
 
