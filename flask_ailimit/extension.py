@@ -316,7 +316,7 @@ class AILimiter(Decorators):
 
         These are the limits of its payers' plans, for all models, and those over all routes together. Left out are the
         limits of other payers than the first and the ``told_roles``, limits by address, and those with
-        ``in_headers=False``. The store is asked once. See docs/usage.md.
+        ``in_headers=False``. The store is asked once. See docs/how-to/usage.md.
 
         Args:
             *endpoints: Flask's names of routes whose own limits are shown, too.

@@ -539,29 +539,33 @@ def told_in(table):
     }
 
 
-def expected_usage(rules, named, told_roles):
-    """Role, model, unit, limit and use of each limit that the payers are told of, as the rules counted it."""
+def paying(rules, named):
+    """Role, id and plan of each payer; last everybody together, if they have limits."""
+    found = [(role, payer, rules.plans.get(plan) or rules.plans[rules.default]) for role, payer, plan in named]
+    return [*found, ("service", "", rules.service)] if rules.service else found
+
+
+def limits_of(role, payer, plan):
+    """Each limit of a payer: role, id, pattern, unit, what is written, and whether clients may be told of it."""
+    models = plan.get("models", {})
+    rules = (
+        [(name, rule) for name, rule in models.items() if isinstance(rule, dict)] if isinstance(models, dict) else []
+    )
+    for model, table in [(None, plan), *rules]:
+        told = [*limits_in(told_in(table))]
+        yield from ((role, payer, model, unit, text, (unit, text) in told) for unit, text in limits_in(table))
+
+
+def expected_usage(used, payers, told_roles):
+    """Role, model, unit, limit and use of each limit that the payers are told of."""
     found = Counter()
-    paying = [(role, payer, rules.plans.get(plan) or rules.plans[rules.default]) for role, payer, plan in named]
-    for place, (role, payer, plan) in enumerate(
-        [*paying, *([("service", "", rules.service)] if rules.service else [])]
-    ):
-        if place and role not in told_roles:
-            continue
-        models = plan.get("models", {})
-        tables = [(None, "plan", plan)]
-        if isinstance(models, dict):
-            tables += [(name, f"plan/models/{name}", rule) for name, rule in models.items() if isinstance(rule, dict)]
-        for model, scope, table in tables:
-            for unit, text in limits_in(told_in(table)):
-                limit = (role, payer, scope, unit, text)
-                if unit == "concurrency":
-                    used, most = (None, None) if text == "unlimited" else (0, text)
-                elif text == "unlimited":
-                    used, most = None, None
-                else:
-                    used, most = rules.used[limit], number_in((*limit[:4], str(text)))
-                found[role, model, unit, most, None if used is None else min(used, most)] += 1
+    for place, payer in enumerate(payers):
+        for role, name, model, unit, text, is_told in limits_of(*payer):
+            if not is_told or (place and role not in told_roles):
+                continue
+            most = None if text == "unlimited" else number_in((*payer, unit, str(text)))
+            taken = None if most is None else min(used[role, name, model, unit, text], most)
+            found[role, model, unit, most, taken] += 1
     return found
 
 
@@ -580,11 +584,11 @@ def policies(headers):
 
 
 @pytest.mark.parametrize("tens", range(4))
-def test_usage_is_what_the_rules_counted_and_what_the_next_answer_s_headers_tell(tens):
-    assert sum(limits_compared(seed, "memory://") for seed in range(10 * tens, 10 * tens + 10)) > 300
+def test_usage_is_what_was_counted_and_what_the_next_answer_s_headers_tell(tens):
+    assert sum(limits_compared(seed, "memory://") for seed in range(10 * tens, 10 * tens + 10)) > 200
 
 
-def test_usage_of_a_local_store_is_what_the_rules_counted(tmp_path):
+def test_usage_of_a_local_store_is_what_was_counted(tmp_path):
     assert sum(limits_compared(seed, f"local://{tmp_path}/{seed}") for seed in (40, 41)) > 30
 
 
@@ -594,7 +598,8 @@ def limits_compared(seed, uri):
     plans = some_plans(random)
     plans["plans"] = {name: with_hidden(random, plan) for name, plan in plans["plans"].items()}
     told_roles = random.sample(("organisation", "team_2", "service"), random.randint(0, 3))
-    rules, served = Rules(plans), limited(None, plans=plans, storage_uri=uri, told_roles=told_roles)
+    rules, used, plan_of = Rules(plans), Counter(), {}
+    served = limited(None, plans=plans, storage_uri=uri, told_roles=told_roles)
     served.limiter.identify(lambda: Caller(**{role: Payer(name, plan) for role, name, plan in g.payers}))
     served.app.before_request(lambda: setattr(g, "payers", now))
     served.app.add_url_rule("/usage", view_func=served.limiter.usage_view)
@@ -609,28 +614,28 @@ def limits_compared(seed, uri):
     for number in range(60):
         if random.random() < 0.1:
             served.clock.advance(10 * 86_400)
-            rules.used.clear()
+            used.clear()
         now, model, tokens = some_payers(random), random.choice(MODELS), random.choice((1, 2, 5, 30))
+        # Each keeps its plan: what goes on under another one is not asked here.
+        now = [(role, name, plan_of.setdefault((role, name), plan)) for role, name, plan in now]
         asked = served.client().get("/usage")
         if any(rules.plans.get(plan) is None for *_, plan in now) and rules.default is None:
             assert asked.status_code == 503
             continue
         where = (seed, number, plans, now, told_roles, asked.json)
+        payers = paying(rules, now)
         rows = asked.json["limits"]
         got = Counter((row["role"], row["model"], row["unit"], row["limit"], row["used"]) for row in rows)
-        assert got == expected_usage(rules, now, told_roles), where
+        assert got == expected_usage(used, payers, told_roles), where
         assert all(row["limit"] is None or row["used"] + row["remaining"] == row["burst"] for row in rows), where
         body = {"prompt": "", "max_tokens": tokens} | ({} if model is None else {"model": model})
         answered = served.client().post("/", json=body)
         if answered.status_code == 200:
-            rules.decide(now, model, tokens)
             costs = {"requests": 1, "tokens": tokens, "output_tokens": tokens, "input_tokens": 1, "pages": 1}
-            held = {
-                role: rules.rule_of(rules.plans.get(plan) or rules.plans[rules.default], model)[0]
-                for role, _, plan in now
-            }
-            if rules.service:
-                held["service"] = rules.rule_of(rules.service, model)[0]
+            held = {role: rules.rule_of(plan, model)[0] for role, _, plan in payers}
+            for role, name, pattern, unit, text, _ in (limit for payer in payers for limit in limits_of(*payer)):
+                if pattern in (None, held[role]) and unit != "concurrency":
+                    used[role, name, pattern, unit, text] += {**costs, "input_tokens": 0, "pages": 3}[unit]
             told = Counter(
                 (row["unit"], row["limit"], row["period"], row["remaining"] - costs.get(row["unit"], 1))
                 for row in rows
