@@ -22,7 +22,8 @@ _signals = Namespace()
 
 request_refused = _signals.signal("request-refused")
 """A limit refused a request. Sent with ``decision`` (a :class:`flask_ailimit.Decision`), ``subject``, ``endpoint``,
-``request_id``, ``client_request_id``, ``plan``, ``model`` and ``label``, as in :data:`usage_settled`."""
+``request_id``, ``client_request_id``, ``plan``, ``model`` and ``label``, as in :data:`usage_settled`. If a payer
+is suspended, no limit refused the request, and ``decision`` may be None."""
 
 usage_settled = _signals.signal("usage-settled")
 """A request was charged what it used. Sent once for each settlement. Most requests have one. If an agent goes on after

@@ -16,6 +16,7 @@ from flask_ailimit.engine.errors import StoreError
 from . import directory
 from .file_lock import Patience
 
+_END_BYTES = 1 << 16
 _LINE = re.compile(rb'\{"number":([0-9]{1,15}),"entry":(.*)\}')
 
 
@@ -26,10 +27,10 @@ def read(place: Path, number: int) -> list[tuple[int, str]]:
         StoreError: A line is damaged, or the file can't be read.
     """
     try:
-        content = _content(place)
-        # Who knows the entries before has read their lines.
-        at = content.rfind(b'\n{"number":%d,' % number) + 1
-        return _entries(place, content[at:], number)
+        # Who knows the entries before has read their lines, and asks every two seconds.
+        end = _content(place, _END_BYTES) if number > 1 else b""
+        at = end.find(b'\n{"number":%d,' % number) + 1
+        return _entries(place, end[at:] if at else _content(place), number)
     except OSError as error:
         raise _failed(place, error) from error
 
@@ -61,9 +62,12 @@ def add(place: Path, text: str, last: int, without: Collection[int], patience: P
         inside.close()
 
 
-def _content(place: Path) -> bytes:
+def _content(place: Path, at_most: int | None = None) -> bytes:
+    """What is in the file; with ``at_most``, so many bytes of its end."""
     try:
         with os.fdopen(directory.open_file(place, directory.CHANGES, os.O_RDONLY), "rb") as file:
+            if at_most is not None:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - at_most))
             return file.read()
     except FileNotFoundError:
         return b""

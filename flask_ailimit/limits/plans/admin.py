@@ -455,7 +455,7 @@ def _value(unit: str, value: str | int) -> tuple[str | int, int]:
     if isinstance(value, str) and _NOTHING.match(value):
         raise ChangeError(f"{unit}: {value.strip()[:80]} would let nothing through. Suspend the payer.")
     try:
-        text, _, period = limit_of_text(value)  # type: ignore[arg-type]  # it says what is wrong
+        text, _, period = limit_of_text(value if isinstance(value, str) else repr(value)[:80])
     except ConfigurationError as error:
         raise ChangeError(str(error)) from error
     return text, period

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flask_ailimit.engine import ConfigurationError, StoreError
@@ -151,6 +152,7 @@ def read(number: int, text: str) -> Change | None:
     return change
 
 
+@lru_cache(maxsize=1024)
 def limit_of_text(text: str) -> tuple[str, int, int]:
     """A limit in one spelling, its number, and its window in seconds.
 

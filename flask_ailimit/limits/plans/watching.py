@@ -69,8 +69,8 @@ class LiveChanges:
     def in_force(self) -> Mapping[PayerName, InForce]:
         """What holds for each payer for whom something does. The first call of a process asks the store."""
         if not self._has_begun:
-            self._has_begun = True
             self.look_if_possible()
+            self._has_begun = True  # Only now: other requests that came with the first one look, too.
         if self._watches:
             self._thread.ensure()
         return self.trail.in_force
