@@ -529,10 +529,20 @@ def test_change_is_in_force_in_another_process_after_one_look(two_apps):
     assert statuses(first, 1, user="7") == [200]
 
 
-def test_first_request_of_a_process_knows_the_trail(two_apps):
+def test_first_request_of_a_process_knows_the_trail(two_apps, monkeypatch):
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0)
     first, second = two_apps(), two_apps()
+    changes_of(second)._thread.ensure = lambda: None
     first.limiter.admin.suspend("user:7", **WHY)
     assert statuses(second, 1, user="7") == [403]
+    assert statuses(two_apps(), 1, user="7") == [403]
+
+
+def test_first_request_of_a_process_that_has_just_looked_asks_nothing_more(two_apps, monkeypatch):
+    monkeypatch.setattr(watching, "LOOK_EVERY", 3600)
+    first, second = two_apps(), two_apps()
+    first.limiter.admin.suspend("user:7", **WHY)
+    assert statuses(second, 1, user="7") == [200]
     assert statuses(two_apps(), 1, user="7") == [403]
 
 

@@ -13,6 +13,8 @@ from flask_ailimit.engine import forking
 from flask_ailimit.engine.stores.redis import machines
 from flask_ailimit.engine.stores.redis.afterwards import Afterwards
 from flask_ailimit.engine.stores.redis.links import Link
+from flask_ailimit.limits.plans import watching
+from flask_ailimit.limits.plans.watching import LiveChanges
 
 # Those that tests share must not change while the machine is busy with something else for a second.
 UNHURRIED = 60_000
@@ -129,6 +131,7 @@ def undisturbed(monkeypatch):
             earlier.leave()
         elif isinstance(earlier, Afterwards):
             earlier.stop()
-        elif isinstance(earlier, Link):
+        elif isinstance(earlier, Link | LiveChanges):
             earlier.close()
     monkeypatch.setattr(machines, "_INTERVAL", 3600)
+    monkeypatch.setattr(watching, "LOOK_EVERY", 3600)

@@ -4,13 +4,14 @@ A request takes what is known, and waits for nobody. Only the first one of a pro
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from threading import Event
 from weakref import ref
 
 from flask_ailimit.engine import AILimitError, Store
 from flask_ailimit.engine.background import Background
-from flask_ailimit.engine.clock import MICROSECONDS, Clock
+from flask_ailimit.engine.clock import MICROSECONDS, Clock, seconds_running
 from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.mutex import mutex
 from flask_ailimit.engine.stores.base import KeepsChanges
@@ -45,7 +46,7 @@ class LiveChanges:
 
     def __init__(self, store: Store, clock: Clock, every: float | None = None) -> None:
         self._clock = clock
-        self._every = every
+        self._every = LOOK_EVERY if every is None else every
         self.reload: Callable[[], None] = _nothing
         self._derived: dict[tuple[str, Values], Plan] = {}
         self._latest: dict[tuple[tuple[str, str], str], tuple[InForce, int | None, Plan]] = {}
@@ -64,12 +65,17 @@ class LiveChanges:
         self.trail = Trail()
         self._has_begun = False
         self._has_looked = False
+        self._looked = -math.inf
         self._watches = isinstance(store, KeepsChanges) and store.shares_changes
 
     def in_force(self) -> Mapping[PayerName, InForce]:
-        """What holds for each payer for whom something does. The first call of a process asks the store."""
+        """What holds for each payer for whom something does.
+
+        The first call of a process asks the store, unless that was done a moment ago, when the app started.
+        """
         if not self._has_begun:
-            self.look_if_possible()
+            if seconds_running() - self._looked > self._every:
+                self.look_if_possible()
             self._has_begun = True  # Only now: other requests that came with the first one look, too.
         if self._watches:
             self._thread.ensure()
@@ -133,9 +139,9 @@ class LiveChanges:
         self._mutex = mutex()
         self._stopped = Event()
         self._has_begun = False
-        every = LOOK_EVERY if self._every is None else self._every
+        self._looked = -math.inf
         # Nobody's thread is to keep an app alive that nobody has any more.
-        this, stopped = ref(self), self._stopped
+        this, stopped, every = ref(self), self._stopped, self._every
         self._thread = Background(lambda: _watch(this, stopped, every), "changes of plans")
 
     def _look(self) -> None:
@@ -160,6 +166,7 @@ class LiveChanges:
         for number, text, change in understood:
             trail.add(number, text, change)
         self.trail = trail
+        self._looked = seconds_running()
         # At the first look the file has just been read. Somebody may have written it and asked meanwhile.
         since = 0 if self._has_looked else self.now_s() - _MEANWHILE
         self._has_looked = True
