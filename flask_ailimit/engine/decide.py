@@ -44,6 +44,10 @@ Record = dict[bytes, Counted]
 Changes = dict[bytes, Record]
 """The records to write, by subject; an empty record is to be deleted."""
 
+LATEST_SECOND = 2**32 - 1
+"""In 2106: the latest that a store can note as the end of a count."""
+
+_LATEST_US = LATEST_SECOND * MICROSECONDS
 _NO_LEASE = -1
 
 Read = Callable[[bytes], Record]
@@ -56,7 +60,7 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
     Charges of one request may share a count: each is answered as one charge together with those before it. A refusal
     takes nothing, but some counts it brings to the present: one from the future, where the clock went back, because
     every refusal until then would find it as it was, and one under another limit than before, because the wait that is
-    told must be true.
+    told must be true, and it may end later than was noted.
 
     A charge whose count would be one more than :data:`MOST_COUNTS` is refused until so many have ended that there is
     room for it. To forget another count in its favour would forget what that one's subject owes.
@@ -219,10 +223,16 @@ def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, change
     quota, bucket, record = charge.quota, charge.bucket, records[charge.subject]
     algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket, now_us)
     step = algorithm.admit(state, now_us, quota, 0, lease)
-    present = step.state
-    if present is state:
+    if step.state is not state:
+        present = step.state
+    else:
         present = algorithm.settle(state, now_us, quota, now_us, 0, 0, _NO_LEASE)
-        if present and algorithm.expires(present, quota) >= algorithm.expires(state, quota):
+        ends_us = algorithm.expires(present, quota) if present else 0
+        if (
+            present
+            and algorithm.expires(state, quota) <= ends_us
+            and min(ends_us, _LATEST_US) <= record[bucket].expires_us
+        ):
             present = ()
     if present:
         _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)

@@ -17,6 +17,9 @@ from flask_ailimit.testing import START_US, ManualClock
 
 SECOND = 1_000_000
 PERIOD = 60
+FINE = Fraction(1, 1000)
+"""Of a unit: what is set aside is counted in parts of 1/1024."""
+
 SUBJECT = b"somebody".ljust(16)
 OVER_TIME = sorted(set(ALGORITHMS) - {"concurrency"})
 over_time = pytest.mark.parametrize("algorithm", OVER_TIME)
@@ -137,20 +140,27 @@ def test_slots_beyond_a_lowered_limit_stay_with_who_has_them():
 # Switching
 
 
-@over_time
+PAIRS = [
+    ((1000, 1200), (1000, 1200)),
+    ((1000, 100), (1000, 100)),
+    ((123_457, 1_000_000), (7_000, 123_457)),
+    ((60_000_000, 61_000_007), (60_000_000, 61_000_007)),
+    ((10, 10), (1000, 30)),
+    ((999_999_937, 1_000_000_000), (999_999_937, 1_000_000_000)),
+]
+
+
 @pytest.mark.parametrize(
-    ("limits", "bursts"),
-    [((1000, 1200), (1000, 1200)), ((1000, 100), (1000, 100)), ((123_457, 1_000_000), (7_000, 123_457)),
-     ((60_000_000, 61_000_007), (60_000_000, 61_000_007)), ((10, 10), (1000, 30)),
-     ((999_999_937, 1_000_000_000), (999_999_937, 1_000_000_000))],
-)  # fmt: skip
+    ("algorithm", "limits", "bursts"),
+    [("token-bucket", *pair) for pair in PAIRS]
+    + [(algorithm, *PAIRS[1]) for algorithm in OVER_TIME if algorithm != "token-bucket"],
+)
 def test_switching_ten_thousand_times_refills_nothing_and_takes_nothing(algorithm, limits, bursts):
     one, other = (quota(algorithm, limit, burst) for limit, burst in zip(limits, bursts, strict=True))
     used = one.burst * 9 // 10
     count = Count(START_US + 12_345_678)
     count.reserve(one, used)
     for _ in range(5_000):
-        count.reserve(other, 0)
         count.reserve(other, other.burst)
         count.reserve(one, 0)
     assert one.burst - used - 1 <= count.left(one) <= one.burst - used
@@ -161,10 +171,10 @@ def test_old_and_new_workers_together_leak_at_the_slower_of_their_rates(limits):
     old, new = (quota("token-bucket", limit) for limit in limits)
     count = Count()
     count.reserve(old, old.burst)
-    for _ in range(10_000):
-        count.clock.advance_us(500)
+    for _ in range(5_000):
+        count.clock.advance_us(1_000)
         count.reserve(new, 0)
-        count.clock.advance_us(500)
+        count.clock.advance_us(1_000)
         count.reserve(old, 0)
     leaked = Fraction(10 * min(limits), PERIOD)
     tick = Fraction(old.limit * old.tick_us, PERIOD * SECOND)
@@ -211,6 +221,9 @@ class Windows:
         self.charges.append([now, units])
         return self.charges[-1]
 
+    def refuse(self, now, quota):
+        pass
+
     def settle(self, now, quota, charge, actual):
         charge[1] = actual
 
@@ -231,6 +244,10 @@ class Bucket:
         self.debt, self.aside, self.at, self.quota, self.troughs = Fraction(0), Fraction(0), 0, None, []
 
     def leak(self, now, quota):
+        if self.quota:  # Once it has ended, by the second, it is as if never used.
+            end_us = self.at + self.debt * PERIOD * SECOND / self.quota.limit
+            if now >= -(-end_us // SECOND) * SECOND:
+                self.debt = Fraction(0)
         limit = min(quota.limit, self.quota.limit) if self.quota else quota.limit
         self.debt = max(Fraction(0), self.debt - Fraction((now - self.at) * limit, PERIOD * SECOND))
         self.at = now
@@ -247,6 +264,11 @@ class Bucket:
         self.debt = min(self.debt, Fraction(quota.ceiling))
         self.quota = quota
 
+    def refuse(self, now, quota):
+        """Only what changes is noted. Until then it leaks at the slower of the two rates."""
+        if self.quota and (self.quota.limit, self.quota.burst) != (quota.limit, quota.burst):
+            self.switch(now, quota)
+
     def take(self, now, quota, units):
         self.switch(now, quota)
         self.troughs.append((now, self.debt))
@@ -259,7 +281,7 @@ class Bucket:
         is_own = not self.quota or (self.quota.limit, self.quota.burst) == (quota.limit, quota.burst)
         self.quota = self.quota or quota
         if actual >= cost:
-            self.troughs.append((now, self.debt))
+            self.troughs += [(now, self.debt)] * (actual > cost)
             self.debt += actual - cost
             if is_own:
                 self.debt = min(self.debt, Fraction(quota.ceiling))
@@ -303,14 +325,13 @@ def live(algorithm, seed, steps, *, overruns):
                 room = model.left(now, asked)
                 verdict = count.reserve(asked, cost)
                 if verdict.allowed:
-                    assert cost <= room, "more is granted than the limit in force allows"
+                    assert cost <= room + FINE, "more is granted than the limit in force allows"
                     granted += 1
                     open_ones.append((asked, model.take(now, asked, cost), cost))
                 else:
                     assert room - cost < 1, "refused though there is room"
                     refused += 1
-                    if algorithm == "token-bucket":
-                        model.switch(now, asked)
+                    model.refuse(now, asked)
                     if verdict.retry_after and draw.random() < 0.2:
                         count.clock.advance_us(verdict.retry_after_us)
                         assert count.peek(asked, cost).allowed, "the wait is not true"
@@ -323,7 +344,7 @@ def live(algorithm, seed, steps, *, overruns):
             for each in quotas:
                 left, should = count.left(each), model.left(count.clock(), each)
                 assert left >= 0
-                assert max(0, should) - 1 <= left <= max(0, should), (done, each, float(should))
+                assert max(0, should) - 1 <= left <= max(0, should) + FINE, (done, each, float(should))
     assert min(refused, granted) > steps / 20
 
 

@@ -4,7 +4,6 @@ local MAX_TROUGHS = 4
 local LIFETIME_US = 4503599627370496
 local FIRST_TROUGH = 6
 local PARTS = 1024
-local FINE = 562949953421312
 local MOST_DEBT_PERIODS = 1000
 
 -- The microsecond at which what is owed at a microsecond has leaked; of more than a lifetime, only that it is.
@@ -47,35 +46,6 @@ local function debt_at(state, now, rate)
   return debt - passed * leak
 end
 
--- The count under another limit or burst than before, now; empty if nothing is left of it.
-local function under(state, now_us, quota)
-  local at, burst, aside = state[2], state[4], state[5]
-  if state[3] < 1 or burst < 1 then return {} end
-  local before, scale, tick_us = rate_of(state[3], burst, quota), quota.cost_scale, quota.tick_us
-  local now, speed, units = now_us - now_us % tick_us, quota.leak / tick_us / scale, state[1] / before.cost_scale
-  if now_us >= at and now < at then units = units + (at - now) * speed end
-  local spare = (units + aside / PARTS) / FINE
-  if now > at then
-    units = units - (now - at) * math.min(speed, before.leak / before.tick_us / before.cost_scale)
-    if units <= 0 then return {} end
-  end
-  units = units + spare
-  local owed = math.max(0, units - burst)
-  local granted = units - owed + aside / PARTS
-  aside = math.min(math.max(0, math.ceil((granted - quota.burst) * PARTS)), MAX_EXACT)
-  local debt = math.min(math.ceil((granted - aside / PARTS + owed) * scale), most(quota))
-  local after = {debt, now, quota.limit, quota.burst, aside}
-  if now_us < at then
-    after[6], after[7] = now, 0
-    return after
-  end
-  for i = FIRST_TROUGH, #state, 2 do
-    local low = state[i + 1] / before.cost_scale * scale
-    after[i], after[i + 1] = state[i], math.min(math.floor(low - low / FINE), MAX_EXACT)
-  end
-  return after
-end
-
 -- Adds a trough to those of a state: drops each that the new one is at least as low as, and of those of one tick all but
 -- the lowest. Answers how many numbers the state has then.
 local function with_trough(state, count, t, low)
@@ -86,6 +56,35 @@ local function with_trough(state, count, t, low)
   if count > 5 and state[count - 1] >= t then return count end
   state[count + 1], state[count + 2] = t, low
   return count + 2
+end
+
+-- The count under another limit or burst than before, now; empty if nothing is left of it.
+local function under(state, now_us, quota)
+  local at, burst, aside = state[2], state[4], state[5]
+  if state[3] < 1 or burst < 1 then return {} end
+  local before, scale, tick_us = rate_of(state[3], burst, quota), quota.cost_scale, quota.tick_us
+  local now, speed, units = now_us - now_us % tick_us, quota.leak / tick_us / scale, state[1] / before.cost_scale
+  if now_us >= at and now < at then
+    units = units + (at - now) * speed
+  elseif now >= at then
+    units = units - (now - at) * math.min(speed, before.leak / before.tick_us / before.cost_scale)
+  end
+  local owed = math.max(0, units - burst)
+  local granted = units - owed + aside / PARTS
+  aside = math.min(math.max(0, math.ceil((granted - quota.burst) * PARTS)), MAX_EXACT)
+  local debt = math.min(math.floor((granted - aside / PARTS + owed) * scale + 0.5), most(quota))
+  if debt <= 0 then return {} end
+  local after = {debt, now, quota.limit, quota.burst, aside}
+  if now_us < at then
+    after[6], after[7] = now, 0
+    return after
+  end
+  local kept = 5
+  for i = FIRST_TROUGH, #state, 2 do
+    local low = math.min(math.floor(state[i + 1] / before.cost_scale * scale), MAX_EXACT)
+    kept = with_trough(after, kept, state[i], low)
+  end
+  return after
 end
 
 -- The state now, with room for its debt, and how many numbers it has. What was set aside is forgotten with a debt.

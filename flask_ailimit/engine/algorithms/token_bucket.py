@@ -15,9 +15,9 @@ it would stand had each been charged its actual cost in the first place. At most
 makes refunds smaller, never larger.
 
 When limit or burst change, the next decision brings the debt to the present at the slower of the two rates and to the
-new scale: only then something is rounded, up. What was granted beyond the new burst is no debt, or a lowered limit
-would lock its customer out. It is set aside, in 1/1024 of a unit, and is debt again when the burst is raised, unless
-the debt was paid meanwhile. A settlement leaves the count under the limit that was last decided by.
+new scale: only then something is rounded, by much less than a unit. What was granted beyond the new burst is no debt,
+or a lowered limit would lock its customer out. It is set aside, in 1/1024 of a unit, and is debt again when the burst
+is raised, unless the debt was paid meanwhile. A settlement leaves the count under the limit that was last decided by.
 """
 
 from itertools import pairwise
@@ -31,7 +31,6 @@ _MAX_TROUGHS = 4
 _LIFETIME_US = 2**52  # 142 years; today's date and this together stay below 2**53 microseconds until 2112.
 _FIRST_TROUGH = 5
 _PARTS = 1024
-_FINE = 2**49  # More than all roundings of a conversion together is one part in so many.
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: ARG001  one shape for all
@@ -109,20 +108,19 @@ def _under(state: State, now_us: int, quota: Quota) -> State:
         troughs = (now, 0)  # The clock went back, see below.
     elif now < at:
         units += (at - now) * speed  # From the beginning of this tick on it leaks to what it is.
-    spare = (units + aside / _PARTS) / _FINE
-    if now > at:
+    else:
         units -= (now - at) * min(speed, before.leak / before.tick_us / before.cost_scale)
-        if units <= 0:
-            return ()
-    units += spare
     owed = max(0.0, units - burst)
     granted = units - owed + aside / _PARTS
     aside = min(max(0, ceil((granted - quota.burst) * _PARTS)), MAX_EXACT)
-    debt = min(ceil((granted - aside / _PARTS + owed) * scale), quota.most_debt)
-    lows = [low / before.cost_scale * scale for low in troughs[1::2]]
-    lowered = [min(floor(low - low / _FINE), MAX_EXACT) for low in lows]
-    pairs = [number for pair in zip(troughs[::2], lowered, strict=True) for number in pair]
-    return (debt, now, quota.limit, quota.burst, aside, *pairs)
+    debt = min(floor((granted - aside / _PARTS + owed) * scale + 0.5), quota.most_debt)
+    if debt <= 0:
+        return ()
+    kept: State = ()
+    for i in range(0, len(troughs), 2):
+        low = min(floor(troughs[i + 1] / before.cost_scale * scale), MAX_EXACT)
+        kept = _with_trough(kept, troughs[i], low)
+    return (debt, now, quota.limit, quota.burst, aside, *kept)
 
 
 def _leaked(state: State, now: int, rate: Quota | Rate) -> tuple[int, State]:

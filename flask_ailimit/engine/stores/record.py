@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 from flask_ailimit.engine.algorithms.base import State, new
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.engine.decide import Record
+from flask_ailimit.engine.decide import LATEST_SECOND, Record
 
 _VERSION = b"\x01"
 _HEAD = struct.Struct("<8sIH")
 _HEAD_BYTES = _HEAD.size
 _NUMBER_BYTES = 8
-_LATEST_SECOND = 2**32 - 1
 
 
 class Packed(NamedTuple):
@@ -40,7 +39,7 @@ def encode(record: Record) -> bytes:
         if type(count) is Packed:
             parts.append(count.raw)
         else:
-            state, second = count.state, min(-(-count.expires_us // MICROSECONDS), _LATEST_SECOND)
+            state, second = count.state, min(-(-count.expires_us // MICROSECONDS), LATEST_SECOND)
             parts.append(_HEAD.pack(name, second, len(state)) + _numbers(len(state)).pack(*state))
     return b"".join(parts)
 

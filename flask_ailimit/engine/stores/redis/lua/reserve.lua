@@ -89,7 +89,10 @@ elseif not all_allowed then
     else
       present = algorithm.settle(state, now_us, quota, now_us, 0, 0, -1)
       local ends_us = present[1] and algorithm.expires(present, quota)
-      if ends_us and ends_us < algorithm.expires(state, quota) then replace(record, number, present, ends_us) end
+      local noted_us = math.min(ends_us or 0, LATEST_SECOND * MICROSECONDS)
+      if ends_us and (ends_us < algorithm.expires(state, quota) or noted_us > record.ends[number] * MICROSECONDS) then
+        replace(record, number, present, ends_us)
+      end
     end
     if answers[i] == 1 then answers[i + 3] = 0 end
     if answers[i] == 1 and record.wait_us ~= 0 and record.needed[number] and record.ends[number] * MICROSECONDS <= now_us then
