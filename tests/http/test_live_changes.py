@@ -166,10 +166,6 @@ def test_apps_with_a_key_function_change_the_payers_that_it_names():
     assert codes == [200, 429, 403]
 
 
-AFRESH = pytest.mark.xfail(strict=True, reason="a change of a limit starts its count afresh")
-
-
-@AFRESH
 def test_usage_is_kept_when_a_limit_is_raised():
     served = planned()
     assert statuses(served, 3, user="7") == [200, 200, 429]
@@ -177,7 +173,6 @@ def test_usage_is_kept_when_a_limit_is_raised():
     assert statuses(served, 2, user="7") == [200, 429]
 
 
-@AFRESH
 def test_usage_is_kept_when_a_limit_is_lowered_and_when_that_is_undone():
     served = planned()
     assert statuses(served, 1, user="7") == [200]
