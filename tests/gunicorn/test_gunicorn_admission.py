@@ -1,6 +1,7 @@
 """Many clients, several processes, one limit: exactly as many are admitted as it says."""
 
 import signal
+from collections import Counter
 
 import pytest
 from conftest import WORKER_CLASSES
@@ -39,6 +40,20 @@ def test_exactly_the_limit_is_admitted_whichever_unit_binds(worker_class, tmp_pa
         ask_all(server, admit(requests=LIMIT), "requests-bind")
         ask_all(server, admit(tokens=LIMIT * COST + COST - 1, requests=LIMIT + 1), "tokens-bind")
         assert len({line["pid"] for line in server.books.entries("taken", "requests-bind")}) > 1
+        assert "Traceback" not in server.log()
+
+
+def test_the_higher_limit_is_admitted_once_while_old_and_new_workers_serve(worker_class, tmp_path):
+    higher = LIMIT + LIMIT // 2
+    with serving(tmp_path, worker_class, workers=4) as server:
+        for key, unit, cost in (("requests", "requests", 1), ("tokens", "tokens", COST)):
+            old, new = (admit(**{unit: limit * cost}) for limit in (LIMIT, higher))
+            crowds = [Crowd(server.port, path, [key] * (CLIENTS // 2)) for path in (old, new)]
+            for crowd in crowds:
+                crowd.ask()
+            statuses = sum((Counter(crowd.collect()) for crowd in crowds), Counter())
+            assert statuses == {200: higher, 429: CLIENTS - higher}
+            assert paid(server, new, key) == {"requests": higher, "tokens": higher * COST, "concurrency": 0}
         assert "Traceback" not in server.log()
 
 

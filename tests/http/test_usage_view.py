@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from random import Random
 
 import pytest
@@ -13,9 +14,6 @@ from test_plans_against_rules import MODELS, Rules, limits_in, number_in, some_p
 
 from flask_ailimit import UNLIMITED, AILimiter, Caller, LimitSource, Payer, RequestsLimit, StoreError, api_key
 from flask_ailimit.cli import cli
-from flask_ailimit.limits.plans.plan import Plan, Source
-from flask_ailimit.limits.plans.plan_limits import limits_of_plans
-from flask_ailimit.request import payers
 from flask_ailimit.testing import ManualClock
 
 PLANS = {
@@ -290,53 +288,36 @@ def test_limits_of_models_show_those_of_all_models_on_request():
     )
 
 
-@pytest.mark.parametrize("source", [Source("change"), Source("boost", 1_800_000_000)])
-def test_limit_that_an_operator_set_says_so_and_shows_that_of_the_plan_on_request(source, monkeypatch):
+WHY = {"reason": "They asked.", "by": "Olga"}
+
+
+@pytest.mark.parametrize("until", [None, 1_800_000_000])
+def test_limit_that_an_operator_set_says_so_and_shows_that_of_the_plan_on_request(until):
     served = showing(told_roles=["service"])
-    state = served.limiter.app_state
-    changed = changed_plan(state.plans.plans["pro"], source)
-    service = changed_plan(state.plans.service, source)
-    made = limits_of_plans(
-        served.limiter, state.plans._replace(plans={"pro": changed}, service=service), state.algorithm
-    )
-    state.limits_of_plans.update(made)
-    monkeypatch.setattr(payers, "_plan_of", lambda *_: changed)
-    found = payers._planned_payers
-    monkeypatch.setattr(
-        payers,
-        "_planned_payers",
-        lambda ledger: (each._replace(plan=service) if each.role == "service" else each for each in found(ledger)),
-    )
+    change = served.limiter.admin.raise_limit
+    if until:
+        served.clock.set((until - 3600) * 10**6)
+        change = partial(served.limiter.admin.boost, until=datetime.fromtimestamp(until, UTC))
+    change("user:7", "requests", "9 per minute", plan="pro", **WHY)
+    change("user:7", "requests", "9 per minute", plan="pro", model="large-*", **WHY)
+    change("service", "requests", "90 per minute", **WHY)
+    kind = "boost" if until else "change"
     rows = seen(served, user="7:pro", inherited="1")
     assert [(row["role"], row["model"], row["limit"], row["source"]) for row in rows] == [
-        ("user", None, 9, told(source, "pro")),
-        ("user", None, 100, told(Source("plan"), "pro")),
-        ("user", None, 1000, told(Source("plan"), "pro")),
-        ("user", "large-*", 9, told(source, "pro")),
-        ("service", None, 9, told(source, "service")),
+        ("user", None, 9, {"type": kind, "plan": "pro", "until": until}),
+        ("user", None, 100, {"type": "plan", "plan": "pro", "until": None}),
+        ("user", None, 1000, {"type": "plan", "plan": "pro", "until": None}),
+        ("user", "large-*", 9, {"type": kind, "plan": "pro", "until": until}),
+        ("service", None, 90, {"type": kind, "plan": "service", "until": until}),
     ]
     inherited = [[(each["limit"], each["source"]["type"]) for each in row["inherited"]] for row in rows]
     assert inherited == [[(5, "plan")], [], [], [(2, "model")], [(80, "plan")]]
 
 
-def told(source, plan):
-    return {"type": source.kind, "plan": plan, "until": source.until}
-
-
-def changed_plan(plan, source):
-    """The plan with all its limits on requests a minute changed, over all models and in its rules."""
-
-    def changed(limits):
-        each_text = [replace(each, value=text) for each in limits for text in each.value.split("; ")]
-        return tuple(
-            replace(each, value="9 per minute", source=source)
-            if each.unit == "requests" and "min" in each.value
-            else each
-            for each in each_text
-        )
-
-    models = plan.models and tuple(replace(rule, limits=changed(rule.limits)) for rule in plan.models)
-    return Plan(plan.name, changed(plan.limits), models, plan.has_others)
+def test_payer_that_an_operator_moved_does_not_have_the_default_plan():
+    served = showing()
+    served.limiter.admin.move("user:7", "pro", **WHY)
+    assert {row["source"]["type"] for row in seen(served, user="7")} == {"plan", "model"}
 
 
 # What it costs
