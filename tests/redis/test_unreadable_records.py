@@ -112,7 +112,7 @@ def test_numbers_that_no_algorithm_writes_are_no_outage_and_end(name, numbers, s
 
 @pytest.mark.parametrize("name", QUOTAS)
 def test_count_with_impossible_numbers_starts_afresh_and_its_neighbours_stay(name, store, server, caplog):
-    neighbour = Quota(77, DAY)
+    neighbour = Quota(77, DAY, "tokens")
     take(store, neighbour, lease=9, cost=7)
     well = server.ask("GET", KEY)
     server.ask("SET", KEY, well + one_count(QUOTAS[name], -5, 1, 1, 1, 1, 1)[1:])

@@ -4,6 +4,7 @@ local MAX_TROUGHS = 4
 local LIFETIME_US = 4503599627370496
 local FIRST_TROUGH = 6
 local PARTS = 1024
+local NOTHING = 4
 local MOST_DEBT_PERIODS = 1000
 
 -- The microsecond at which what is owed at a microsecond has leaked; of more than a lifetime, only that it is.
@@ -68,6 +69,7 @@ local function under(state, now_us, quota)
     units = units + (at - now) * speed
   elseif now >= at then
     units = units - (now - at) * math.min(speed, before.leak / before.tick_us / before.cost_scale)
+    if units * scale < NOTHING then return {} end
   end
   local owed = math.max(0, units - burst)
   local granted = units - owed + aside / PARTS

@@ -31,6 +31,7 @@ _MAX_TROUGHS = 4
 _LIFETIME_US = 2**52  # 142 years; today's date and this together stay below 2**53 microseconds until 2112.
 _FIRST_TROUGH = 5
 _PARTS = 1024
+_NOTHING = 4  # So little debt may be what the rounding of a fraction left.
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: ARG001  one shape for all
@@ -110,6 +111,8 @@ def _under(state: State, now_us: int, quota: Quota) -> State:
         units += (at - now) * speed  # From the beginning of this tick on it leaks to what it is.
     else:
         units -= (now - at) * min(speed, before.leak / before.tick_us / before.cost_scale)
+        if units * scale < _NOTHING:
+            return ()
     owed = max(0.0, units - burst)
     granted = units - owed + aside / _PARTS
     aside = min(max(0, ceil((granted - quota.burst) * _PARTS)), MAX_EXACT)
