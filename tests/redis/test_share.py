@@ -245,9 +245,9 @@ def test_what_no_longer_has_a_share_keeps_nothing_else_from_being_renewed_and_se
     assert store.peek([large]).verdicts[0].used == 0
 
 
-def test_resetting_one_count_forgets_all_of_its_subject_here():
+def test_resetting_one_count_forgets_no_other_of_its_subject():
     store = share_store([Share(0, 2)])
-    charge, other = Charge(SUBJECT, Quota(10, 60), 4), Charge(b"another subject.", Quota(10, 60), 4)
+    charge, other = Charge(SUBJECT, Quota(10, 60), 4), Charge(SUBJECT, Quota(10, 60), 4, "another scope")
     store.reserve([charge, other], 1)
     store.reset(SUBJECT, charge.bucket)
     assert store.peek([charge]).verdicts[0].used == 0

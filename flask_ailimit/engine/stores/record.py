@@ -1,7 +1,7 @@
 """The bytes of a record: what one subject's counts look like in a file.
 
 A version byte, then for each bucket its name (8 bytes), the second it expires (u32, so 2106 at the latest), how many
-numbers its state has (u16), and the numbers (i64 each), all little-endian. Three limits take about 130 bytes.
+numbers its state has (u16), and the numbers (i64 each), all little-endian. Three limits take about 150 bytes.
 
 A count whose numbers nobody asks for is copied as it lies: of a long record, a decision looks at the heads only.
 """
