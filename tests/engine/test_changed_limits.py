@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement
 from flask_ailimit.engine.algorithms import token_bucket
+from flask_ailimit.engine.quota import MAX_EXACT
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.testing import START_US, ManualClock
 
@@ -252,7 +253,7 @@ class Bucket:
     def leak(self, now, quota):
         """Bound it, if it stands under this quota, and bring it to the present."""
         if self.is_under(quota):
-            self.debt = min(self.debt, Fraction(quota.ceiling))
+            self.debt = min(self.debt, Fraction(quota.most_debt, quota.cost_scale))
         if self.quota:  # Once it has ended, by the second, it is as if never used.
             end_us = self.at + self.debt * PERIOD * SECOND / self.quota.limit
             if now >= -(-end_us // SECOND) * SECOND:
@@ -271,7 +272,7 @@ class Bucket:
             granted = self.debt - owed + self.aside
             self.aside = max(Fraction(0), granted - quota.burst)
             self.debt = granted - self.aside + owed
-        self.debt = min(self.debt, Fraction(quota.ceiling))
+        self.debt = min(self.debt, Fraction(quota.most_debt, quota.cost_scale))
         self.quota = quota
 
     def refuse(self, now, quota):
@@ -294,8 +295,8 @@ class Bucket:
         if actual >= cost:
             self.troughs += [(now, self.debt)] * (actual > cost)
             self.debt += actual - cost
-            if is_own:
-                self.debt = min(self.debt, Fraction(quota.ceiling))
+            most = quota.most_debt if is_own else MAX_EXACT
+            self.debt = min(self.debt, Fraction(most, self.quota.cost_scale))
             return
         undone = Fraction(cost - actual)
         if not is_own and self.debt:
@@ -357,7 +358,7 @@ def live(algorithm, seed, steps, *, overruns):
             for each in quotas:
                 left, should = count.left(each), model.left(count.clock(), each)
                 assert left >= 0
-                assert should is None or max(0, should) - 1 <= left <= max(0, should) + FINE, (
+                assert should is None or max(0, should) - 1 - FINE <= left <= max(0, should) + FINE, (
                     done,
                     each,
                     float(should),
