@@ -319,7 +319,7 @@ def live(algorithm, seed, steps, *, overruns):
     """Random lives, each of some hundred steps: limits change by up to ten times between reserve and settle."""
     draw, done, refused, granted = random.Random(f"{algorithm} {seed}"), 0, 0, 0
     while done < steps:
-        base = draw.choice([20, 100, 1000, 123_457, 10_000_000])
+        base = draw.choice([20, 100, 1000, 123_457, 1_000_000])  # All in ticks of a microsecond.
         quotas = [quota(algorithm, base)] * 2
         count, open_ones = Count(START_US + draw.randrange(100 * SECOND)), []
         model = (Bucket if algorithm == "token-bucket" else Windows)(algorithm)
