@@ -197,6 +197,7 @@ def open_app_state(
             names = first_app if "name" in given else (app.import_name, app.name)
             engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm, names), app.name)
         changes = LiveChanges(store, clock)
+        engine.at_close(changes.close)
         derived = partial(_limits_of_plan, limiter, algorithm)
         again = partial(_read_again, limiter, settings, app.root_path, algorithm, output_tokens)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)

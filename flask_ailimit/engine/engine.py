@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from random import Random
 
@@ -52,6 +52,7 @@ class Engine:
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
         self._token_key = key_of(secret)
         self._own_place = secrets.token_hex(8)
+        self._at_close: list[Callable[[], None]] = []
         self.forget()
         forget_in_children(self)
 
@@ -200,8 +201,14 @@ class Engine:
         # A generator of its own, because an application that seeds Python's makes all its workers draw alike.
         self._numbers = Random()  # noqa: S311  see above
 
+    def at_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the engine is closed, before its store is: for whatever asks the store by itself."""
+        self._at_close.append(callback)
+
     def close(self) -> None:
         """Stop renewing leases and close the store."""
+        for callback in self._at_close:
+            callback()
         self.leases.close()
         if self._nearby_leases:
             self._nearby_leases.close()
