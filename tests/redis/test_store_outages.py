@@ -637,13 +637,13 @@ def test_another_subject_s_broken_record_is_that_subject_s_trouble_alone(opened)
 
 @pytest.mark.parametrize("number", [8, 9, 30])
 def test_subject_may_have_more_counts_than_a_record_has_room_for_at_first(number, server, caplog):
-    quotas = [Quota(100 + i, 3600) for i in range(number)]
+    charges = [Charge(SUBJECT, Quota(100, 3600), scope=f"{i}") for i in range(number)]
     with closing(store_at(server.uri)) as store:
-        for lease, quota in enumerate(quotas):
-            store.reserve([Charge(SUBJECT, quota)], lease)
-        for lease, quota in enumerate(quotas):
-            (verdict,) = store.reserve([Charge(SUBJECT, quota)], number + lease).verdicts
-            assert verdict.remaining == quota.limit - 2
+        for lease, charge in enumerate(charges):
+            store.reserve([charge], lease)
+        for lease, charge in enumerate(charges):
+            (verdict,) = store.reserve([charge], number + lease).verdicts
+            assert verdict.remaining == charge.quota.limit - 2
     assert not caplog.records
 
 
