@@ -26,7 +26,7 @@ from .limits.listed import listed_requests
 from .limits.misconfigured import misconfigured
 from .limits.phase import RuntimeLimit
 from .limits.plans.admin import Admin
-from .limits.plans.caller import Caller
+from .limits.plans.caller import ADDRESS, SERVICE, USER, Caller
 from .limits.plans.change import PayerName
 from .limits.plans.plan import Plans
 from .limits.registry import LimitRegistry
@@ -447,7 +447,15 @@ class AILimiter(Decorators):
         plans_now()
 
         def forget_counts(payer: PayerName) -> None:
-            engine.reset(engine.subject(*with_prefix(prefix, [*payer])))
+            named = [[*payer]]
+            if payer.role != SERVICE and self._access.payer_key is None:
+                named.append([str(payer)])  # What decorators count by, see _first_payer.
+            elif payer.role == USER and self._access.identify is None:
+                named.append([payer.id])  # The key, by which they count then.
+            if payer.role == ADDRESS:
+                named.append(["", payer.id])
+            for identity in named:
+                engine.reset(engine.subject(*with_prefix(prefix, identity)))
 
         return Admin(plans_now, state.changes, forget_counts, state.limits_of_derived, state.read_again)
 

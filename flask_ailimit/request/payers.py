@@ -141,10 +141,12 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
             ledger.suspended = ledger.suspended or changed.suspended
             plan = changes.plan_of((role, name), changed, plan)
         yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label, is_default)
+    everybody = in_force.get(EVERYBODY) if in_force else None
+    if everybody is not None:
+        ledger.suspended = ledger.suspended or everybody.suspended  # Also where everybody together has no limits.
     if plans.service is not None:
-        plan, everybody = plans.service, in_force.get(EVERYBODY)
+        plan = plans.service
         if everybody is not None:
-            ledger.suspended = ledger.suspended or everybody.suspended
             plan = changes.plan_of(EVERYBODY, everybody, plan)
         yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plan, None)
 

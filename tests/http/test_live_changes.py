@@ -800,6 +800,51 @@ def test_reload_is_in_the_trail_and_can_not_be_undone(two_apps, plan_file):
         admin.undo(1, **WHY)
 
 
+# What breaks it
+
+
+def test_everybody_can_be_suspended_where_everybody_together_has_no_limits():
+    served = planned({"default_plan": "free", "plans": PLANS["plans"]})
+    served.limiter.admin.suspend("service", tell="Closed until noon.", **WHY)
+    assert post(served, user="7").status_code == 403
+
+
+@pytest.mark.parametrize("number", [True, 1.0])
+def test_number_that_is_no_whole_one_does_not_damage_the_trail(number):
+    admin = planned().limiter.admin
+    admin.suspend("user:7", **WHY)
+    with pytest.raises(ChangeError, match="the trail can't keep this"):
+        admin.undo(number, **WHY)
+    assert admin.undo(1, **WHY).number == 2
+
+
+def test_of_several_limits_of_one_period_the_lowest_is_changed():
+    plan = {"requests": "20 per minute; 10 per minute"}
+    admin = planned({"default_plan": "free", "plans": {"free": plan}}).limiter.admin
+    with pytest.raises(ChangeError, match="15 per minute is not lower than 10 per minute"):
+        admin.lower_limit("user:7", "requests", "15 per minute", **WHY)
+    assert admin.raise_limit("user:7", "requests", "15 per minute", **WHY).before == "10 per minute"
+
+
+def test_limit_is_changed_of_a_payer_that_was_moved_to_a_plan_that_is_gone(two_apps):
+    before = two_apps()
+    before.limiter.admin.move("user:7", "pro", **WHY)
+    after = two_apps({"default_plan": "free", "plans": {"free": PLANS["plans"]["free"]}})
+    after.limiter.admin.raise_limit("user:7", "requests", "4 per minute", **WHY)
+    assert told(after, user="7")["requests-per-minute"] == 4
+
+
+@pytest.mark.parametrize("key_func", [None, lambda: request.args.get("user")])
+def test_forgotten_payer_has_no_counts_of_decorators_either(key_func):
+    served = limited(key_func, plans=PLANS, storage_uri="memory://")
+    if key_func is None:
+        served.limiter.identify(who)
+    served.app.post("/", endpoint="completions")(served.limiter.limit("1 per day")(answer))
+    assert statuses(served, 2, user="7") == [200, 429]
+    served.limiter.admin.forget("user:7", **WHY)
+    assert statuses(served, 2, user="7") == [200, 429]
+
+
 # What it costs
 
 

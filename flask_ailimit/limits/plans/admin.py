@@ -33,6 +33,7 @@ from .change import (
     WhichLimit,
     is_text,
     limit_of_text,
+    read,
     value_in_words,
     written,
 )
@@ -318,7 +319,8 @@ class Admin:
 
         def make(trail: Trail) -> Change:
             known = trail.in_force.get(name, InForce())
-            only = plan or known.plan
+            # A plan that the file has no more is that of nobody: the app names one, as in requests.
+            only = plan or (known.plan if known.plan in self._plans.plans else None)
             before = self._before(name, known, limit, only)
             _require_direction(kind, name, text, before)
             source = Source("change") if until is None else Source(BOOST, until)
@@ -420,6 +422,7 @@ class Admin:
                 return entry  # The store was asked twice, because a connection broke, and answered to the second time.
             change = make(trail)
             asked = written(change), trail.last + 1
+            _require_readable(*asked)
             if store.add_change(asked[0], trail.last, change.forgotten):
                 self._changes.look()
                 return replace(change, number=asked[1])
@@ -491,6 +494,14 @@ def _limits_in_words(plans: Iterable[Plan]) -> str:
         for limit, each in limits_in(plan).items()
     ]
     return ", ".join(found[:_MOST_SHOWN]) or "none with a number"
+
+
+def _require_readable(text: str, number: int) -> None:
+    """Refuse an entry that no process could read again: the trail would be damaged by it."""
+    try:
+        read(number, text)
+    except StoreError as error:
+        raise ChangeError(f"Nothing was changed, because the trail can't keep this. {error}") from error
 
 
 def _require_text(what: str, text: object, longest: int) -> None:

@@ -54,7 +54,9 @@ def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:
     for model, limits in [(None, plan.limits), *((rule.pattern, rule.limits) for rule in plan.models or ())]:
         for limit in limits:
             for part, period in _parts(limit):
-                found.setdefault(WhichLimit(limit.unit, period, model), part)
+                which = WhichLimit(limit.unit, period, model)
+                if which not in found or number_of(part.value) < number_of(found[which].value):
+                    found[which] = part  # Of several limits of one period the lowest holds.
     return found
 
 
