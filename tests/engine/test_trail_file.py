@@ -50,7 +50,15 @@ def test_directory_without_changes_has_no_such_file(open_local, place):
     assert not file_of(place).exists()
 
 
-@pytest.mark.parametrize("cut", [1, 5, 28])
+def test_last_entry_counts_without_the_end_of_its_line_as_an_editor_leaves_it(store, place):
+    file_of(place).write_bytes(file_of(place).read_bytes().removesuffix(b"\n"))
+    assert store.changes_from(1) == list(enumerate(TEXTS, 1))
+    assert store.changes_from(3) == [(3, TEXTS[2])]
+    assert store.add_change('{"c":3}', 3)
+    assert store.changes_from(1) == [*enumerate(TEXTS, 1), (4, '{"c":3}')]
+
+
+@pytest.mark.parametrize("cut", [2, 5, 28])
 def test_half_a_line_of_a_killed_process_never_counted(store, place, cut):
     whole = file_of(place).read_bytes()
     file_of(place).write_bytes(whole[:-cut])

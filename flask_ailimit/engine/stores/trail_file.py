@@ -1,10 +1,12 @@
 """The trail of a local store: a line of JSON for each entry, in a file that only grows, unless entries are erased.
 
-An entry counts once its line is whole and on the disk. What a killed process left of a line was told to nobody, and is
-cut off before the next one. Who reads needs no lock: a line is appended in one step, and erasing writes another file.
+An entry counts once it is whole and on the disk; the last needs no end of line, because some editors leave it out. What
+a killed process left of an entry was told to nobody, and is cut off before the next one. Who reads needs no lock: a
+line is appended in one step, and erasing writes another file.
 """
 
 import errno
+import json
 import os
 import re
 from collections.abc import Collection
@@ -53,7 +55,8 @@ def add(place: Path, text: str, last: int, without: Collection[int], patience: P
             kept = [_line(number, entry) for number, entry in entries if number not in without]
             _replace(place, b"".join([*kept, line]))
         else:
-            _append(place, line, content.rfind(b"\n") + 1)
+            size = content.rfind(b"\n") + 1
+            _append(place, _whole(content)[size:] + line, size)
     except OSError as error:
         raise _failed(place, error) from error
     else:
@@ -73,9 +76,18 @@ def _content(place: Path, at_most: int | None = None) -> bytes:
         return b""
 
 
+def _whole(content: bytes) -> bytes:
+    """The whole lines, the last with its end."""
+    size = content.rfind(b"\n") + 1
+    with suppress(ValueError):
+        json.loads(content[size:])
+        return content + b"\n"
+    return content[:size]
+
+
 def _entries(place: Path, content: bytes, first: int) -> list[tuple[int, str]]:
     found, before = list[tuple[int, str]](), 0
-    for line in content.split(b"\n")[:-1]:
+    for line in _whole(content).split(b"\n")[:-1]:
         match = _LINE.fullmatch(line)
         number = int(match[1]) if match else 0
         if match is None or number <= before:
