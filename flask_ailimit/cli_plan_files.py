@@ -78,14 +78,19 @@ def in_one_line(plans: Plans) -> str:
 def import_limits(file: str, plan: str | None) -> None:
     """Print a plan file with the limits of FILE: JSON of LiteLLM, OpenAI or Anthropic, as their APIs return it.
 
-    Without FILE, or if it is -, it is read from the standard input. Comments say what could not be carried over.
+    Without FILE, or if it is -, it is read from the standard input. Comments say what could not be carried over, and a
+    warning says if FILE is only one page of several.
     """
     if file == _STDIN:
         source, data = "standard input", sys.stdin.buffer.read()
     else:
         path = Path(file)
         source, data = path.name, _read(path)
-    click.echo(plan_file_of(source, data, plan), nl=False)
+    click.echo(plan_file_of(source, data, plan, warn=_warn), nl=False)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {sentence}", err=True)
 
 
 @click.command()

@@ -272,11 +272,64 @@ def test_key_of_litellm_has_the_limits_of_its_budget_where_it_has_none():
     assert "hash-of-a-key" not in text
 
 
+@pytest.mark.parametrize(
+    "owner",
+    [
+        KEY,
+        {**KEY, "tpm_limit": None},
+        {"key_alias": "ann"},
+        {"team_id": "1b9"},
+        {"user_id": "u"},
+        {"organization_id": "o"},
+        {"rpm_limit": None},
+        {"litellm_budget_table": None},
+    ],
+    ids=str,
+)
+def test_budget_whose_limits_nobody_knows_is_refused_and_opens_nothing(owner):
+    data = json.dumps({"keys": [{**owner, "budget_id": "gold"}]}).encode()
+    with pytest.raises(ConfigurationError) as raised:
+        plan_file_of("limits.json", data)
+    expected = "limits.json: keys[0].budget_id: the limits of the budget 'gold' are not in the JSON, and nobody knows"
+    assert str(raised.value).startswith(expected)
+
+
+def test_key_has_the_limits_of_a_budget_that_stands_elsewhere_in_the_list():
+    silver = {"budget_id": "silver", "rpm_limit": 70, "tpd_limit": 80}
+    gold = {"budget_id": "gold", "rpm_limit": 7, "max_parallel_requests": 2}
+    _, plans = imported([{**KEY, "budget_id": "gold"}, silver, gold, {"user_id": "u", "budget_id": "silver"}])
+    assert meaning(plans["gold"].limits) == {REQUESTS_A_MINUTE: 7, TOKENS_A_MINUTE: 9, "concurrency": 2}
+    assert meaning(plans["silver"].limits) == {REQUESTS_A_MINUTE: 70, TOKENS_A_DAY: 80}
+    assert [*plans] == ["gold", "silver", "gold-2"]  # The user has what its budget has.
+
+
+def test_limits_in_the_metadata_of_a_key_are_none():
+    """Anybody may write anything there. LiteLLM takes the limits of models from it, and no others."""
+    _, plans = imported({**KEY, "metadata": {"rpm_limit": 1, "model_rpm_limit": {"a": 3}}})
+    (plan,) = plans.values()
+    assert meaning(plan.limits) == {TOKENS_A_MINUTE: 9}
+    assert of_model(plan, "a") == {REQUESTS_A_MINUTE: 3}
+
+
+@pytest.mark.parametrize("without", [{"max_budget": 5.0}, {"rpm_limit": None, "key_alias": "ann"}, {"models": ["a"]}])
+def test_plan_without_a_limit_says_that_it_is_open(without):
+    text, plans = imported({"budget_duration": None, "max_budget": 1.0, **without})
+    assert all(meaning(plan.limits) == {} for plan in plans.values())
+    assert '# There was no limit that a plan file can have. Without one, this plan is open.\nrequests = "unl' in text
+
+
+def test_team_of_a_key_is_named_as_what_limits_it_too():
+    text, _ = imported({**KEY, "team_id": "1b9"})
+    assert "# Not carried over: the limits of its team, which hold for a key, too.\n" in text
+    assert "team" not in imported(KEY)[0]
+
+
 def test_keys_of_one_tier_are_one_plan_and_other_keys_have_other_names():
+    tier = {"budget_id": "gold", "litellm_budget_table": {"rpm_limit": 7}}
     keys = [
-        {**KEY, "budget_id": "gold"},
-        {**KEY, "budget_id": "gold"},
-        {**KEY, "budget_id": "gold", "rpm_limit": 1},
+        {**KEY, **tier},
+        {**KEY, **tier},
+        {**KEY, **tier, "rpm_limit": 1},
         KEY,
     ]
     _, plans = imported({"keys": keys, "total_count": 4}, name="old")
@@ -424,6 +477,27 @@ def test_command_reads_a_file_or_the_standard_input(tmp_path):
     assert run(str(tmp_path / "limits.json")) == (0, expected, "")
     assert run(given='{"rpm_limit": 5}') == run("-", given='{"rpm_limit": 5}') == (0, expected, "")
     assert run("--plan", "old", given='{"rpm_limit": 5}') == (0, expected.replace("imported", "old"), "")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"data": [{**OPENAI, "max_requests_per_1_minute": 1}], "has_more": True}, "has_more is set"),
+        ({"data": [{**OPENAI, "max_requests_per_1_minute": 1}], "next_page": "xyz"}, "next_page is set"),
+        ({"keys": [{"rpm_limit": 1}], "current_page": 1, "total_pages": 3}, "it is page 1 of 3"),
+    ],
+    ids=str,
+)
+def test_command_warns_of_a_list_that_is_not_whole(given, why):
+    status, printed, error = run(given=json.dumps(given))
+    assert status == 0
+    assert f"# Not carried over: what the next pages list ({why}).\n" in printed
+    assert error == (
+        f"Warning: standard input: the list is incomplete: {why}. "
+        "Import all pages as one list, or what they list is missing.\n"
+    )
+    whole = {**given, "has_more": False, "next_page": None, "current_page": 3}
+    assert run(given=json.dumps(whole))[2] == ""
 
 
 def test_command_says_what_is_wrong_in_one_line(tmp_path):

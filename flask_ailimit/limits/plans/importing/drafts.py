@@ -94,11 +94,12 @@ class Draft:
         of_models = {pattern: None if each is None else each.values() for pattern, each in self.models.items()}
         if not self.others:
             of_models[ANY] = None
-        if not values and not any(of_models.values()):
-            values = {REQUESTS: _NO_LIMIT}
         table = f"plans.{key(self.name)}"
         yield f"[{table}]"
         yield from comments(self.limits.remarks)
+        if not values and not any(of_models.values()):
+            values = {REQUESTS: _NO_LIMIT}
+            yield "# There was no limit that a plan file can have. Without one, this plan is open."
         yield from (f"{each} = {_value(value)}" for each, value in values.items())
         if of_models:
             yield ""

@@ -1,7 +1,7 @@
 """Reads the limits of LiteLLM, OpenAI or Anthropic as JSON, says which of them it is, and writes a plan file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flask_ailimit.engine import ConfigurationError
@@ -11,23 +11,29 @@ from .anthropic import from_anthropic, is_anthropic
 from .drafts import Draft, comments
 from .litellm import WRAPPERS, from_litellm, is_litellm, unwrapped
 from .openai import from_openai, is_openai
-from .values import Entry
+from .values import Entry, shown
 
 _LISTS = ("data", "keys", "teams", "users", "budgets")
-_MORE = ("has_more", "next_page")
 _NONE_OF_THEM = (
     "it is none of the JSON that can be imported. That is what LiteLLM says of budgets, keys, teams and users, OpenAI "
     "of the rate limits of a project, and Anthropic of those of an organization or a workspace"
 )
 
 
-def plan_file_of(source: str, data: bytes, name: str | None = None) -> str:
+def _say_nothing(_: str) -> None:
+    """Say nothing."""
+
+
+def plan_file_of(
+    source: str, data: bytes, name: str | None = None, *, warn: Callable[[str], None] = _say_nothing
+) -> str:
     """A plan file with the limits that a JSON says.
 
     Args:
         source: Where the JSON was read, for messages.
         data: The JSON, as the other side's API returns it.
         name: What a plan is to be called that has no name there.
+        warn: Gets a sentence if the JSON is only a part of what there is.
 
     Raises:
         ConfigurationError: It is no such JSON, or a value in it is wrong.
@@ -46,9 +52,10 @@ def plan_file_of(source: str, data: bytes, name: str | None = None) -> str:
     whose, drafts = _drafts(source, entries, name)
     if not drafts:
         _wrong(source, "it has no limit")
-    remarks = [
-        f"what the next pages list ({field} is set)" for field in _MORE if isinstance(found, dict) and found.get(field)
-    ]
+    why = _why_incomplete(found)
+    if why:
+        warn(f"{source}: the list is incomplete: {why}. Import all pages as one list, or what they list is missing.")
+    remarks = [f"what the next pages list ({why})"] if why else []
     head = [f"# Imported from {whose} by: flask ailimit import", *comments(remarks)]
     return "\n\n".join(["\n".join(head), *("\n".join(draft.lines()) for draft in drafts)]) + "\n"
 
@@ -71,6 +78,19 @@ def _list_of(found: object) -> tuple[str, list[Any]] | None:
         for field in _LISTS:
             if isinstance(found.get(field), list):
                 return field, found[field]
+    return None
+
+
+def _why_incomplete(found: object) -> str | None:
+    """By what the JSON says that there are more pages; None if it has the last."""
+    if not isinstance(found, dict):
+        return None
+    for field in ("has_more", "next_page"):
+        if found.get(field):
+            return f"{field} is set"
+    page, pages = found.get("current_page"), found.get("total_pages")
+    if type(page) is int and type(pages) is int and page < pages:
+        return f"it is page {shown(page)} of {shown(pages)}"
     return None
 
 

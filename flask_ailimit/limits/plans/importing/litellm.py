@@ -18,9 +18,11 @@ _LIMITS = {"rpm_limit": (REQUESTS, "minute"), "tpm_limit": (TOKENS, "minute"), "
 _OF_MODELS = {"model_rpm_limit": (REQUESTS, "minute"), "model_tpm_limit": (TOKENS, "minute")}
 _IN_FLIGHT = "max_parallel_requests"
 _BUDGET, _METADATA = "litellm_budget_table", "metadata"
-_KNOWN = (*_LIMITS, *_OF_MODELS, _IN_FLIGHT, "max_budget", "soft_budget", "budget_id", "model_max_budget")
+_OF_BUDGET = (*_LIMITS, *_OF_MODELS, _IN_FLIGHT, "max_budget", "soft_budget", "model_max_budget")
+_KNOWN = (*_OF_BUDGET, "budget_id")
 WRAPPERS = ("info", "team_info", "user_info")
 _OF_KEY = ("token", "key", "key_name", "key_alias")
+_OF_OTHERS = ("team_id", "team_alias", "user_id", "organization_id", "organization_alias")
 _LIMITING = re.compile(r"limit|budget|parallel|\Ablocked\Z|\Aexpires\Z|\Aduration\Z")
 _NAMING = ("budget_id", _BUDGET)
 _ALL = ("*", "all-proxy-models", "all-team-models")
@@ -46,15 +48,17 @@ def from_litellm(entries: Sequence[Entry], name: str | None) -> list[Draft]:
         name: What the plan of an object without a name is to be called; None for ``imported``.
 
     Raises:
-        ConfigurationError: A value is wrong.
+        ConfigurationError: A value is wrong, or the budget of a key is not among the objects. In LiteLLM its limits
+            hold wherever the key has none.
     """
     names, drafts = Names(), dict[tuple[str, str], Draft]()
+    budgets = {each.text("budget_id"): each for each in entries if _is_budget(each)}
     for entry in entries:
         wish = _name_of(entry) or name or "imported"
         plan = Draft(as_name(wish))
         if plan.name != wish:
             plan.remark(f"the name {shown(wish)}")
-        _read(plan, entry)
+        _read(plan, entry, _budget_of(entry, budgets))
         same = plan.name, repr(plan)
         if same not in drafts:
             plan.name = names.take(plan.name)
@@ -64,17 +68,39 @@ def from_litellm(entries: Sequence[Entry], name: str | None) -> list[Draft]:
 
 def _name_of(entry: Entry) -> str | None:
     """The name of the tier or of its owner. A key is no name, also not in part."""
-    is_key = any(field in entry for field in _OF_KEY)
-    fields = ("key_alias", "budget_id") if is_key else ("team_alias", "budget_id", "team_id", "user_id")
+    fields = ("key_alias", "budget_id") if _has(entry, _OF_KEY) else ("team_alias", "budget_id", "team_id", "user_id")
     return next((text for field in fields if (text := entry.text(field))), None)
 
 
-def _read(plan: Draft, entry: Entry) -> None:
+def _has(entry: Entry, *fields: Sequence[str]) -> bool:
+    return any(each in entry for several in fields for each in several)
+
+
+def _is_budget(entry: Entry) -> bool:
+    return _has(entry, _OF_BUDGET) and not _has(entry, _OF_KEY, _OF_OTHERS)
+
+
+def _budget_of(entry: Entry, budgets: Mapping[str | None, Entry]) -> Entry | None:
+    """The budget of a key or of another owner; None for an object that has none, or is one."""
+    name, inside = entry.text("budget_id"), entry.entry(_BUDGET)
+    if inside or name is None or _is_budget(entry):
+        return inside
+    if name not in budgets:
+        entry.wrong(
+            "budget_id",
+            f"the limits of the budget {shown(name)} are not in the JSON, and nobody knows what it limits. Import what "
+            "GET /key/info says of one key, or add what GET /budget/list says of the budget to the list",
+        )
+    return budgets[name]
+
+
+def _read(plan: Draft, entry: Entry, budget: Entry | None) -> None:
     """Add an object's limits. What a key doesn't say itself, its budget says."""
-    sources = [entry, *(each for field in (_BUDGET, _METADATA) if (each := entry.entry(field)))]
+    counted = [each for each in (entry, budget) if each]
+    sources = [each for each in (*counted, entry.entry(_METADATA)) if each]
     for field, (unit, period) in _LIMITS.items():
-        plan.limits.add(unit, period, _first(sources[:2], field))
-    plan.limits.in_flight = _first(sources[:2], _IN_FLIGHT)
+        plan.limits.add(unit, period, _first(counted, field))
+    plan.limits.in_flight = _first(counted, _IN_FLIGHT)
     allowed = _allowed(plan, entry.texts("models"))
     for field, limit in _OF_MODELS.items():
         of_models = next((each for source in sources if (each := source.entry(field))), None)
@@ -86,8 +112,10 @@ def _read(plan: Draft, entry: Entry) -> None:
     for pattern in sorted(allowed or (), key=lambda each: "*" in each):  # The first that matches holds.
         plan.limits_of(pattern)
     plan.others = allowed is None
-    for source in sources[:2]:
+    for source in counted:
         plan.remark(*_others(source))
+    if _has(entry, _OF_KEY) and "team_id" in entry:
+        plan.remark("the limits of its team, which hold for a key, too")
 
 
 def _first(sources: Sequence[Entry], field: str) -> int | None:
