@@ -262,10 +262,13 @@ def _read_again(
 ) -> tuple[Plans, LimitsOfPlans]:
     if isinstance(settings.plans, Mapping):
         raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
-    plans = all_keyed(read_plans(settings.plans, folder, algorithm))
-    found = limits_of_plans(limiter, plans, algorithm)
-    for limits in found.values():
-        _require_room(limits, output_tokens)
+    try:
+        plans = all_keyed(read_plans(settings.plans, folder, algorithm))
+        found = limits_of_plans(limiter, plans, algorithm)
+        for limits in found.values():
+            _require_room(limits, output_tokens)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error} No process of the app can start until the file is put right.") from error
     return plans, found
 
 

@@ -756,19 +756,26 @@ def test_limits_of_a_reloaded_plan_hold_for_requests_and_not_those_of_before(two
     assert statuses(served, 3, user="9") == [200, 200, 429]
 
 
+NONE_STARTS = "No process of the app can start until the file is put right."
+
+
 def test_file_that_can_not_be_read_leaves_the_plans_and_is_said(two_apps, plan_file, caplog):
     first, second = two_apps(plan_file), two_apps(plan_file)
     plan_file.write_text("[plans.free]\nrequest = 1")
     with pytest.raises(
         ChangeError, match=r"The plans stay as they are\. plans\.toml: plans\.free\.request: there is no such"
-    ):
+    ) as refused:
         first.limiter.admin.reload(**WHY)
+    assert str(refused.value).endswith(f" models. {NONE_STARTS}")
+    with pytest.raises(ConfigurationError):
+        two_apps(plan_file)
     assert first.limiter.admin.changes() == []
     plan_file.write_text(FILE.format(free=3, pro=6))
     first.limiter.admin.reload(**WHY)
     plan_file.unlink()
     changes_of(second).look()
     assert "The plans stay as they were: plans: " in caplog.text
+    assert caplog.records[-1].getMessage().endswith(f" {NONE_STARTS}")
     assert told(second, user="7")["requests-per-minute"] == 2
     assert told(first, user="7")["requests-per-minute"] == 3
 
@@ -788,8 +795,9 @@ def test_reload_while_a_process_starts_is_not_missed(two_apps, plan_file, monkey
 
 
 def test_plans_in_a_dictionary_are_not_reloaded():
-    with pytest.raises(ChangeError, match="they are a dictionary of the app"):
+    with pytest.raises(ChangeError, match="they are a dictionary of the app") as refused:
         planned().limiter.admin.reload(**WHY)
+    assert NONE_STARTS not in str(refused.value)
 
 
 def test_reload_is_in_the_trail_and_can_not_be_undone(two_apps, plan_file):
