@@ -168,8 +168,11 @@ def refusal_message(decision: Decision, unnamed_output: int = 0) -> str:
     why = why if default else ""
     if verdict.retry_after_us is None:
         units = "slots" if quota.unit == CONCURRENCY else quota.unit.replace("_", " ")
+        # What a guess may have added to tokens is never the reason.
+        least = "at least " if quota.unit in (TOKENS, INPUT_TOKENS, OUTPUT_TOKENS) else ""
         return (
-            f"This request needs {cost} {units}, but a limit{named} of {quota.text} allows {quota.burst} at most. "
+            f"This request needs {least}{cost} {units}, "
+            f"but a limit{named} of {quota.text} allows {quota.burst} at most. "
             f"Waiting does not help: {_ADVICE.get(quota.unit, 'make a smaller request')}.{why}"
         )
     wait = f"Try again in {_spoken(verdict.retry_after_us)}."

@@ -54,28 +54,28 @@ from flask_ailimit.http.responses import refusal_message
         (
             NEVER,
             (
-                "This request needs 30601 tokens, but a limit of 10000 tokens per 60 s allows 10000 at most. "
+                "This request needs at least 30601 tokens, but a limit of 10000 tokens per 60 s allows 10000 at most. "
                 "Waiting does not help: shorten the prompt or lower max_tokens."
             ),
         ),
         (
             decided(refused(BURST, 500, 0, None, cost=501)),
             (
-                "This request needs 501 tokens, but a limit of 10000 tokens per 60 s allows 500 at most. "
+                "This request needs at least 501 tokens, but a limit of 10000 tokens per 60 s allows 500 at most. "
                 "Waiting does not help: shorten the prompt or lower max_tokens."
             ),
         ),
         (
             decided(refused(OUTPUT, 8000, 0, None, cost=9000)),
             (
-                "This request needs 9000 output tokens, but a limit of 8000 output tokens per 60 s allows "
+                "This request needs at least 9000 output tokens, but a limit of 8000 output tokens per 60 s allows "
                 "8000 at most. Waiting does not help: lower max_tokens."
             ),
         ),
         (
             decided(refused(INPUT, 30_000, 0, None, cost=30_001)),
             (
-                "This request needs 30001 input tokens, but a limit of 30000 input tokens per 60 s allows "
+                "This request needs at least 30001 input tokens, but a limit of 30000 input tokens per 60 s allows "
                 "30000 at most. Waiting does not help: shorten the prompt."
             ),
         ),
