@@ -6,11 +6,13 @@ on the library's loggers lets ten lines a minute pass from each place in the cod
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .clock import seconds_running
 
 MOST = 10
 PERIOD = 60.0
+_ABOUT = "ailimit_about"
 
 
 class FewLines(logging.Filter):
@@ -27,19 +29,40 @@ class FewLines(logging.Filter):
 
     def forget(self) -> None:
         """Start anew."""
-        self._places: dict[tuple[str, int], tuple[float, int]] = {}  # Since when, and how many records.
+        self._places: dict[tuple[str, int], _Period] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written. Threads that come at once may let one more pass."""
         now, place = self._clock(), (record.pathname, record.lineno)
-        since, count = self._places.get(place, (now, 0))
-        if now - since >= PERIOD:
-            if count > MOST:
-                left_out = f" ({count - MOST} such lines were left out before.)"
-                record.msg, record.args = record.getMessage() + left_out, ()
-            since, count = now, 0
-        self._places[place] = since, count + 1
-        return count < MOST
+        period, left_out = self._places.get(place), 0
+        if period is None or now - period.since >= PERIOD:
+            left_out = 0 if period is None else period.left_out
+            period = self._places[place] = _Period(now)
+        about = getattr(record, _ABOUT, None)
+        if period.passed >= MOST or about in period.told:
+            period.left_out += 1
+            return False
+        period.passed += 1
+        if about is not None:
+            period.told.add(about)
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} such lines were left out before.)", ()
+        return True
+
+
+@dataclass
+class _Period:
+    """What came from one place since a moment."""
+
+    since: float
+    passed: int = 0
+    left_out: int = 0
+    told: set[str] = field(default_factory=set)
+
+
+def once_a_minute(about: str) -> dict[str, str]:
+    """The ``extra`` of a line that is to pass once in ``PERIOD`` for each text of what it is about."""
+    return {_ABOUT: about}
 
 
 few_lines = FewLines()

@@ -222,10 +222,20 @@ class AmbiguousKey(NotRetryable, BadRequest):
 
 
 class ModelNotAllowed(NotRetryable, Forbidden):
-    """403: the plan of one of the request's payers doesn't have the model that the request names, or needs its name."""
+    """403: the plan of one of the request's payers doesn't have the model that the request names, or needs its name.
 
-    def __init__(self, *, request_id: str, error_format: str) -> None:
-        detail = "The plan does not have the model of this request. Waiting does not help: ask for another model."
+    Args:
+        names_model: Whether the request names a model.
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    def __init__(self, *, names_model: bool = True, request_id: str, error_format: str) -> None:
+        detail = (
+            "The plan does not have the model of this request. Waiting does not help: ask for another model."
+            if names_model
+            else "The request names no model, and the plan has only some. Waiting does not help: name a model."
+        )
         super().__init__("model_not_allowed", detail, request_id=request_id, error_format=error_format)
 
 

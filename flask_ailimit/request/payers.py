@@ -6,6 +6,7 @@ from functools import partial
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.current import current_request
+from flask_ailimit.engine.few_lines import once_a_minute
 from flask_ailimit.http.errors import LimiterUnavailable, Suspended
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Payer
@@ -109,7 +110,7 @@ def _for_model(ledger: Ledger, payers: tuple[PlannedPayer, ...]) -> Selection:
         # A plan without rules has every model, also one that nobody knows.
         if plan.models is not None and not (is_known and plan.has(rule)):
             is_allowed = False
-    return Selection(payers, tuple(rules), is_allowed)
+    return Selection(payers, tuple(rules), is_allowed, names_model=not is_known or model is not None)
 
 
 def _model_of(ledger: Ledger) -> tuple[bool, str | None]:
@@ -175,8 +176,16 @@ def _plan_of(ledger: Ledger, plans: Plans, role: str, name: str | None) -> Plan:
     logger = ledger.flask_limiter.logger
     what = "no plan" if name is None else f"the plan {name[:40]!r}, which is not in {plans.source}"
     if plans.default is None:
-        logger.error("A request was refused: its %s has %s, and there is no default_plan.", role, what)
+        logger.error(
+            "A request was refused: its payer in the role %r has %s, and there is no default_plan.",
+            *(role, what),
+            extra=once_a_minute(what),
+        )
         raise LimiterUnavailable(**ledger.answer_facts)
     if name is not None:
-        logger.warning("A %s has %s. Its plan is %s, the default_plan.", role, what, plans.default.name)
+        logger.warning(
+            "A payer in the role %r has %s. It counts under %s, the default_plan.",
+            *(role, what, plans.default.name),
+            extra=once_a_minute(what),
+        )
     return plans.default

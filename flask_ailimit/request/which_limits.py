@@ -230,7 +230,9 @@ def selection_now(ledger: Ledger) -> Selection:
         return selection
     if not is_inside_view(ledger):
         ledger.cancel()
-    raise ModelNotAllowed(**ledger.answer_facts) if words is None else suspended(ledger, words)
+    if selection is None:
+        raise suspended(ledger, words or "")
+    raise ModelNotAllowed(names_model=selection.names_model, **ledger.answer_facts)
 
 
 def _overridden(limits: Iterable[RuntimeLimit], unit: str) -> bool:

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 from limited_apps import fill, limited
 
-from flask_ailimit.engine.few_lines import MOST, PERIOD, FewLines, few_lines
+from flask_ailimit import Caller, Payer
+from flask_ailimit.engine.few_lines import MOST, PERIOD, FewLines, few_lines, once_a_minute
 
 MANY = 200
 
@@ -88,6 +89,37 @@ def test_line_after_a_while_says_how_many_were_left_out(caplog):
     assert len(caplog.messages) == 2 * MOST
     assert caplog.messages[MOST] == f"a line about 50 % of it ({left_out} such lines were left out before.)"
     assert caplog.messages[MOST + 1] == "a line about 50 % of it"
+
+
+def test_line_about_one_thing_comes_once_and_those_about_many_things_are_few(caplog):
+    now = [0.0]
+    logger = logging.getLogger("a third logger of this test")
+    logger.addFilter(FewLines(lambda: now[0]))
+
+    def log(*things):
+        for thing in things:
+            logger.error("about %s", thing, extra=once_a_minute(thing))
+
+    log("a", "b", "a", "a")
+    now[0] = PERIOD
+    log("a", "a", *map(str, range(MANY)))
+    again = [f"about {number}" for number in range(MOST - 1)]
+    assert caplog.messages == ["about a", "about b", "about a (2 such lines were left out before.)", *again]
+
+
+@pytest.mark.parametrize("default", [{}, {"default_plan": "free"}])
+def test_plan_that_is_not_there_is_logged_once_a_minute(default, caplog):
+    named = ["gold"]
+    served = limited(None, plans={"plans": {"free": {"requests": "900000 per day"}}, **default})
+    served.limiter.identify(lambda: Caller(organisation=Payer("9", plan=named[0])))
+    served.app.get("/")(served.limiter.limit_by_plan()(dict))
+    client = served.client()
+    for plan in ("gold", "silver", "gold", "silver", "gold"):
+        named[0] = plan
+        assert client.get("/").status_code == (200 if default else 503)
+    gold, silver = (line for line in caplog.messages if "not in plans" in line)
+    assert gold == silver.replace("silver", "gold")
+    assert "payer in the role 'organisation' has the plan 'gold', which is not in plans" in gold
 
 
 def test_lines_of_other_places_pass(caplog):

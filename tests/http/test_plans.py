@@ -297,6 +297,31 @@ def test_model_of_another_plan_is_refused_and_charged_nothing(form):
     assert answered == [200, 200, 429]
 
 
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ({"json": {"messages": []}}, "The request names no model, and the plan has only some."),
+        ({"json": {"model": ""}}, "The request names no model"),
+        ({"data": b""}, "The request names no model"),
+        ({"json": {"model": "large-1"}}, "The plan does not have the model of this request."),
+        ({"json": {"model": 7}}, "The plan does not have the model of this request."),
+    ],
+    ids=str,
+)
+def test_request_without_a_model_is_told_to_name_one(named, sentence):
+    served = planned({"plans": {"free": PLANS["plans"]["free"]}}, caller=lambda: Caller(user=Payer("7", plan="free")))
+    refused = served.client().post("/", **named)
+    assert code_of(refused) == (403, "model_not_allowed")
+    assert refused.json["detail"].startswith(sentence)
+
+
+def test_model_of_an_app_that_finds_none_is_told_alike():
+    plans = {"plans": {"free": PLANS["plans"]["free"]}}
+    served = planned(plans, caller=lambda: Caller(user=Payer("7", plan="free")), model_of=lambda request: None)
+    refused = served.client().post("/", json={"model": "small-1"})
+    assert refused.json["detail"].startswith("The request names no model")
+
+
 def test_refused_model_gives_back_what_the_address_paid():
     served = planned(address_limits=["2 per day"])
     assert statuses(served, 5, model="large-1", user="7:free") == [403] * 5

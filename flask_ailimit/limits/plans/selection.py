@@ -33,11 +33,13 @@ class Selection(NamedTuple):
         rules: For each payer the rule of its plan for the request's model, None if no rule matches; empty if none of
             the plans has rules for models.
         is_allowed: Whether each of the plans has the model.
+        names_model: Whether the request names a model, also one that nobody can tell.
     """
 
     payers: tuple[PlannedPayer, ...]
     rules: tuple[ModelRule | None, ...] = ()
     is_allowed: bool = True
+    names_model: bool = True
 
     @property
     def key(self) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
