@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from shlex import quote
 
 from flask_ailimit.engine import AILimitError, ConfigurationError, StoreError
 from flask_ailimit.engine.quota import CONCURRENCY
@@ -237,7 +238,7 @@ class Admin:
             if change is None:
                 raise ChangeError(f"There is no change {number}. See: flask ailimit changes")
             if change.payer is None:
-                raise ChangeError(f"Change {number} is a {change.kind}, which can't be undone. Make the change again.")
+                raise ChangeError(f"Change {number} ({change.kind}) can't be undone. Make the change again.")
             if not trail.can_undo(number):
                 raise ChangeError(f"Change {number} is undone already, by change {trail.undone[number]}.")
             return self._change(UNDO, reason, by, undone=number)
@@ -357,7 +358,8 @@ class Admin:
                 found[plan] = value.value
         if not found:
             raise ChangeError(
-                f"{payer} has no limit on {limit} in this window. There are: {_limits_in_words(candidates)}."
+                f"{payer} has no limit on {limit} in this window. {_hint(candidates, limit)}There are: "
+                f"{_limits_in_words(candidates)}."
             )
         return found
 
@@ -485,6 +487,19 @@ def _before_in_words(before: Mapping[Plan, str | int]) -> str:
     if len(texts) == 1:
         return texts.pop()
     return ", ".join(f"{value_in_words(value)} ({plan.name})" for plan, value in [*before.items()][:_MOST_SHOWN])
+
+
+def _hint(plans: Iterable[Plan], limit: WhichLimit) -> str:
+    """What may have been meant by a limit that none of the plans has."""
+    every = {each for plan in plans for each in limits_in(plan)}
+    units = {each.unit for each in every}
+    if limit.unit not in units:
+        close = get_close_matches(limit.unit[:64], sorted(units), n=1)
+        return f"Did you mean {close[0]}? " if close else ""
+    models = sorted({each.model for each in every if each[:2] == limit[:2] and each.model is not None})
+    if models:
+        return f"There is one for models: --model {' or '.join(quote(each) for each in models[:_MOST_SHOWN])}. "
+    return ""
 
 
 def _limits_in_words(plans: Iterable[Plan]) -> str:

@@ -57,7 +57,7 @@ class WhichLimit(NamedTuple):
 
     def __str__(self) -> str:
         models = f" of {self.model}" if self.model is not None else ""
-        return f"{self.unit.replace('_', ' ')}{models}"
+        return f"{self.unit}{models}"
 
 
 @dataclass(frozen=True, kw_only=True)
