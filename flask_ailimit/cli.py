@@ -18,6 +18,7 @@ from werkzeug.routing import Rule
 
 from .cli_changes import COMMANDS
 from .cli_limiters import limiters_of_app as _limiters
+from .cli_payers import forgiven, left_of_plan, payer_of, payer_with_plan, under_its_plans
 from .cli_plan_files import import_limits, in_one_line, plans_group
 from .engine import AILimitError, Verdict, system_clock
 from .engine.charge import SUBJECT_BYTES
@@ -28,12 +29,9 @@ from .engine.stores.housekeeping import standing
 from .extension import AILimiter
 from .limits.count_names import without_mark
 from .limits.in_words import label_of, name_of, setting_of
-from .limits.plans.caller import ADDRESS, SERVICE, is_role
 from .limits.plans.in_words import plans_in_words
-from .limits.plans.selection import PlannedPayer
 from .limits.resolve import allows_nothing, is_no_limit
 from .limits.unit_limit import is_told
-from .request.charges import with_prefix
 from .request.endpoint_limits import (
     LIMITED_BY_PLAN,
     NOBODY,
@@ -47,14 +45,14 @@ from .request.endpoint_limits import (
     remarks_on,
 )
 from .request.ledger import Ledger
-from .request.usage import usage_of_payer
-from .request.usage_in_words import usage_in_words
 from .request.which_limits import is_static
 
 _HASH = re.compile(rf"[0-9A-Fa-f]{{{2 * SUBJECT_BYTES}}}")
 _NOT_READ = {"HEAD", "OPTIONS"}
 """Methods that are not shown beside a route, because Flask adds them."""
 _NO_PLANS = "There are no plans (AILIMIT_PLANS), so no route is limited by plan."
+
+_OF_A_PLAN = "What a payer, such as user:7, has left of its plan is shown with --plan NAME."
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -187,8 +185,11 @@ def limits(number: int | None) -> None:
 def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | None, plan: str | None) -> None:
     """Print what SUBJECT has left of every limit.
 
-    SUBJECT is a key, as the key function returns it. If it is -, the key is read from the standard input.
+    SUBJECT is a key, as the key function returns it, or a payer, such as user:7. If it is -, it is read from the
+    standard input.
     """
+    subject = _given(subject)
+    _require_one_meaning(key_func, plan)
     if plan is not None:
         _usage_of_payer(subject, plan, is_hash=is_hash, number=number)
         return
@@ -207,32 +208,21 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
                 texts = left or [f"{limit.text}: {remarks.pop()}" if limit.depends else limit.text]
                 lines += ["    " + ", ".join([text, *remarks]) for text in texts]
             lines += [f"    {line}" for line in place.others]
-        click.echo("\n".join(lines))
+        payer = None if key_func is not None else payer_of(limiter, subject, is_hash=is_hash)
+        of_payer = [] if payer is None else [*left_of_plan(limiter, payer, None)]
+        click.echo("\n".join([*lines, *of_payer]))
+        if limiter.app_state.plans and key_func is None and not (payer and payer.moved):
+            names = ", ".join(limiter.app_state.plans.plans)
+            click.echo(f"{_OF_A_PLAN} The plans are {names}.")
         if used and not any(used):
             by = name_of(ledger.flask_limiter.key_func) if key_func is None else key_func
             click.echo(f"Nothing of this is used. SUBJECT is what {by} returns.")
 
 
 def _usage_of_payer(subject: str, name: str, *, is_hash: bool, number: int | None) -> None:
-    subject = _given(subject)
-    hashed = _hash_of(subject, is_hash=is_hash)
-    role, _, payer_id = ("", "", "") if is_hash else subject.partition(":")
-    if not (is_hash or subject == SERVICE or (payer_id and (is_role(role) or role == ADDRESS))):
-        raise click.ClickException(
-            f"--plan: SUBJECT is the role and the id of a payer, such as user:7, or it is {SERVICE}, for everybody."
-        )
+    _hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
-        ledger, plans = _ledger(limiter), limiter.app_state.plans
-        plan = plans and (plans.service if subject == name == SERVICE else plans.plans.get(name))
-        if plan is None:
-            raise click.ClickException(
-                f"--plan: the plans of this app are {', '.join(plans.plans) if plans else 'none'}."
-            )
-        identity = with_prefix(ledger.flask_limiter.key_prefix, [role, payer_id])
-        payer_subject = hashed(limiter) if is_hash else limiter.engine.subject(*identity)
-        report = usage_of_payer(ledger, PlannedPayer(role, payer_id, payer_subject, plan, None))
-        click.echo(f"by the plan {name}")
-        click.echo("\n".join(f"    {line}" for line in usage_in_words(report)))
+        click.echo("\n".join(left_of_plan(limiter, payer_with_plan(limiter, subject, is_hash=is_hash), name)))
 
 
 @cli.command()
@@ -240,12 +230,17 @@ def _usage_of_payer(subject: str, name: str, *, is_hash: bool, number: int | Non
 def reset(subject: str, *, is_hash: bool, number: int | None) -> None:
     """Forget every count of SUBJECT.
 
-    SUBJECT is a key, as a key function returns it. If it is -, the key is read from the standard input.
+    SUBJECT is a key, as a key function returns it, or a payer, such as user:7. If it is -, it is read from the standard
+    input.
     """
+    subject = _given(subject)
     hashed = _hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
-        forgotten = limiter.engine.reset(hashed(limiter))
-        if forgotten is None:
+        payer = payer_of(limiter, subject, is_hash=is_hash)
+        subjects = {hashed(limiter), *([payer.subject] if payer else [])}
+        counts = [limiter.engine.reset(each) for each in subjects]
+        forgotten = sum(each or 0 for each in counts)
+        if None in counts:
             click.echo("Every count of this subject is forgotten. The store does not say how many there were.")
         elif forgotten == 0:
             click.echo("Nothing was counted for this subject.")
@@ -256,15 +251,23 @@ def reset(subject: str, *, is_hash: bool, number: int | None) -> None:
 @cli.command()
 @_with_subject
 @_with_key_func
-def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | None) -> None:
+@click.option("--plan", metavar="NAME", help="SUBJECT is a payer, such as user:7, that has this plan.")
+def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | None, plan: str | None) -> None:
     """Lift the debts of SUBJECT: what it used beyond its limits is owed no more.
 
-    SUBJECT is a key, as the key function returns it. If it is -, the key is read from the standard input.
+    SUBJECT is a key, as the key function returns it, or a payer, such as user:7. If it is -, it is read from the
+    standard input.
     """
+    subject = _given(subject)
+    _require_one_meaning(key_func, plan)
     hashed = _hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
         ledger = _ledger(limiter)
         lifted = unseen = 0
+        find = payer_of if plan is None else payer_with_plan
+        payer = None if key_func is not None else find(limiter, subject, is_hash=is_hash)
+        if payer is not None:
+            under_its_plans(limiter, payer, plan)  # Before anything is lifted, a wrong plan is refused.
         for place in _places(ledger, _named(ledger, hashed(limiter), key_func)):
             lines = []
             for limit in place.limits:
@@ -275,7 +278,10 @@ def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | 
                 unseen += bool(limit.depends)
             if lines:
                 click.echo("\n".join([*place.heading, *lines]))
-        if not lifted:
+        debts = [] if payer is None else [*forgiven(limiter, payer, plan)]
+        if debts:
+            click.echo("\n".join(["by plan", *(f"    {line}" for line in debts)]))
+        if not (lifted or debts):
             click.echo("Nothing is owed, as far as could be looked at." if unseen else "Nothing is owed.")
 
 
@@ -312,7 +318,6 @@ def _ledger(limiter: AILimiter) -> Ledger:
 
 def _hash_of(subject: str, *, is_hash: bool) -> Callable[[AILimiter], bytes]:
     """What makes the subject's hash for a limiter. The subject may be a key, and is repeated in no error."""
-    subject = _given(subject)
     if not subject:
         raise click.ClickException("SUBJECT is empty. Requests without a key are counted by their addresses.")
     if not is_hash:
@@ -323,6 +328,11 @@ def _hash_of(subject: str, *, is_hash: bool) -> Callable[[AILimiter], bytes]:
             f"{len(subject)} characters{', not all of them hex digits' if re.search('[^0-9A-Fa-f]', subject) else ''}."
         )
     return lambda _: bytes.fromhex(subject)
+
+
+def _require_one_meaning(key_func: str | None, plan: str | None) -> None:
+    if key_func is not None and plan is not None:
+        raise click.ClickException("--by and --plan: SUBJECT is either a key of this function, or a payer.")
 
 
 def _given(subject: str) -> str:

@@ -10,8 +10,11 @@ import click
 from flask.cli import with_appcontext
 
 from .cli_limiters import limiters_of_app
-from .limits.plans.admin import SUSPENDED, Admin, ChangeError
-from .limits.plans.change import Change
+from .cli_payers import is_unused
+from .engine import StoreError
+from .extension import AILimiter
+from .limits.plans.admin import SUSPENDED, ChangeError
+from .limits.plans.change import EVERYBODY, Change, PayerName
 from .limits.plans.changes_in_words import change_in_words, what_in_words
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([mhd])")
@@ -42,21 +45,37 @@ def _end(duration: str | None, end: str | None) -> datetime | timedelta:
     return until if until.tzinfo else until.replace(tzinfo=UTC)
 
 
-def _admin_of(number: int | None) -> Admin:
-    """What changes the plans of the app's limiter that has some."""
+def _limiter_of(number: int | None) -> AILimiter:
+    """The app's limiter that has plans."""
     planned = [each for each in limiters_of_app(number, with_counts=True) if each.app_state.plans]
     if len(planned) > 1:
         raise click.ClickException("Several limiters of this app have plans. Say which, with --limiter.")
     if not planned:
         raise click.ClickException("There are no plans (AILIMIT_PLANS), so there is nothing to change.")
-    return planned[0].admin
+    return planned[0]
 
 
-def _done(admin: Admin, change: Change) -> None:
+def _done(limiter: AILimiter, change: Change) -> None:
     click.echo(f"Change {change.number}: {what_in_words(change)}")
-    may_lose = admin.may_lose_changes()
+    if _may_be_mistyped(limiter, change.payer):
+        click.echo(
+            "Note: nothing is counted for this payer now, and nothing was changed before: it is new, was away, or is "
+            "mistyped.",
+            err=True,
+        )
+    may_lose = limiter.admin.may_lose_changes()
     if may_lose:
         click.echo(f"Note: {may_lose}", err=True)
+
+
+def _may_be_mistyped(limiter: AILimiter, payer: PayerName | None) -> bool:
+    """Whether nothing is known of a payer but the change that has just been made."""
+    if payer is None or payer == EVERYBODY:
+        return False
+    try:
+        return len(limiter.admin.changes(str(payer))) == 1 and is_unused(limiter, payer)
+    except StoreError:
+        return False  # The change is made, and the command must not look as if it had failed.
 
 
 _LIMIT_HELP = (
@@ -103,15 +122,15 @@ def _unit(text: str) -> str:
 @_limit_command
 def raise_(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
     """Raise a limit of PAYER."""
-    admin = _admin_of(number)
-    _done(admin, admin.raise_limit(payer, _unit(unit), limit, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.raise_limit(payer, _unit(unit), limit, **options))
 
 
 @_limit_command
 def lower(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
     """Lower a limit of PAYER."""
-    admin = _admin_of(number)
-    _done(admin, admin.lower_limit(payer, _unit(unit), limit, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.lower_limit(payer, _unit(unit), limit, **options))
 
 
 @_limit_command
@@ -121,8 +140,8 @@ def boost(
     payer: str, unit: str, limit: str, *, duration: str | None, end: str | None, number: int | None, **options: Any
 ) -> None:
     """Raise a limit of PAYER for a time."""
-    until, admin = _end(duration, end), _admin_of(number)
-    _done(admin, admin.boost(payer, _unit(unit), limit, until=until, **options))
+    until, limiter = _end(duration, end), _limiter_of(number)
+    _done(limiter, limiter.admin.boost(payer, _unit(unit), limit, until=until, **options))
 
 
 @click.command()
@@ -132,8 +151,8 @@ def boost(
 @_of_changes
 def suspend(payer: str, *, number: int | None, **options: Any) -> None:
     """Turn the requests of PAYER away, such as user:7, on all routes that are limited by plan."""
-    admin = _admin_of(number)
-    _done(admin, admin.suspend(payer, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.suspend(payer, **options))
 
 
 @click.command()
@@ -142,8 +161,8 @@ def suspend(payer: str, *, number: int | None, **options: Any) -> None:
 @_of_changes
 def resume(payer: str, *, number: int | None, **options: Any) -> None:
     """End the suspension of PAYER."""
-    admin = _admin_of(number)
-    _done(admin, admin.resume(payer, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.resume(payer, **options))
 
 
 @click.command()
@@ -156,8 +175,8 @@ def move(payer: str, plan: str | None, *, own: bool, number: int | None, **optio
     """Move PAYER to PLAN, whatever plan the app names for it."""
     if (plan is None) != own:
         raise ChangeError("move: a PLAN is needed, or --own.")
-    admin = _admin_of(number)
-    _done(admin, admin.move(payer, plan, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.move(payer, plan, **options))
 
 
 @click.command()
@@ -166,8 +185,8 @@ def move(payer: str, plan: str | None, *, own: bool, number: int | None, **optio
 @_of_changes
 def undo(change: int, *, number: int | None, **options: Any) -> None:
     """Undo the change with this NUMBER: from now on it is as if it had never been made."""
-    admin = _admin_of(number)
-    _done(admin, admin.undo(change, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.undo(change, **options))
 
 
 @click.command()
@@ -175,8 +194,8 @@ def undo(change: int, *, number: int | None, **options: Any) -> None:
 @_of_changes
 def reload(*, number: int | None, **options: Any) -> None:
     """Have every process read its plan file again. What is wrong in the file is said, and the plans stay."""
-    admin = _admin_of(number)
-    _done(admin, admin.reload(**options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.reload(**options))
 
 
 @click.command()
@@ -185,8 +204,8 @@ def reload(*, number: int | None, **options: Any) -> None:
 @_of_changes
 def forget(payer: str, *, number: int | None, **options: Any) -> None:
     """Forget PAYER for good: its counts, and its changes in the trail."""
-    admin = _admin_of(number)
-    _done(admin, admin.forget(payer, **options))
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.forget(payer, **options))
 
 
 @click.command()
@@ -195,7 +214,7 @@ def forget(payer: str, *, number: int | None, **options: Any) -> None:
 @_with_number
 def changes(payer: str | None, *, number: int | None) -> None:
     """Print the changes of plans, or those of PAYER: who, when, what, from what, to what, and why."""
-    admin = _admin_of(number)
+    admin = _limiter_of(number).admin
     found = admin.changes(payer)
     undone = admin.undone()
     for change in found:

@@ -17,6 +17,7 @@ STANDARD = sys.stdlib_module_names
 ROOMS = [
     ["cli.py"],
     ["cli_changes.py"],
+    ["cli_payers.py"],
     ["cli_limiters.py"],
     ["cli_plan_files.py"],
     ["extension.py"],

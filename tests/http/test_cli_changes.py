@@ -46,6 +46,7 @@ def status(served, key="7"):
 
 
 def test_commands_change_what_a_payer_may_use_and_say_from_what_to_what(served):
+    assert status(served) == 200
     assert run(served, "raise", "user:7", "requests", "20/minute", "--plan", "free", *WHY) == (
         "Change 1: raise user:7, requests under free: from 2 per minute to 20 per minute\n"
     )
