@@ -679,3 +679,12 @@ def test_command_prints_what_a_payer_has_left_of_a_plan_and_where_it_was_set(tmp
             status, (line,) = printed(wrong, "--plan", "pro")
             assert status == 1
             assert line.startswith("Error: --plan: SUBJECT is the role and the id of a payer, such as user:7, or")
+
+
+def test_method_of_a_marked_limit_is_shown_as_it_is():
+    served = limited(lambda: "a", storage_uri="memory://")
+    limit = served.limiter.limit
+    view = limit("5 per minute", per_method=True)(limit("7 per minute", per_method=True)(another()))
+    served.app.get("/", endpoint="both")(view)
+    served.app.add_url_rule("/usage", view_func=served.limiter.usage_view, defaults={"endpoints": ["both"]})
+    assert [row["methods"] for row in seen(served)] == [["GET"], ["GET"]]
