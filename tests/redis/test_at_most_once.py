@@ -112,7 +112,7 @@ class AtMostOnce:
             used = 0
             for _ in range(most):
                 lease = secrets.randbits(53)
-                charges = [Charge(subject, quota, 10), Charge(subject, MANY_SLOTS)]
+                charges = [Charge(subject, quota, 10), Charge(subject, MANY_SLOTS, scope="many")]
                 try:
                     decision = store.reserve(charges, lease)
                 except StoreError:
@@ -131,7 +131,7 @@ class AtMostOnce:
         place.heal()
         assert next(replies) > 8 * most
         wait_until(lambda: place.used(subject)[1] == before[1] + used, SOON)
-        assert store.peek([Charge(subject, MANY_SLOTS, 0)]).verdicts[0].used == 0
+        assert store.peek([Charge(subject, MANY_SLOTS, 0, "many")]).verdicts[0].used == 0
 
     @pytest.mark.slow
     @pytest.mark.timeout(3600)
