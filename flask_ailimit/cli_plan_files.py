@@ -79,7 +79,7 @@ def import_limits(file: str, plan: str | None) -> None:
     """Print a plan file with the limits of FILE: JSON of LiteLLM, OpenAI or Anthropic, as their APIs return it.
 
     Without FILE, or if it is -, it is read from the standard input. Comments say what could not be carried over, and a
-    warning says if FILE is only one page of several.
+    warning says if FILE is only one page of several, or a plan is left without a limit.
     """
     if file == _STDIN:
         source, data = "standard input", sys.stdin.buffer.read()

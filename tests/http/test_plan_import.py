@@ -315,6 +315,11 @@ def test_limits_in_the_metadata_of_a_key_are_none():
 def test_plan_without_a_limit_says_that_it_is_open(without):
     text, plans = imported({"budget_duration": None, "max_budget": 1.0, **without})
     assert all(meaning(plan.limits) == {} for plan in plans.values())
+    warned = run(given=json.dumps({"max_budget": 1.0, **without}))[2]
+    assert warned == (
+        f"Warning: standard input: the plan {next(iter(plans))} is open: "
+        "there was no limit that a plan file can have. Write one.\n"
+    )
     assert '# There was no limit that a plan file can have. Without one, this plan is open.\nrequests = "unl' in text
 
 

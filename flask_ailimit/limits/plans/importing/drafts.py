@@ -15,6 +15,8 @@ from .values import shown
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _WILD = re.compile(r"[*?[]")
 _NO_LIMIT = "unlimited"
+OPEN = "# There was no limit that a plan file can have. Without one, this plan is open."
+"""The line of a plan that allows everything."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ class Draft:
         yield from comments(self.limits.remarks)
         if not values and not any(of_models.values()):
             values = {REQUESTS: _NO_LIMIT}
-            yield "# There was no limit that a plan file can have. Without one, this plan is open."
+            yield OPEN
         yield from (f"{each} = {_value(value)}" for each, value in values.items())
         if of_models:
             yield ""

@@ -8,7 +8,7 @@ from flask_ailimit.engine import ConfigurationError
 from flask_ailimit.engine.quota import require_name
 
 from .anthropic import from_anthropic, is_anthropic
-from .drafts import Draft, comments
+from .drafts import OPEN, Draft, comments
 from .litellm import WRAPPERS, from_litellm, is_litellm, unwrapped
 from .openai import from_openai, is_openai
 from .values import Entry, shown
@@ -33,7 +33,7 @@ def plan_file_of(
         source: Where the JSON was read, for messages.
         data: The JSON, as the other side's API returns it.
         name: What a plan is to be called that has no name there.
-        warn: Gets a sentence if the JSON is only a part of what there is.
+        warn: Gets a sentence if the JSON is only a part of what there is, and for each plan without a limit.
 
     Raises:
         ConfigurationError: It is no such JSON, or a value in it is wrong.
@@ -57,7 +57,11 @@ def plan_file_of(
         warn(f"{source}: the list is incomplete: {why}. Import all pages as one list, or what they list is missing.")
     remarks = [f"what the next pages list ({why})"] if why else []
     head = [f"# Imported from {whose} by: flask ailimit import", *comments(remarks)]
-    return "\n\n".join(["\n".join(head), *("\n".join(draft.lines()) for draft in drafts)]) + "\n"
+    written = [[*draft.lines()] for draft in drafts]
+    for draft, lines in zip(drafts, written, strict=True):
+        if OPEN in lines:
+            warn(f"{source}: the plan {draft.name} is open: there was no limit that a plan file can have. Write one.")
+    return "\n\n".join("\n".join(lines) for lines in [head, *written]) + "\n"
 
 
 def _drafts(source: str, entries: Sequence[Entry], name: str | None) -> tuple[str, list[Draft]]:
