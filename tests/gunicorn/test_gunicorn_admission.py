@@ -44,15 +44,15 @@ def test_exactly_the_limit_is_admitted_whichever_unit_binds(worker_class, tmp_pa
 
 
 def test_the_higher_limit_is_admitted_once_while_old_and_new_workers_serve(worker_class, tmp_path):
-    higher = LIMIT + LIMIT // 2
+    higher, clients = LIMIT + LIMIT // 2, 200
     with serving(tmp_path, worker_class, workers=4) as server:
         for key, unit, cost in (("requests", "requests", 1), ("tokens", "tokens", COST)):
             old, new = (admit(**{unit: limit * cost}) for limit in (LIMIT, higher))
-            crowds = [Crowd(server.port, path, [key] * (CLIENTS // 2)) for path in (old, new)]
+            crowds = [Crowd(server.port, path, [key] * (clients // 2)) for path in (old, new)]
             for crowd in crowds:
                 crowd.ask()
             statuses = sum((Counter(crowd.collect()) for crowd in crowds), Counter())
-            assert statuses == {200: higher, 429: CLIENTS - higher}
+            assert statuses == {200: higher, 429: clients - higher}
             assert paid(server, new, key) == {"requests": higher, "tokens": higher * COST, "concurrency": 0}
         assert "Traceback" not in server.log()
 

@@ -33,8 +33,8 @@ def test_who_waits_what_the_headers_say_is_admitted(way, algorithm, rates, traff
     quotas = [Quota(limit, period, "tokens", algorithm) for limit, period in rates]
     for pause_us, spent in traffic:
         now_us += pause_us
-        engine.reserve([Charge(subject, quota, spent) for quota in quotas])
-    charges = [Charge(subject, quota, cost) for quota in quotas]
+        engine.reserve([Charge(subject, quota, spent, quota.text) for quota in quotas])
+    charges = [Charge(subject, quota, cost, quota.text) for quota in quotas]
     decision = engine.reserve(charges).decision
     if decision.allowed or refusal_status(decision) != 429:
         return
