@@ -202,6 +202,27 @@ class StoreContract:
         assert not reserve(store, dry, charge(1, subject=BOB)).allowed
         assert remaining(store, charge(), charge(subject=BOB)) == [7, 9]
 
+    @every_algorithm
+    def test_shadow_charge_that_does_not_fit_refuses_nobody_and_takes_nothing(
+        self, store: Store, algorithm: str
+    ) -> None:
+        enforced, tried = charge(1, algorithm=algorithm), charge(1, limit=2, algorithm=algorithm, subject=BOB)
+        shadow = tried._replace(shadow=True)
+        decisions = [reserve(store, enforced, shadow) for _ in range(3)]
+        assert [decision.allowed for decision in decisions] == [True, True, True]
+        assert [bool(decision.would_refuse) for decision in decisions] == [False, False, True]
+        assert [len(decision.taken) for decision in decisions] == [2, 2, 1]
+        assert remaining(store, enforced, shadow) == [7, 0]
+        assert not reserve(store, tried).allowed
+
+    @every_algorithm
+    def test_charge_with_a_floor_leaves_it_to_others(self, store: Store, algorithm: str) -> None:
+        low, high = charge(1, algorithm=algorithm)._replace(floor=8), charge(1, algorithm=algorithm)
+        decisions = [reserve(store, low) for _ in range(3)]
+        assert [decision.allowed for decision in decisions] == [True, True, False]
+        assert [decision.verdicts[0].remaining for decision in decisions] == [1, 0, 0]
+        assert [reserve(store, high).allowed for _ in range(9)] == [True] * 8 + [False]
+
     @pytest.mark.parametrize(
         ("algorithm", "reset_after", "retry_after"),
         [

@@ -20,6 +20,8 @@ class _ChargeFields(NamedTuple):
     scope: str
     dry: bool
     on_store_error: str
+    floor: int
+    shadow: bool
 
 
 class Charge(_ChargeFields):
@@ -34,9 +36,14 @@ class Charge(_ChargeFields):
         dry: Take part in the decision, but take nothing.
         on_store_error: What holds while the store is away: ``local`` (this machine's share of the quota), ``allow``
             (pass uncounted) or ``deny`` (raise).
+        floor: Units that must be left after it, an integer from 0 to 2**53 - 1: they are kept for others. A charge that
+            would then never fit, because cost and floor are more than the limit (or burst), fits if nothing is used.
+        shadow: Only try the quota: the charge is decided by itself, and taken if it fits. If it doesn't, it refuses
+            nothing. While the store is away it isn't decided. Name such charges last: one whose count finds no place in
+            a full record gives way to those before it.
 
     Raises:
-        ValueError: The cost is no such integer (NaN, infinity, booleans and negative numbers never reach a
+        ValueError: The cost or the floor is no such integer (NaN, infinity, booleans and negative numbers never reach a
             store, where a comparison with NaN would admit), or the subject was not hashed.
     """
 
@@ -50,12 +57,16 @@ class Charge(_ChargeFields):
         scope: str = "",
         dry: bool = False,
         on_store_error: str = DENY,
+        floor: int = 0,
+        shadow: bool = False,
     ) -> Self:
         if type(subject) is not bytes or len(subject) != SUBJECT_BYTES:
             raise ValueError("subject: 16 bytes are needed. Make them with engine.subject('user-1').")
         if type(cost) is not int or not 0 <= cost <= MAX_EXACT:
             require_cost(cost)
-        return tuple.__new__(cls, (subject, quota, cost, scope, dry, on_store_error))
+        if floor:
+            require_cost(floor, "floor")
+        return tuple.__new__(cls, (subject, quota, cost, scope, dry, on_store_error, floor, shadow))
 
     @property
     def bucket(self) -> bytes:
@@ -73,7 +84,7 @@ class Charge(_ChargeFields):
         Raises:
             ValueError: The cost is not an integer from 0 to 2**53 - 1.
         """
-        return Charge(self.subject, self.quota, cost, self.scope, self.dry, self.on_store_error)
+        return Charge(self.subject, self.quota, cost, *self[3:])
 
 
 class _SettlementFields(NamedTuple):
@@ -108,8 +119,8 @@ class Settlement(_SettlementFields):
         return self.charge.cost == 0 and self.charge.quota.unit == CONCURRENCY
 
 
-def require_cost(cost: object) -> int:
+def require_cost(cost: object, name: str = "cost") -> int:
     """Answer ``cost`` if it is an integer from 0 to 2**53 - 1, else raise ``ValueError``."""
     if type(cost) is not int or not 0 <= cost <= MAX_EXACT:
-        raise ValueError(f"cost: a whole number from 0 to {MAX_EXACT} is needed. Got {cost!r:.40}.")
+        raise ValueError(f"{name}: a whole number from 0 to {MAX_EXACT} is needed. Got {cost!r:.40}.")
     return cost

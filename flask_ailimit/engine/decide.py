@@ -64,6 +64,8 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
 
     A charge whose count would be one more than :data:`MOST_COUNTS` is refused until so many have ended that there is
     room for it. To forget another count in its favour would forget what that one's subject owes.
+
+    A shadow charge that doesn't fit, or whose count finds no place, is not taken, and the others are as if it weren't.
     """
     opened: dict[bytes, _Opened] = {}
     verdicts = _each_alone(read, charges, now_us, lease, opened)
@@ -93,31 +95,47 @@ def _each_alone(
     subject = b""
     verdicts = []
     for charge in charges:
-        payer, quota, cost, scope, dry, _ = charge
+        payer, quota, cost, scope, dry, _, floor, shadow = charge
         if payer != subject:
             subject = payer
-            if subject not in opened:
-                opened[subject] = new(_Opened, (read(subject), {}, {}, set()))
-            record, asked, taken, wanted = opened[subject]
+            record, asked, taken, wanted = opened.get(subject) or _open(subject, read, opened)
         bucket = quota.bucket(scope)
         state = _state(record, bucket, now_us)
         before = asked.get(bucket, 0)
         admit = ALGORITHMS[quota.algorithm].admit
-        fits, after, remaining, reset_us, retry_us = admit(state, now_us, quota, before + cost, lease)
-        if after is state:
-            if not fits:
-                wanted.add(bucket)
-        elif dry:
-            wanted.add(bucket)
-        else:
+        step = admit(state, now_us, quota, before + cost, lease)
+        if floor:
+            kept = min(floor, max(0, quota.burst - before - cost))
+            with_floor = admit(state, now_us, quota, before + cost + kept, lease)
+            step = step if with_floor.allowed else with_floor
+        fits, after, remaining, reset_us, retry_us = step
+        if shadow and not (fits and _has_place(bucket, record, taken, wanted, now_us)):
+            verdicts.append(Verdict(charge, False, max(0, remaining - floor), reset_us, None if fits else retry_us))
+            continue
+        if after is not state and not dry:
             # A count is as if never used once it is reset: from then on it may be forgotten.
             taken[bucket] = new(Bucket, (after, _second(now_us + reset_us)))
+        elif after is not state or not fits:
+            wanted.add(bucket)
         if dry:
             _, _, remaining, reset_us, _ = admit(state, now_us, quota, before, lease)
         else:
             asked[bucket] = before + cost
-        verdicts.append(new(Verdict, (charge, fits, remaining, reset_us, retry_us, None)))
+        left = remaining - floor if remaining > floor else 0
+        verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None)))
     return verdicts
+
+
+def _open(subject: bytes, read: Read, opened: "dict[bytes, _Opened]") -> "_Opened":
+    opened[subject] = new(_Opened, (read(subject), {}, {}, set()))
+    return opened[subject]
+
+
+def _has_place(bucket: bytes, record: Record, taken: Record, wanted: set[bytes], now_us: int) -> bool:
+    """Whether a count is in a record that has so many others, or finds a place there."""
+    if len(record) + len(taken) + len(wanted) < MOST_COUNTS:
+        return True
+    return len(alive(record, now_us).keys() | taken.keys() | wanted | {bucket}) <= MOST_COUNTS
 
 
 def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[int, Changes]:
@@ -237,4 +255,4 @@ def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, change
     if present:
         _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
     wait = 0 if verdict.allowed else verdict.retry_after_us
-    return Verdict(charge, verdict.allowed, step.remaining, step.reset_after_us, wait)
+    return Verdict(charge, verdict.allowed, max(0, step.remaining - charge.floor), step.reset_after_us, wait)

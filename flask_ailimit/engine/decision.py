@@ -16,7 +16,8 @@ class Verdict(NamedTuple):
     Attributes:
         charge: What was asked.
         allowed: This charge alone would fit.
-        remaining: Units left, after the charge if the whole decision was allowed; never negative.
+        remaining: Units left above the charge's floor, after the charge if the whole decision was allowed; never
+            negative.
         reset_after_us: Microseconds until the count is as if never used, without further traffic.
         retry_after_us: 0 if allowed; microseconds until this same charge fits; None if it can never fit.
         share: The part of the charge's quota that decided while the store was away; None if the quota itself did.
@@ -62,7 +63,7 @@ class Decision:
     Attributes:
         verdicts: One for each charge, in the order asked.
         at_us: Store time of the decision, microseconds since the epoch.
-        allowed: Every charge fits.
+        allowed: Every charge fits, except those that are only tried (``shadow``).
     """
 
     verdicts: tuple[Verdict, ...]
@@ -72,7 +73,7 @@ class Decision:
     def __post_init__(self) -> None:
         allowed = True
         for verdict in self.verdicts:
-            if not verdict.allowed:
+            if not verdict.allowed and not verdict.charge.shadow:
                 allowed = False
                 break
         object.__setattr__(self, "allowed", allowed)
@@ -96,12 +97,23 @@ class Decision:
         """The verdicts that said no; first those that can never fit, then the longest wait first."""
         if self.allowed:
             return ()
-        return tuple(sorted((v for v in self.verdicts if not v.allowed), key=_severity, reverse=True))
+        refused = (v for v in self.verdicts if not v.allowed and not v.charge.shadow)
+        return tuple(sorted(refused, key=_severity, reverse=True))
+
+    @property
+    def taken(self) -> tuple[Verdict, ...]:
+        """The verdicts of the charges that were taken: none if the decision refused, and none of a dry charge."""
+        return tuple([v for v in self.verdicts if v.allowed and not v.charge.dry]) if self.allowed else ()
+
+    @property
+    def would_refuse(self) -> tuple[Verdict, ...]:
+        """The verdicts of limits that are only tried (``shadow``), and would have refused."""
+        return tuple([v for v in self.verdicts if v.charge.shadow and not v.allowed])
 
     @property
     def possible(self) -> bool:
         """No charge is larger than its whole limit: waiting helps."""
-        return all(verdict.retry_after_us is not None for verdict in self.verdicts)
+        return all(verdict.retry_after_us is not None for verdict in self.verdicts if not verdict.charge.shadow)
 
     @property
     def binding(self) -> Verdict | None:
@@ -144,10 +156,10 @@ class Decision:
         return None if self.retry_after_us is None else self.retry_after_us / MICROSECONDS
 
     def told(self) -> "Decision":
-        """This decision without the quotas that clients are not told of (``in_headers=False``)."""
+        """This decision without what clients are not told of: ``in_headers=False``, and limits that are only tried."""
         for verdict in self.verdicts:
-            if not verdict.charge.quota.in_headers:
-                return Decision(tuple(each for each in self.verdicts if each.charge.quota.in_headers), self.at_us)
+            if not _is_told(verdict.charge):
+                return Decision(tuple(each for each in self.verdicts if _is_told(each.charge)), self.at_us)
         return self
 
     def joined(self, other: "Decision") -> "Decision":
@@ -168,6 +180,10 @@ class Decision:
             ),
             self.at_us,
         )
+
+
+def _is_told(charge: Charge) -> bool:
+    return charge.quota.in_headers and not charge.shadow
 
 
 def _severity(verdict: Verdict) -> tuple[bool, int]:

@@ -217,9 +217,10 @@ class Engine:
 
 def _decided_nearby(charges: Sequence[Charge], store: Store, error: StoreError) -> list[Charge]:
     """Those of the charges that are decided nearby while the store is away; raise if one may not pass without it."""
-    if any(charge.on_store_error == DENY for charge in charges):
+    enforced = [charge for charge in charges if not charge.shadow]
+    if any(charge.on_store_error == DENY for charge in enforced):
         raise error
-    local = [charge for charge in charges if charge.on_store_error == LOCAL]
+    local = [charge for charge in enforced if charge.on_store_error == LOCAL]
     if local and store.nearby is None:
         raise error
     return local

@@ -147,7 +147,7 @@ class Reservation(Endable):
             return self
         # A number of its own: a store that knows this one to have ended would take the next ending for the same.
         lease = secrets.randbits(LEASE_BITS)
-        verdicts = [verdict._replace(charge=_reopened(verdict.charge)) for verdict in self.decision.verdicts]
+        verdicts = [verdict._replace(charge=_reopened(verdict.charge)) for verdict in self.decision.taken]
         reopened = Reservation(lease, self._store, self._leases)
         reopened.asked(verdict.charge for verdict in verdicts)
         held = slots_of(verdict.charge for verdict in verdicts)
@@ -164,14 +164,14 @@ class Reservation(Endable):
     @property
     def taken(self) -> Taken:
         """What it took."""
-        charges = [(verdict.charge, self.decision.taken_at_us(verdict.charge)) for verdict in self.decision.verdicts]
+        charges = [(verdict.charge, self.decision.taken_at_us(verdict.charge)) for verdict in self.decision.taken]
         return Taken(self._lease, charges)
 
     def settlements(self, actual_of: ActualOf) -> list[Settlement]:
         """What the store must correct to end it: :func:`ending`, without a list of what was taken."""
         corrected = []
         decision, lease = self.decision, self._lease
-        for verdict in decision.verdicts:
+        for verdict in decision.taken:
             charge = verdict.charge
             actual = _corrected(charge, actual_of)
             if actual is not None:

@@ -42,8 +42,7 @@ def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) 
 
 def without_held(reservations: Iterable[Reservation], charges: Iterable[LimitCharge]) -> list[LimitCharge]:
     """The charges of a later phase, without those that the request has paid already and pays only once."""
-    taken = [verdict.charge for each in reservations for verdict in each.decision.verdicts]
-    held = {charge.counted_in for charge in taken if not charge.dry}
+    held = {verdict.charge.counted_in for each in reservations for verdict in each.decision.taken}
     return [each for each in charges if not each.resolved.charged_once or each.charge.counted_in not in held]
 
 

@@ -264,7 +264,7 @@ class Ledger:
     def cancel(self) -> None:
         """Give back everything, requests too, because the request was refused, and correct the decision."""
         if self.decision:
-            taken = [verdict.charge for each in self.reservations for verdict in each.decision.verdicts]
+            taken = [verdict.charge for each in self.reservations for verdict in each.decision.taken]
             self.decision = self.decision.without(taken)
         _end_all(self.take(), lambda _: 0)
 
@@ -296,11 +296,10 @@ class Ledger:
         return units_of(usage, count_cached=self.app_state.settings.count_cached_tokens)
 
     def _ended_charges(self) -> Iterator[Charge]:
-        """The charges of the latest settlement, without dry ones."""
+        """The charges of the latest settlement."""
         for reservation in self._ended[0] if self._ended else ():
-            for verdict in reservation.decision.verdicts:
-                if not verdict.charge.dry:
-                    yield verdict.charge
+            for verdict in reservation.decision.taken:
+                yield verdict.charge
 
     def _note_paid(self) -> None:
         """Add the latest settlement to the sum charged to each count. Only a request that settles twice needs it."""

@@ -37,10 +37,9 @@ def refuse(
     Raises:
         QuotaExceeded: Always.
     """
-    allowed = {id(verdict.charge): verdict.allowed for verdict in decision.verdicts}
-    # A charge that passes uncounted while the store is away has no verdict.
-    refused_metas = [each for each in metas if not allowed.get(id(each.charge), True)]
-    refused = [each for each in limits if not allowed.get(id(each.charge), True)]
+    refusing = {id(verdict.charge) for verdict in decision.refused}
+    refused_metas = [each for each in metas if id(each.charge) in refusing]
+    refused = [each for each in limits if id(each.charge) in refusing]
     if ledger.flask_limiter.only_first_breach:
         refused = refused[:1]
     ledger.limits, ledger.refused = refused_metas[:1] or limits, refused_metas[:1] or refused

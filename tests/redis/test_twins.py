@@ -22,15 +22,15 @@ from flask_ailimit.testing import START_US, ManualClock
 ALWAYS = {
     "refused", "never to be allowed", "dry", "several subjects", "one count several times", "the clock went back",
     "unknown counts", "refunds", "debts", "decided again", "settled again", "undone", "undone early",
-    "limits that change",
+    "limits that change", "floors", "shadows that would refuse", "decided again, in part",
 }  # fmt: skip
 TICKS = {"ticks of 1 us", "ticks of 1000 us", "ticks of 1000000 us"}
 SEEN = {
     "concurrency": {"more numbers than are read at once", "renewed", "held"},
-    "fixed-window": {"most that can be counted"},
-    "moving-window": {"more numbers than are read at once", "most that can be counted"},
-    "sliding-window-counter": set(),
-    "token-bucket": {*TICKS, "most that can be counted"},
+    "fixed-window": {"most that can be counted", "undone in part"},
+    "moving-window": {"more numbers than are read at once", "most that can be counted", "undone in part"},
+    "sliding-window-counter": {"undone in part"},
+    "token-bucket": {*TICKS, "most that can be counted", "undone in part"},
 }
 
 SUBJECT = b"somebody".ljust(16)
@@ -41,7 +41,10 @@ NO_WHOLE_NUMBERS = (-1, -(2**53), -(2**63), MAX_EXACT + 1, MAX_EXACT + 2, 2**63 
 MARKER = KEY + b":r1"
 
 COST_AT = 20 + 3
-"""Where the first cost is in a request: after the head, the subject's place and whether it is dry."""
+"""Where the first cost is in a request: after the head, the subject's place and the flags."""
+
+FLOOR_AT = COST_AT + 8
+"""Where the first floor is."""
 
 ACTUAL_AT = -16
 """Where the last settlement's number is."""
@@ -97,11 +100,19 @@ def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(ser
         for name in sorted(ALGORITHMS) for period in (60, 3600) for limit in (10, 50)
     ]  # fmt: skip
     scopes = [str(number) for number in range(100)]
-    most = crowded_out = 0
+    most = crowded_out = tried_in_vain = 0
     for lease in range(300):
         clock.advance(random.choice((0, 0.1, 1, 3)))
         charges = [
-            Charge(SUBJECT, random.choice(quotas), random.choice((0, 1, 3)), scope, dry=random.random() < 0.1)
+            Charge(
+                SUBJECT,
+                random.choice(quotas),
+                random.choice((0, 1, 3)),
+                scope,
+                dry=random.random() < 0.1,
+                floor=random.choice((0, 0, 5)),
+                shadow=random.random() < 0.3,
+            )
             for scope in random.choices(scopes, k=random.choice((1, 8, 40)))
         ]
         before = python.read(SUBJECT)
@@ -110,8 +121,10 @@ def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(ser
         most = max(most, len(python.read(SUBJECT)))
         new = [verdict for verdict in decision.verdicts if verdict.charge.bucket not in before]
         crowded_out += any(not verdict.allowed and verdict.remaining == 0 for verdict in new)
+        tried_in_vain += any(v.charge.shadow and not v.allowed and v.retry_after_us is None for v in decision.verdicts)
     assert MOST_COUNTS - 40 < most <= MOST_COUNTS
     assert crowded_out
+    assert tried_in_vain
     store.close()
 
 
@@ -130,10 +143,9 @@ def test_decisions_are_made_at_the_time_of_the_server(server):
 
 @pytest.mark.parametrize("cost", NO_WHOLE_NUMBERS)
 @pytest.mark.parametrize("dry", [False, True])
-def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry):
-    request = with_number(
-        packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), COST_AT, cost
-    )
+@pytest.mark.parametrize("place", [COST_AT, FLOOR_AT], ids=["cost", "floor"])
+def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry, place):
+    request = with_number(packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), place, cost)
     refuses(server, "reserve", [KEY, *([] if dry else [MARKER])], request)
 
 

@@ -144,10 +144,13 @@ class Episode:
                 else (random.choice(self._subjects), random.choice(self._quotas), random.choice(self._scopes))
             )
             cost = self._spend(quota)
-            charges.append(Charge(subject, quota, cost, scope, dry=random.random() < 0.1))
+            floor = log_uniform(random, random.choice((quota.burst, MAX_EXACT))) if random.random() < 0.1 else 0
+            dry, shadow = random.random() < 0.1, random.random() < 0.1
+            charges.append(Charge(subject, quota, cost, scope, dry=dry, floor=floor, shadow=shadow))
         self.seen["several subjects"] += len({charge.subject for charge in charges}) > 1
         self.seen["one count several times"] += len({(c.subject, c.bucket) for c in charges}) < count
         self.seen["dry"] += any(charge.dry for charge in charges)
+        self.seen["floors"] += any(charge.floor for charge in charges)
         for quota in {charge.quota for charge in charges}:
             self.seen[f"ticks of {quota.tick_us} us"] += 1
         return charges
@@ -179,22 +182,29 @@ class Episode:
         if not first.allowed:
             self._decided.pop()
             return
-        self._rehearsal.expect(self._taken_before(charges, first.at_us), ("decide again", self._clock(), charges))
+        in_vain = {place for place, verdict in enumerate(first.verdicts) if not (verdict.allowed or verdict.charge.dry)}
+        expected = self._taken_before(charges, first.at_us, in_vain)
+        self._rehearsal.expect(expected, ("decide again", self._clock(), charges))
         told = self._store.reserve(charges, lease)
         assert (told.allowed, told.at_us) == (True, first.at_us)
+        assert {verdict.charge.counted_in for verdict in told.taken} == {v.charge.counted_in for v in first.taken}
         self.seen["decided again"] += 1
+        self.seen["decided again, in part"] += bool(in_vain)
 
-    def _taken_before(self, charges, at_us):
+    def _taken_before(self, charges, at_us, in_vain=()):
         """What is answered to a decision that was made: that it was, also if a count is in debt by now."""
         seen = self._oracle.peek([charge.costing(0) for charge in charges])
-        verdicts = tuple(verdict._replace(allowed=True, retry_after_us=0) for verdict in seen.verdicts)
-        return answer_of(Decision(verdicts, at_us))
+        verdicts = [
+            verdict._replace(allowed=place not in in_vain, retry_after_us=0)
+            for place, verdict in enumerate(seen.verdicts)
+        ]
+        return answer_of(Decision(tuple(verdicts), at_us))
 
     def settle(self):
         settlements = []
         for _ in range(min(self._random.choice((1, 1, 1, 2)), len(self._open))):
             decision, lease = self._open.pop(self._random.randrange(len(self._open)))
-            taken = [verdict.charge for verdict in decision.verdicts if not verdict.charge.dry]
+            taken = [verdict.charge for verdict in decision.taken]
             settlements += [Settlement(c, decision.at_us, self._actual(c.cost), lease) for c in taken]
         if settlements:
             unknown = self._oracle.settle(settlements)
@@ -218,8 +228,9 @@ class Episode:
             return
         decision, lease = self._open.pop()
         charges = [verdict.charge for verdict in decision.verdicts]
-        undone = [Settlement(charge, decision.at_us, 0, lease) for charge in charges if not charge.dry]
+        undone = [Settlement(verdict.charge, decision.at_us, 0, lease) for verdict in decision.taken]
         if undone:
+            self.seen["undone in part"] += any(not (v.allowed or v.charge.dry) for v in decision.verdicts)
             self._rehearsal.expect(self._oracle.settle(undone), ("undo", self._clock(), undone))
             self._store._undo(charges, lease)
             self.seen["undone"] += 1
@@ -281,6 +292,7 @@ class Episode:
         waits = [v.retry_after_us for v in decision.refused]
         self.seen["refused"] += None not in waits and bool(waits)
         self.seen["never to be allowed"] += None in waits
+        self.seen["shadows that would refuse"] += bool(decision.would_refuse)
         self._waits = [wait for v in decision.verdicts for wait in (v.retry_after_us, v.reset_after_us) if wait] or [1]
 
 

@@ -106,7 +106,7 @@ def _part_of(charge: Charge, share: Share) -> Charge:
         raise StoreError(
             f"the share of this machine, one of {share.of}, of {charge.quota.text} is too small for {charge.cost}"
         )
-    return charge._replace(quota=quota)
+    return charge._replace(quota=quota, floor=share.part(charge.floor))
 
 
 def _known_part_of(charge: Charge, share: Share) -> Charge | None:

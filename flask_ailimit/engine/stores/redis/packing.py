@@ -19,11 +19,14 @@ _COUNTED = Struct("<8sBqqqqqqq")
 
 # The formats of a head, of the parts of an item, and of an answer.
 _HEAD = "qqHH"
-_CHARGE = f"HBq{_COUNTED.size}s"
+_CHARGE = f"HBqq{_COUNTED.size}s"
 _SETTLED = "qqq"
 _VERDICT = "Bqqq"
 
 _HEAD_ONLY = Struct("<" + _HEAD)
+
+_DRY = 1
+_SHADOW = 2
 
 _MOST_COUNTED = 4096
 
@@ -94,9 +97,10 @@ def _packed(
     return _layout(_HEAD, _CHARGE + rest, len(charges)).pack(*fields)
 
 
-def _item(places: Places, charge: Charge, dry: bool) -> tuple[int, bool, int, bytes]:
+def _item(places: Places, charge: Charge, dry: bool) -> tuple[int, int, int, int, bytes]:
     counted = _counted.get((charge.quota, charge.scope)) or _count(charge)
-    return places[charge.subject], dry, charge.cost, counted
+    flags = (_DRY if dry else 0) | (_SHADOW if charge.shadow else 0)
+    return places[charge.subject], flags, charge.cost, charge.floor, counted
 
 
 def _count(charge: Charge) -> bytes:

@@ -57,13 +57,13 @@ def decide_in_sequence(
         raise
     if refused and taken:
         _give_back(part, taken, lease)
-        decisions[: len(taken)] = [each.without(v.charge for v in each.verdicts) for each in taken]
+        decisions[: len(taken)] = [each.without(v.charge for v in each.taken) for each in taken]
     return _in_the_order_asked(decisions, groups)
 
 
 def _give_back(part: Part, taken: Iterable[Decision], lease: int) -> None:
     for decision in taken:
-        charges = [verdict.charge for verdict in decision.verdicts if not verdict.charge.dry]
+        charges = [verdict.charge for verdict in decision.taken]
         part.settle([Settlement(charge, decision.at_us, 0, lease) for charge in charges])
 
 

@@ -3,9 +3,9 @@
 
 local at = first
 for _ = 1, count do
-  local record, number, algorithm, _, _, rest = charge_at(at)
-  local leases
-  leases, at = decode('<I4', request, rest)
+  local record, number, algorithm, _, leases
+  record, number, algorithm, _, at = charge_at(at)
+  leases, at = decode('<I4', request, at)
   local wanted, lease = {}, 0
   for _ = 1, leases do
     lease, at = decode('<i8', request, at)

@@ -1,6 +1,6 @@
 -- What Python asks, in the layout of packing.py: a head, then so many items, each with the charge it is about.
 
-local CHARGE = '<I2Bi8c8Bi8i8i8i8i8i8i8'
+local CHARGE = '<I2Bi8i8c8Bi8i8i8i8i8i8i8'
 local REMEMBERED_MS = '10000'
 
 local request = ARGV[1]
@@ -18,17 +18,19 @@ for place = 1, subjects do records[place] = read(KEYS[place], now_us) end
 local quota = {limit = 0, burst = 0, ceiling = 0, period = 0, tick_us = 0, cost_scale = 0, leak = 0}
 local algorithms = {}
 
--- The charge that begins at a place: its record, its count's number there, its algorithm, its cost, whether it is dry, and
--- where the rest of the item begins.
+-- The charge that begins at a place: its record, its count's number there, its algorithm, its cost, where the rest of the item
+-- begins, whether it is dry, whether it is a shadow, and its floor.
 local function charge_at(at)
-  local place, dry, cost, bucket, name
-  place, dry, cost, bucket, name, quota.limit, quota.burst, quota.ceiling, quota.period, quota.tick_us, quota.cost_scale,
+  local place, flags, cost, floor, bucket, name
+  place, flags, cost, floor, bucket, name, quota.limit, quota.burst, quota.ceiling, quota.period, quota.tick_us, quota.cost_scale,
     quota.leak, at = decode(CHARGE, request, at)
-  if not (cost >= 0 and cost <= MAX_EXACT) then error('a cost is no whole number from 0 to 2^53 - 1') end
+  if not (cost >= 0 and cost <= MAX_EXACT and floor >= 0 and floor <= MAX_EXACT) then
+    error('a cost or a floor is no whole number from 0 to 2^53 - 1')
+  end
   local record, algorithm = records[place], algorithms[name]
   if not algorithm then
     algorithm = algorithm_of(name)
     algorithms[name] = algorithm
   end
-  return record, number_of(record, bucket), algorithm, cost, dry == 1, at
+  return record, number_of(record, bucket), algorithm, cost, at, flags % 2 == 1, flags >= 2, floor
 end

@@ -1,9 +1,12 @@
 -- Twin of decide.py's decide. The marker remembers for a while that the decision was made, and when: the same request,
--- sent again because its reply was lost, takes nothing and is told what is left now.
+-- sent again because its reply was lost, takes nothing and is told what is left now. If a shadow charge was not taken, the
+-- marker also says of each charge that isn't dry whether it was.
 
 local ASKS_ONLY = -1
 local MANY = 8
 local MOST_COUNTS = 512
+local TIME_BYTES = 8
+local TAKEN, NOT_TAKEN = '1', '0'
 
 -- How long until a record has room for all counts that are needed: 0 if it has, or if none of them is new, NEVER if it never
 -- will.
@@ -27,30 +30,57 @@ local function wait_for_room(record, now_us)
   return ends[lacking] * MICROSECONDS - now_us
 end
 
+-- Whether a count is in a record that has so many others, or finds a place there.
+local function has_place(record, number, now_us)
+  if record.size <= MOST_COUNTS then return true end
+  local places = 0
+  for other = 1, record.size do
+    if other == number or record.needed[other] or record.ends[other] * MICROSECONDS > now_us then places = places + 1 end
+  end
+  return places <= MOST_COUNTS
+end
+
 -- For each charge four numbers: whether it fits, what is left, and the waits until all is and until it fits.
 -- It is made with room for six charges, because growing it costs more.
 local answers = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-local taken_at_us, is_new, all_allowed = now_us, true, true
+local decided, is_new, all_allowed, all_taken, marks = nil, true, true, true, {}
 
 repeat
-  local at, round_is_new = first, is_new
+  local at, round_is_new, place_of_mark = first, is_new, 0
   for i = 1, 4 * count, 4 do
-    local record, number, algorithm, cost, dry
-    record, number, algorithm, cost, dry, at = charge_at(at)
+    local record, number, algorithm, cost, dry, shadow, floor
+    record, number, algorithm, cost, at, dry, shadow, floor = charge_at(at)
     if not is_new then cost = 0 end
     local state, before = state_of(record, number, algorithm), record.asked[number] or 0
     local allowed, after, left, reset_us, retry_us = algorithm.admit(state, now_us, quota, before + cost, lease)
-    if after ~= state or not allowed then record.needed[number] = true end
-    if dry then
-      local _
-      _, _, left, reset_us = algorithm.admit(state, now_us, quota, before, lease)
-    else
-      record.asked[number] = before + cost
-      if after ~= state then replace(record, number, after, now_us + reset_us) end
+    if floor > 0 and is_new then
+      local kept = math.min(floor, math.max(0, quota.burst - before - cost))
+      local fits, as_it_is, left_now, reset_now_us, wait_us = algorithm.admit(state, now_us, quota, before + cost + kept, lease)
+      if not fits then allowed, after, left, reset_us, retry_us = false, as_it_is, left_now, reset_now_us, wait_us end
     end
+    if not dry then place_of_mark = place_of_mark + 1 end
     -- What was taken before is answered as it was then.
-    if not is_new then allowed, retry_us = true, 0 end
-    if not allowed then all_allowed = false end
+    if not is_new then
+      allowed = dry or decided:sub(TIME_BYTES + place_of_mark, TIME_BYTES + place_of_mark) ~= NOT_TAKEN
+      retry_us = 0
+    elseif shadow and allowed and not has_place(record, number, now_us) then
+      allowed, retry_us = false, NEVER
+    end
+    if shadow and not allowed then
+      all_taken = all_taken and dry
+    else
+      if after ~= state or not allowed then record.needed[number] = true end
+      if dry then
+        local _
+        _, _, left, reset_us = algorithm.admit(state, now_us, quota, before, lease)
+      else
+        record.asked[number] = before + cost
+        if after ~= state then replace(record, number, after, now_us + reset_us) end
+      end
+      if not allowed then all_allowed = false end
+    end
+    if not dry then marks[place_of_mark] = allowed and TAKEN or NOT_TAKEN end
+    if floor > 0 then left = math.max(0, left - floor) end
     answers[i], answers[i + 1], answers[i + 2], answers[i + 3] = allowed and 1 or 0, left, reset_us, retry_us
   end
   for place = 1, subjects do
@@ -62,10 +92,12 @@ repeat
   end
   if marker and is_new then
     if all_allowed then
-      is_new = redis.call('SET', marker, encode('<i8', now_us), 'PX', REMEMBERED_MS, 'NX')
+      local mark = encode('<i8', now_us) .. (all_taken and '' or table.concat(marks))
+      is_new = redis.call('SET', marker, mark, 'PX', REMEMBERED_MS, 'NX')
     else
       is_new = not redis.call('GET', marker)
     end
+    decided = not is_new and redis.call('GET', marker)
   end
   if not is_new or not all_allowed then
     for place = 1, subjects do
@@ -75,13 +107,11 @@ repeat
   end
 until is_new or not round_is_new
 
-if not is_new then
-  taken_at_us = decode('<i8', redis.call('GET', marker))
-elseif not all_allowed then
+if is_new and not all_allowed then
   local at = first
   for i = 1, 4 * count, 4 do
-    local record, number, algorithm, _
-    record, number, algorithm, _, _, at = charge_at(at)
+    local record, number, algorithm, _, floor
+    record, number, algorithm, _, at, _, _, floor = charge_at(at)
     local state, present = state_of(record, number, algorithm), nil
     _, present, answers[i + 1], answers[i + 2] = algorithm.admit(state, now_us, quota, 0, lease)
     if present ~= state then
@@ -94,6 +124,7 @@ elseif not all_allowed then
         replace(record, number, present, ends_us)
       end
     end
+    if floor > 0 then answers[i + 1] = math.max(0, answers[i + 1] - floor) end
     if answers[i] == 1 then answers[i + 3] = 0 end
     if answers[i] == 1 and record.wait_us ~= 0 and record.needed[number] and record.ends[number] * MICROSECONDS <= now_us then
       answers[i], answers[i + 1], answers[i + 2], answers[i + 3] = 0, 0, math.max(record.wait_us, 0), record.wait_us
@@ -108,5 +139,6 @@ end
 
 local format = count <= MANY and ('<i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8'):sub(1, 3 + 7 * count)
   or '<i8' .. ('Bi8i8i8'):rep(count)
+local taken_at_us = is_new and now_us or decode('<i8', decided)
 local answer = encode(format, taken_at_us, unpack(answers, 1, 4 * count))
 return replaced and {answer, unpack(replaced)} or answer
