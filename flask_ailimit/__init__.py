@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .limits.plans.caller import Caller, Payer
     from .limits.plans.change import Change
     from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
-    from .signals import request_refused, store_changed, usage_settled
+    from .signals import request_refused, request_would_be_refused, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
 
@@ -45,6 +45,7 @@ __all__ = [
     "api_key_in",
     "remote_address",
     "request_refused",
+    "request_would_be_refused",
     "store_changed",
     "usage_settled",
 ]
@@ -74,6 +75,7 @@ if not TYPE_CHECKING:
         "api_key_in": "limits.keys",
         "remote_address": "limits.keys",
         "request_refused": "signals",
+        "request_would_be_refused": "signals",
         "store_changed": "signals",
         "usage_settled": "signals",
     }

@@ -30,8 +30,9 @@ from .extension import AILimiter
 from .limits.count_names import without_mark
 from .limits.in_words import label_of, name_of, setting_of
 from .limits.plans.in_words import plans_in_words
+from .limits.plans.plan import ALL_PAYERS
 from .limits.resolve import allows_nothing, is_no_limit
-from .limits.unit_limit import is_told
+from .limits.unit_limit import enforced_percent, is_told
 from .request.endpoint_limits import (
     LIMITED_BY_PLAN,
     NOBODY,
@@ -408,6 +409,8 @@ def _remarks(ledger: Ledger, limit: EndpointLimit, *, whose: bool) -> list[str]:
     quotas = [charge.quota for charge in limit.counts[:1]]
     found = [f"named {label_of(written)!r}"] if label_of(written) and (whose or limit.depends) else []
     found += [f"up to {quota.burst} at once" for quota in quotas if quota.burst != quota.limit]
+    percent = enforced_percent(written.cost)
+    found += [f"enforced for {percent} %" if percent else "only tried"] if percent < ALL_PAYERS else []
     found += ["clients are not told"] if whose and not is_told(written.cost) else []
     if written.shared and limit.counts:
         found.append(f"shared count {' and '.join(repr(without_mark(charge.scope)) for charge in limit.counts)}")

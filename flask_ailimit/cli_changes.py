@@ -144,6 +144,13 @@ def boost(
     _done(limiter, limiter.admin.boost(payer, _unit(unit), limit, until=until, **options))
 
 
+@_limit_command
+def try_(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
+    """Try another value of a limit on PAYER, which refuses nothing. End it with undo."""
+    limiter = _limiter_of(number)
+    _done(limiter, limiter.admin.try_limit(payer, _unit(unit), limit, **options))
+
+
 @click.command()
 @with_appcontext
 @click.argument("payer")
@@ -223,4 +230,4 @@ def changes(payer: str | None, *, number: int | None) -> None:
         click.echo("Nothing was changed.")
 
 
-COMMANDS = (raise_, lower, boost, suspend, resume, move, changes, undo, reload, forget)
+COMMANDS = (raise_, lower, boost, try_, suspend, resume, move, changes, undo, reload, forget)

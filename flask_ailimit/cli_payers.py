@@ -15,6 +15,7 @@ from .limits.plans.change import EVERYBODY, PayerName
 from .limits.plans.plan import Plan, Plans
 from .limits.plans.selection import PlannedPayer
 from .limits.plans.trail import InForce
+from .limits.plans.tried import as_tried
 from .request.charges import with_prefix
 from .request.debts import debts_of_payer
 from .request.usage import usage_of_payer
@@ -103,7 +104,7 @@ def under_its_plans(limiter: AILimiter, payer: KnownPayer, named: str | None) ->
         found = [plans.service] if plans.service else []
     else:
         found = [each for each in (payer.moved or chosen,) if each] or [*plans.plans.values()]
-    now = [changes.plan_of(payer.name, payer.changed, plan) for plan in found]
+    now = [changes.plan_of(payer.name, payer.changed, as_tried(plan, payer.subject)) for plan in found]
     return [PlannedPayer(*payer.name, payer.subject, plan, None) for plan in now]
 
 

@@ -25,6 +25,10 @@ request_refused = _signals.signal("request-refused")
 ``request_id``, ``client_request_id``, ``plan``, ``model`` and ``label``, as in :data:`usage_settled`. If a payer
 is suspended, no limit refused the request, and ``decision`` may be None."""
 
+request_would_be_refused = _signals.signal("request-would-be-refused")
+"""A limit that is only tried would have refused a request that the others let through. Sent with ``would_refuse``, the
+verdicts of such limits (:class:`flask_ailimit.engine.Verdict`), and with what :data:`request_refused` has."""
+
 usage_settled = _signals.signal("usage-settled")
 """A request was charged what it used. Sent once for each settlement. Most requests have one. If an agent goes on after
 its answer's last event, a second settlement charges what was used since. Their sum is the bill. Sent with

@@ -27,10 +27,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flask import Flask
 from sybil import Example, Region, Sybil
 from sybil.document import Document
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+from flask_ailimit import AILimiter
 
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(
@@ -146,7 +149,18 @@ def _module_of(page: str, directory: Path) -> Iterator[ModuleType]:
         sys.path.remove(str(directory))
         for name, loaded in [*sys.modules.items()]:
             if str(getattr(loaded, "__file__", "")).startswith(str(directory)):
+                _end_apps_of(loaded)
                 del sys.modules[name]
+
+
+def _end_apps_of(module: ModuleType) -> None:
+    """End what runs for the apps of a module: else an app that waits to be collected logs while another page runs."""
+    apps = [each for each in vars(module).values() if isinstance(each, Flask)]
+    limiters = [each for each in vars(module).values() if isinstance(each, AILimiter)]
+    for app in apps:
+        for limiter in limiters:
+            if app in limiter._states:
+                limiter._states[app].engine.close()
 
 
 def _run(example: Example, block: Block, directory: Path) -> str:

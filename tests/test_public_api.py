@@ -39,6 +39,7 @@ PUBLIC = {
         "api_key_in",
         "remote_address",
         "request_refused",
+        "request_would_be_refused",
         "store_changed",
         "usage_settled",
     ],

@@ -109,7 +109,9 @@ def read_token(key: bytes, token: str) -> Token:
 def _packed(taken: Taken) -> list[Any]:
     charges = []
     for charge, at_us in taken.charges:
-        charges.append([charge.subject.hex(), charge.quota.given, charge.cost, charge.scope, charge.dry, at_us])
+        shadow = [True] if charge.shadow else []
+        taken_so = [charge.subject.hex(), charge.quota.given, charge.cost, charge.scope, charge.dry, at_us]
+        charges.append([*taken_so, *shadow])
     return [taken.lease, charges]
 
 
@@ -117,8 +119,8 @@ def _unpacked(lease: int, charges: Iterable[Any]) -> Taken:
     return Taken(
         lease,
         [
-            (Charge(bytes.fromhex(subject), Quota(*allowed), cost, scope, dry), at_us)
-            for subject, allowed, cost, scope, dry, at_us in charges
+            (Charge(bytes.fromhex(subject), Quota(*allowed), cost, scope, dry, shadow=bool(shadow)), at_us)
+            for subject, allowed, cost, scope, dry, at_us, *shadow in charges
         ],
     )
 

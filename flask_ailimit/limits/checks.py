@@ -16,6 +16,7 @@ from flask_ailimit.engine.charge import require_cost
 from flask_ailimit.engine.quota import CONCURRENCY, require_bool, require_name
 from flask_ailimit.unlimited import UNLIMITED
 
+from .plans.plan import ALL_PAYERS, NO_PAYERS
 from .resolve import request_items
 
 _CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
@@ -59,6 +60,7 @@ def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> N
     if name != "limit":  # There Flask-Limiter writes any scope behind the endpoint's name.
         require_scope(options.get("scope"))
     require_told(options.get("name"), options.get("in_headers", True))
+    require_enforced_percent(options.get("enforced_percent", ALL_PAYERS))
 
 
 def require_request_limit(setting: str, limit: object) -> None:
@@ -101,6 +103,19 @@ def require_told(name: object, in_headers: object) -> None:
     if name is not None:
         require_name(name)
     require_bool("in_headers", in_headers)
+
+
+def require_enforced_percent(percent: object) -> None:
+    """Check the part of the subjects for whom a limit holds.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 0 to 100.
+    """
+    if type(percent) is not int or not NO_PAYERS <= percent <= ALL_PAYERS:
+        raise ConfigurationError(
+            f"enforced_percent: a whole number from {NO_PAYERS} (only tried) to {ALL_PAYERS} is needed. "
+            f"Got {str(percent)[:40]!r}."
+        )
 
 
 def require_scope(scope: object) -> None:

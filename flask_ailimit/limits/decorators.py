@@ -20,6 +20,7 @@ from .checks import (
     require_callables,
     require_cost_or_callable,
     require_decorator,
+    require_enforced_percent,
     require_lease,
     require_methods,
     require_policy_if_given,
@@ -28,6 +29,7 @@ from .checks import (
 )
 from .misconfigured import misconfigured
 from .plans.by_plan import LimitByPlan
+from .plans.plan import ALL_PAYERS
 from .registry import EXEMPTIONS as _EXEMPTIONS
 from .unit_limit import RequestCost, UnitLimit
 from .view_limit import ViewLimit
@@ -49,6 +51,7 @@ class RequestOptions(TypedDict, total=False):
     on_store_error: str | None
     name: str | None
     in_headers: bool
+    enforced_percent: int
 
 
 class ScopedOptions(RequestOptions, total=False):
@@ -75,6 +78,9 @@ class UnitOptions(TypedDict, total=False):
             limits, each is called by the name and its period, such as ``plan-per-day``.
         in_headers: With False, clients are not told of the limit: it is in no header, and its refusal says only when to
             come back.
+        enforced_percent: The part of the subjects for whom the limit holds, 0 to 100; default: 100. It is always the
+            same ones: a hash of subject and ``name`` says who. On the others the limit is only tried: it decides and
+            counts, refuses nothing, and overrides no other limit.
     """
 
     key_func: Callable[[], str] | None
@@ -88,6 +94,7 @@ class UnitOptions(TypedDict, total=False):
     on_store_error: str | None
     name: str | None
     in_headers: bool
+    enforced_percent: int
 
 
 class Decorators(Limiter):
@@ -135,15 +142,17 @@ class Decorators(Limiter):
         on_store_error: str | None = None,
         name: str | None = None,
         in_headers: bool = True,
+        enforced_percent: int = ALL_PAYERS,
         **options: Any,
     ) -> ViewLimit:
-        is_plain = on_store_error is None and name is None and in_headers
+        is_plain = on_store_error is None and name is None and in_headers and enforced_percent == ALL_PAYERS
+        carried = RequestCost(cost or 1, on_store_error, name or "", in_headers, enforced_percent)
         return ViewLimit(
             limit_provider=cast("Any", limit_value),
             limiter=self,
             key_function=key_func or self._key_func,
-            override_defaults=override_defaults,
-            cost=cost if is_plain else RequestCost(cost or 1, on_store_error, name or "", in_headers),
+            override_defaults=override_defaults and enforced_percent == ALL_PAYERS,
+            cost=cost if is_plain else carried,
             **options,
         )
 
@@ -276,6 +285,8 @@ class Decorators(Limiter):
             parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
         require_scope(common.get("scope"))
         require_told(common.get("name"), common.get("in_headers", True))
+        require_enforced_percent(common.get("enforced_percent", ALL_PAYERS))
+        own["overrides"] = own.get("overrides", True) and common.get("enforced_percent", ALL_PAYERS) == ALL_PAYERS
         common["label"] = common.pop("name", None) or ""
         key_func = common.pop("key_func", None)
         require_methods(common.get("methods"))

@@ -10,6 +10,7 @@ from flask_ailimit.unlimited import Unlimited
 
 from .checks import require_decorator
 from .decorators import Decorators, ScopedOptions
+from .plans.plan import ALL_PAYERS
 from .unit_limit import RequestCost, UnitLimit
 
 _Value = TypeVar("_Value")
@@ -84,6 +85,7 @@ def _request_limit(setting: str, listed: RequestsLimit, kind: type[Limit], prese
         options.pop("on_store_error", None),
         options.pop("name", None) or "",
         options.pop("in_headers", True),
+        options.pop("enforced_percent", ALL_PAYERS),
     )
     key_func = options.pop("key_func", None)
     return kind(listed.limit_value, key_function=key_func, cost=carried, **options)  # type: ignore[arg-type]  # UNLIMITED, too

@@ -15,6 +15,8 @@ from flask_ailimit.engine import Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, TOKEN_UNITS
 
 from .count_names import CountedLimit, unmarked
+from .plans.plan import ALL_PAYERS
+from .plans.tried import holds_for
 
 __all__ = ["BlueprintLimit", "LimitCharge", "PayerLimit", "Phase", "ResolvedLimit", "RuntimeLimit"]
 
@@ -44,6 +46,7 @@ class ResolvedLimit:
         only_checked: It is checked but not charged: a meta limit, which is charged when another limit refuses.
         scope: Separates its count from others, with its mark; None if a callable returns the scope.
         cost: The cost of each request; None if it differs between requests.
+        enforced_percent: The part of the subjects for whom it holds. On the others it is only tried.
         charged_once: The request pays once, however often it meets the count. This is so for tokens, for calls in
             flight, for limits of plans, and for a blueprint's limits on requests. Any other limit on requests counts
             each call of the function or block that it limits, as Flask-Limiter does.
@@ -56,10 +59,12 @@ class ResolvedLimit:
     scope: str | None
     cost: int | None
     charged_once: bool
+    enforced_percent: int = ALL_PAYERS
 
     def charge(self, subject: bytes, scope: str, cost: int) -> Charge:
         """The charge of this limit to a subject."""
-        return Charge(subject, self.quota, cost, scope, self.only_checked, self.on_store_error)
+        shadow = not holds_for(subject, self.quota.label, self.enforced_percent)
+        return Charge(subject, self.quota, cost, scope, self.only_checked, self.on_store_error, 0, shadow)
 
 
 class LimitCharge(NamedTuple):
@@ -87,6 +92,7 @@ class Phase:
         counts_units: Whether a limit is on tokens or on a unit of the app's own.
         needs_settling: Whether the end of the request may give back what a limit took.
         charged_once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
+        tries: Whether a limit holds for a part of the subjects only.
         may_collide: Whether two of the limits may have the same count.
         has_deduct_when: Whether a limit is charged only if the response says so (Flask-Limiter's ``deduct_when``).
         sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
@@ -103,6 +109,7 @@ class Phase:
     counts_units: bool = field(init=False)
     needs_settling: bool = field(init=False)
     charged_once: bool = field(init=False)
+    tries: bool = field(init=False)
     may_collide: bool = field(init=False)
     has_deduct_when: bool = field(init=False)
     sole_key_func: Callable[[], str] | None = field(init=False)
@@ -117,6 +124,7 @@ class Phase:
         self.counts_units = any(each.quota.unit not in (REQUESTS, CONCURRENCY) for each in limits)
         self.needs_settling = self.has_deduct_when or any(each.quota.unit != REQUESTS for each in limits)
         self.charged_once = any(each.charged_once for each in limits)
+        self.tries = any(each.enforced_percent < ALL_PAYERS for each in limits)
         is_known = all(each.scope is not None for each in limits)
         self.may_collide = len({_count_of(each, is_known=is_known) for each in limits}) < len(limits)
         self.sole_key_func = None if self.may_collide else _sole_key_func(limits)

@@ -28,7 +28,7 @@ from flask_ailimit.engine.quota import (
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import UNLIMITED
 
-from .plans.plan import Source
+from .plans.plan import ALL_PAYERS, Source
 from .view_limit import ViewLimit
 
 _LARGEST_BURST = 100
@@ -111,12 +111,14 @@ class RequestCost:
         on_store_error: The limit's own failure policy.
         label: What clients call the limit; "" for the name that is made of unit and period.
         in_headers: Whether clients are told of it.
+        enforced_percent: The part of the subjects for whom it holds.
     """
 
     cost: int | Callable[[], int]
     on_store_error: str | None = None
     label: str = ""
     in_headers: bool = True
+    enforced_percent: int = ALL_PAYERS
 
     def __call__(self) -> int:
         """Return the current request's cost."""
@@ -128,6 +130,12 @@ def options_of(cost: object) -> "UnitLimit | RequestCost | None":
     if isinstance(cost, UnitCost):
         return cost.limit
     return cost if isinstance(cost, RequestCost) else None
+
+
+def enforced_percent(cost: object) -> int:
+    """The part of the subjects for whom a resolved limit with this ``cost`` holds."""
+    options = options_of(cost)
+    return ALL_PAYERS if options is None else options.enforced_percent
 
 
 def is_told(cost: object) -> bool:
@@ -155,6 +163,7 @@ class UnitLimit(ViewLimit):
         on_store_error: Its own failure policy.
         label: What clients call it; "" for the name that is made of unit and period.
         in_headers: Whether clients are told of it.
+        enforced_percent: The part of the subjects for whom it holds. On the others it is only tried.
         source: Where its value was set, if it is a limit of a plan; else None.
     """
 
@@ -168,6 +177,7 @@ class UnitLimit(ViewLimit):
     on_store_error: str | None = None
     label: str = ""
     in_headers: bool = True
+    enforced_percent: int = ALL_PAYERS
     source: Source | None = None
 
     def __post_init__(self, limiter: Any) -> None:

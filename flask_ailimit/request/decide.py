@@ -20,6 +20,7 @@ from .charges import as_request_limit, at_cost, charges_for, subject_of, without
 from .ledger import Ledger
 from .payers import must_read_model, payers_of
 from .refuse import forbid, refuse
+from .tried import tell_tried, was_only_read_to_try
 
 
 def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
@@ -41,7 +42,8 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
         forbid(ledger, phase.zero_limits)
     if phase.limits or phase.metas:
         _reserve(ledger, endpoint, phase)
-    if ledger.invalid is not None:  # Raised after the decision, so that invalid requests count too.
+    # Raised after the decision, so that invalid requests count too.
+    if ledger.invalid is not None and not (phase.tries and was_only_read_to_try(ledger)):
         raise ledger.invalid
 
 
@@ -58,6 +60,9 @@ def _reserve(ledger: Ledger, endpoint: str, phase: Phase) -> None:
     except AILimitError as error:
         _store_failed(ledger, error)
     ledger.add(reservation, phase)
+    if phase.tries:
+        limits = [each for each in limits if not each.charge.shadow]
+        tell_tried(ledger, reservation.decision)
     ledger.limits = limits
     if phase.has_deduct_when:
         deductions = [(each.charge, each.limit.deduct_when) for each in limits if each.limit.deduct_when]

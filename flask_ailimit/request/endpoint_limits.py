@@ -18,7 +18,9 @@ from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import RuntimeLimit
 from flask_ailimit.limits.plans.plan import ModelRule
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+from flask_ailimit.limits.plans.tried import holds_for
 from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
+from flask_ailimit.limits.unit_limit import enforced_percent
 
 from .charges import identity_of
 from .ledger import ADDRESS, Ledger
@@ -250,7 +252,9 @@ def _known(
     quota = quota_now(ledger, limit)
     subject = ledger.engine_now().subject(*identity_of(ledger, limit.key_func)) if who is None else who.subject
     scopes = [_scope(limit, endpoint or "", method) for method in methods]
-    counts = [Charge(subject, quota, 0, each, True, policy_of(ledger, limit)) for each in dict.fromkeys(scopes)]
+    shadow = not holds_for(subject, quota.label, enforced_percent(limit.cost))
+    policy = policy_of(ledger, limit)
+    counts = [Charge(subject, quota, 0, each, True, policy, shadow=shadow) for each in dict.fromkeys(scopes)]
     return EndpointLimit(limit, text, (), False, tuple(counts), (), unless)
 
 

@@ -403,11 +403,14 @@ def _cost(charge: Charge) -> int:
 
 
 def most_by_unit(charges: Iterable[Charge], counts: Mapping[tuple[bytes, bytes], int]) -> dict[str, int]:
-    """What was charged of each unit but slots: of several counts of a unit, to that which was charged most."""
+    """What was charged of each unit but slots: of several counts of a unit, to that which was charged most.
+
+    What was only tried was charged to nobody.
+    """
     most: dict[str, int] = {}
     for charge in charges:
         unit = charge.quota.unit
-        if unit != CONCURRENCY:
+        if unit != CONCURRENCY and not charge.shadow:
             most[unit] = max(most.get(unit, 0), counts[charge.counted_in])
     return most
 

@@ -13,6 +13,7 @@ from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Pa
 from flask_ailimit.limits.plans.change import EVERYBODY
 from flask_ailimit.limits.plans.plan import LONGEST_MODEL, ModelRule, Plan, Plans
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+from flask_ailimit.limits.plans.tried import as_tried
 from flask_ailimit.signals import request_refused, tell
 
 from .asking import ask
@@ -138,18 +139,21 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
         moved = None if changed is None or changed.plan is None else plans.plans.get(changed.plan)
         plan = moved or _plan_of(ledger, plans, role, payer.plan)
         is_default = moved is None and plan.name != payer.plan
+        hashed = subject(*before, role, name)
+        plan = as_tried(plan, hashed)
         if changed is not None:
             ledger.suspended = ledger.suspended or changed.suspended
             plan = changes.plan_of((role, name), changed, plan)
-        yield PlannedPayer(role, name, subject(*before, role, name), plan, payer.label, is_default)
+        yield PlannedPayer(role, name, hashed, plan, payer.label, is_default)
     everybody = in_force.get(EVERYBODY) if in_force else None
     if everybody is not None:
         ledger.suspended = ledger.suspended or everybody.suspended  # Also where everybody together has no limits.
     if plans.service is not None:
-        plan = plans.service
+        hashed = subject(*before, SERVICE, "")
+        plan = as_tried(plans.service, hashed)
         if everybody is not None:
             plan = changes.plan_of(EVERYBODY, everybody, plan)
-        yield PlannedPayer(SERVICE, "", subject(*before, SERVICE, ""), plan, None)
+        yield PlannedPayer(SERVICE, "", hashed, plan, None)
 
 
 def _payers_named(ledger: Ledger) -> Iterable[tuple[str, Payer]]:

@@ -6,7 +6,7 @@ from typing import NoReturn
 import flask
 
 from flask_ailimit.current import current_request
-from flask_ailimit.engine import AILimitError, Decision
+from flask_ailimit.engine import AILimitError, Charge, Decision
 from flask_ailimit.http.errors import NotAllowed, quota_exceeded
 from flask_ailimit.http.responses import parse_retry_count
 from flask_ailimit.limits.count_names import without_mark
@@ -109,11 +109,7 @@ def _charge_metas(ledger: Ledger, endpoint: str, refused: Sequence[LimitCharge])
 
 
 def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None) -> NoReturn:
-    quota = refused.charge.quota
-    subject = refused.charge.subject.hex()[:8]  # Of the hash: the key itself is never logged.
-    limit = f"{quota.label}: {quota.text}" if quota.label else quota.text
-    scope = without_mark(refused.charge.scope)
-    ledger.flask_limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", limit, subject, scope)
+    ledger.flask_limiter.logger.info("ratelimit %s (%s) exceeded at endpoint: %s", *in_log(refused.charge))
     assert ledger.decision  # noqa: S101  a refusal has one
     settings = ledger.app_state.settings
     ledger.refusal = current_request().__dict__[REFUSAL] = quota_exceeded(
@@ -128,6 +124,13 @@ def _raise(ledger: Ledger, refused: LimitCharge, response: flask.Response | None
     )
     tell(request_refused, ledger.app, **ledger.facts)
     raise ledger.refusal
+
+
+def in_log(charge: Charge) -> tuple[str, str, str]:
+    """What a log says of a charge: its limit, the beginning of its subject's hash (never the key), and its scope."""
+    quota = charge.quota
+    limit = f"{quota.label}: {quota.text}" if quota.label else quota.text
+    return limit, charge.subject.hex()[:8], without_mark(charge.scope)
 
 
 def _estimate_under(ledger: Ledger, decision: Decision) -> Estimate | None:

@@ -16,10 +16,10 @@ from flask_ailimit.limits.count_names import without_mark
 from flask_ailimit.limits.in_words import label_of
 from flask_ailimit.limits.phase import PayerLimit
 from flask_ailimit.limits.plans.caller import SERVICE
-from flask_ailimit.limits.plans.plan import IN_PLAN, ModelRule, Plan, Plans
+from flask_ailimit.limits.plans.plan import ALL_PAYERS, IN_PLAN, ModelRule, Plan, Plans
 from flask_ailimit.limits.plans.selection import PlannedPayer
 from flask_ailimit.limits.resolve import allows_nothing
-from flask_ailimit.limits.unit_limit import UnitCost, is_told
+from flask_ailimit.limits.unit_limit import UnitCost, enforced_percent, is_told
 
 from .endpoint_limits import EndpointLimit, limits_of, limits_of_application, limits_of_plan, methods_of
 from .ledger import Ledger
@@ -40,8 +40,9 @@ class LimitSource:
 
     Attributes:
         type: ``plan``; ``default``, a plan that the payer has because it has none of its own; ``model``, what the plan
-            says of some models; ``change``, what an operator set for this payer; ``boost``, the same for a time;
-            ``application``, a limit over all routes; or ``route``, a limit of one route.
+            says of some models; ``candidate``, a value that the plan tries; ``change``, what an operator set for this
+            payer; ``boost``, the same for a time; ``try``, what an operator tries on this payer; ``application``, a
+            limit over all routes; or ``route``, a limit of one route.
         plan: The name of the payer's plan; None for the last two.
         until: The end of a boost, in seconds since 1970; else None.
     """
@@ -89,6 +90,7 @@ class LimitUsage:
             where there is no period.
         reset: The same as a time, in whole seconds since 1970, rounded up.
         source: Where its value was set.
+        tried: It is only tried, and refuses nothing. Clients are told of no such limit.
         inherited: For a limit that an operator set, that of the plan, which holds again when the change ends. For a
             limit of a model, those on the unit over all models, which hold beside it. Else empty; None if nobody asked
             for it.
@@ -108,6 +110,7 @@ class LimitUsage:
     reset_after: float | None
     reset: int | None
     source: LimitSource
+    tried: bool = False
     inherited: tuple[InheritedLimit, ...] | None = None
 
 
@@ -123,11 +126,11 @@ class UsageReport:
     limits: tuple[LimitUsage, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as it is in JSON. ``inherited`` is left out where nobody asked for it."""
-        limits = [asdict(each) for each in self.limits]
+        """The report as it is in JSON, for clients. ``inherited`` is left out where nobody asked for it."""
+        left_out = {"tried", *(["inherited"] if all(each.inherited is None for each in self.limits) else [])}
         return {
             "limits": [
-                {name: each[name] for name in each if name != "inherited" or each[name] is not None} for each in limits
+                {name: value for name, value in asdict(each).items() if name not in left_out} for each in self.limits
             ]
         }
 
@@ -163,7 +166,7 @@ def usage(ledger: Ledger, endpoints: Iterable[str] = (), *, inherited: bool = Fa
     for endpoint in endpoints:
         route, limits = _of_endpoint(ledger, endpoint)
         shown += [_Shown(limit, LimitSource(_ROUTE), route=route, inherited=nothing) for limit in limits]
-    return _report(ledger, [each for each in shown if is_told(each.limit.limit.cost)])
+    return _report(ledger, [each for each in shown if is_told(each.limit.limit.cost) and not _is_tried(each)])
 
 
 def usage_of_payer(ledger: Ledger, payer: PlannedPayer) -> UsageReport:
@@ -274,8 +277,15 @@ def _row(shown: _Shown, verdict: Verdict | None, at_us: int) -> LimitUsage:
         reset_after=None if reset_us is None else milliseconds_up(reset_us) / _MILLISECONDS,
         reset=None if reset_us is None else seconds_up(at_us + reset_us),
         source=shown.source,
+        tried=_is_tried(shown),
         inherited=shown.inherited,
     )
+
+
+def _is_tried(shown: _Shown) -> bool:
+    """Whether a limit is only tried on its subject. One that counts nothing is, if it is so for anybody."""
+    counts = shown.limit.counts
+    return counts[0].shadow if counts else enforced_percent(shown.limit.limit.cost) < ALL_PAYERS
 
 
 def _unit(limit: EndpointLimit) -> str:

@@ -30,7 +30,8 @@ def _left(limit: LimitUsage) -> str:
 def _source(limit: LimitUsage) -> str:
     until = "" if limit.source.until is None else f" until {datetime.fromtimestamp(limit.source.until, UTC):%FT%TZ}"
     inherited = [_value(each) for each in limit.inherited or () if limit.source.type not in _OWN]
-    return f"{limit.source.type}{until}" + (f", in the plan {' and '.join(inherited)}" if inherited else "")
+    tried = ", only tried" if limit.tried else ""
+    return f"{limit.source.type}{until}{tried}" + (f", in the plan {' and '.join(inherited)}" if inherited else "")
 
 
 def _value(limit: InheritedLimit) -> str:

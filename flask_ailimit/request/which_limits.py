@@ -17,11 +17,11 @@ from flask_ailimit.engine.quota import REQUESTS
 from flask_ailimit.http.errors import ModelNotAllowed
 from flask_ailimit.limits.methods import counted_method, is_known, meets
 from flask_ailimit.limits.phase import BlueprintLimit, PayerLimit, Phase, ResolvedLimit, RuntimeLimit
-from flask_ailimit.limits.plans.plan import ModelRule
+from flask_ailimit.limits.plans.plan import ALL_PAYERS, ModelRule
 from flask_ailimit.limits.plans.plan_limits import limits_for_role
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
-from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, options_of, quota_of, told_as
+from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, enforced_percent, options_of, quota_of, told_as
 
 from .ledger import ADDRESS, Ledger
 from .payers import payers_of, plans_of, selection_of, suspended
@@ -80,12 +80,17 @@ def _phase_of(ledger: Ledger, endpoint: str, limits: Sequence[RuntimeLimit], sel
     limits = [*limits, *(limits_of_payers(ledger, selection) if selection else ())]
     is_decided_in_view = ledger.before_view and flask_limiter.asks_itself(view_name(ledger))
     ordered, metas = _in_order(limits), [] if is_decided_in_view else _in_order(_metas(ledger, endpoint, limits))
+    ordered.sort(key=_is_tried)  # The engine wants what is tried to come last.
     return Phase(
         tuple(resolved_limit(ledger, each, endpoint, only_checked=True) for each in counted(metas)),
         tuple(resolved_limit(ledger, each, endpoint) for each in counted(ordered)),
-        tuple(each for each in [*metas, *ordered] if allows_nothing(each)),
+        tuple(each for each in [*metas, *ordered] if allows_nothing(each) and not _is_tried(each)),
         tuple(flask_limiter.defaults_decided),
     )
+
+
+def _is_tried(limit: RuntimeLimit) -> bool:
+    return enforced_percent(limit.cost) < ALL_PAYERS
 
 
 def address_phase(ledger: Ledger) -> Phase:
@@ -95,10 +100,10 @@ def address_phase(ledger: Ledger) -> Phase:
     known = registry.root.next_phases.get(key)
     if known is not None:
         return known
-    ordered = _in_order(registry.resolved(limits))
+    ordered = sorted(_in_order(registry.resolved(limits)), key=_is_tried)
     phase = Phase(
         limits=tuple(resolved_limit(ledger, each, ADDRESS) for each in counted(ordered)),
-        zero_limits=tuple(each for each in ordered if allows_nothing(each)),
+        zero_limits=tuple(each for each in ordered if allows_nothing(each) and not _is_tried(each)),
     )
     if is_known(request) and not any(callable(limit.limit_provider) for limit in limits):
         registry.remember(registry.root, key, phase)
@@ -111,7 +116,8 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, counted_method(flask.request))
     charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit | PayerLimit)
     cost = _fixed_cost(limit.cost)
-    return ResolvedLimit(limit, quota, policy_of(ledger, limit), only_checked, scope, cost, charged_once)
+    policy, percent = policy_of(ledger, limit), enforced_percent(limit.cost)
+    return ResolvedLimit(limit, quota, policy, only_checked, scope, cost, charged_once, percent)
 
 
 def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:

@@ -39,7 +39,7 @@ from .change import (
     written,
 )
 from .derived import derived, limits_in, number_of
-from .plan import Plan, Plans, Source
+from .plan import TRY, Plan, Plans, Source
 from .trail import InForce, Trail
 from .watching import LiveChanges
 
@@ -161,6 +161,24 @@ class Admin:
         if not timedelta(seconds=1) <= lasting <= _LONGEST_BOOST:
             raise ChangeError("until: a time from 1 second to 366 days from now is needed.")
         return self._limit(BOOST, payer, unit, value, reason, by, model, plan, int((now + lasting).timestamp()))
+
+    def try_limit(
+        self,
+        payer: str,
+        unit: str,
+        value: str | int,
+        *,
+        reason: str,
+        by: str,
+        model: str | None = None,
+        plan: str | None = None,
+    ) -> Change:
+        """Try another value of a limit on a payer: it decides and counts beside the one that holds, and refuses none.
+
+        What it would have refused is told by :data:`flask_ailimit.request_would_be_refused`. :meth:`undo` ends it. The
+        arguments are those of :meth:`raise_limit`; the value may be higher or lower than the one that holds.
+        """
+        return self._limit(TRY, payer, unit, value, reason, by, model, plan)
 
     def suspend(self, payer: str, *, reason: str, by: str, tell: str = SUSPENDED) -> Change:
         """Turn the payer's requests away: a 403 with the code ``suspended``, on all routes that are limited by plan.
@@ -324,7 +342,7 @@ class Admin:
             only = plan or (known.plan if known.plan in self._plans.plans else None)
             before = self._before(name, known, limit, only)
             _require_direction(kind, name, text, before)
-            source = Source("change") if until is None else Source(BOOST, until)
+            source = Source(kind if kind in (BOOST, TRY) else "change", until)
             for each in before:
                 self._require_countable(each, limit, text, source)
             return self._change(
@@ -468,18 +486,23 @@ def _value(unit: str, value: str | int) -> tuple[str | int, int]:
 
 def _require_direction(kind: str, payer: PayerName, value: str | int, before: Mapping[Plan, str | int]) -> None:
     """Refuse what may be a typing error: a raise that lowers, or the other way round."""
-    is_right = [
-        number_of(value) < number_of(was) if kind == LOWER else number_of(value) > number_of(was)
-        for was in before.values()
-    ]
+    is_right = [_is_right(kind, number_of(value), number_of(was)) for was in before.values()]
     if all(is_right):
         return
+    if kind == TRY:
+        raise ChangeError(f"try: {value_in_words(value)} is what {payer} has now, so nothing would be seen.")
     wanted = "lower" if kind == LOWER else "higher"
     which = f" Of several plans, name the one that {payer} has (--plan)." if any(is_right) else ""
     raise ChangeError(
         f"{kind}: {value_in_words(value)} is not {wanted} than {_before_in_words(before)}, "
         f"which {payer} has now.{which}"
     )
+
+
+def _is_right(kind: str, number: int, before: int) -> bool:
+    if kind == TRY:
+        return number != before
+    return number < before if kind == LOWER else number > before
 
 
 def _before_in_words(before: Mapping[Plan, str | int]) -> str:

@@ -10,12 +10,13 @@ from flask_ailimit.engine import ConfigurationError, StoreError
 from flask_ailimit.engine.quota import CONCURRENCY, in_largest_unit, parse_quotas
 
 from .caller import ADDRESS, SERVICE, is_role
+from .plan import TRY
 
-VERSION = 1
+VERSION = 2
 RAISE, LOWER, BOOST = "raise", "lower", "boost"
 SUSPEND, RESUME, MOVE = "suspend", "resume", "move"
 UNDO, FORGET, RELOAD = "undo", "forget", "reload"
-OF_LIMITS = (RAISE, LOWER, BOOST)
+OF_LIMITS = (RAISE, LOWER, BOOST, TRY)
 
 LONGEST_ID = 256
 LONGEST_NAME = 100
@@ -66,13 +67,15 @@ class Change:
 
     Attributes:
         number: Its number in the trail.
-        kind: ``raise``, ``lower``, ``boost``, ``suspend``, ``resume``, ``move``, ``undo``, ``forget`` or ``reload``.
+        kind: ``raise``, ``lower``, ``boost``, ``try``, ``suspend``, ``resume``, ``move``, ``undo``, ``forget`` or
+            ``reload``.
         at: When it was made, in seconds since the epoch.
         by: Who made it.
         reason: Why.
         payer: Whose; None of ``undo``, ``forget`` and ``reload``.
         limit: Which limit is changed.
-        value: What it is from then on: a text such as ``10 per minute``; of calls in flight a number.
+        value: What it is from then on: a text such as ``10 per minute``; of calls in flight a number. Of ``try``, what
+            is tried beside it.
         plan: The only plan under which it is changed, None for all; of ``move`` the new plan, None for the app's own.
         until: The end of a boost, in seconds since the epoch.
         words: What a suspended client is told.
@@ -115,7 +118,13 @@ def value_in_words(value: str | int | None) -> str:
 
 def written(change: Change) -> str:
     """The entry as JSON, in one line. Its number is not in it: the store gives it."""
-    common = {"v": VERSION, "at": change.at, "by": change.by, "reason": change.reason, "kind": change.kind}
+    common = {
+        "v": _SINCE.get(change.kind, 1),
+        "at": change.at,
+        "by": change.by,
+        "reason": change.reason,
+        "kind": change.kind,
+    }
     own = {name: _FIELDS[name].get(change) for name in _KEYS[change.kind]}
     return json.dumps({**common, **own}, ensure_ascii=False, separators=(",", ":"))
 
@@ -243,12 +252,16 @@ _FIELDS: Mapping[str, _Field] = {
         lambda change: list(change.forgotten),
     ),
 }
+_SINCE: Mapping[str, int] = {TRY: 2}
+"""The version of entries that have a kind; of the others, 1. A library that doesn't know the version passes over it."""
+
 _COMMON = ("at", "by", "reason")
 _LIMIT = ("role", "id", "unit", "period", "model", "plan", "value", "from")
 _KEYS: Mapping[str, tuple[str, ...]] = {
     RAISE: _LIMIT,
     LOWER: _LIMIT,
     BOOST: (*_LIMIT, "until"),
+    TRY: _LIMIT,
     SUSPEND: ("role", "id", "words", "from"),
     RESUME: ("role", "id", "from"),
     MOVE: ("role", "id", "plan", "from"),

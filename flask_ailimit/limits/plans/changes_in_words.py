@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from .change import BOOST, FORGET, MOVE, OF_LIMITS, RELOAD, UNDO, Change
+from .plan import TRY
 
 
 def change_in_words(change: Change, undone_by: int | None = None) -> Iterator[str]:
@@ -29,6 +30,8 @@ def what_in_words(change: Change) -> str:
         what = f"{what}, {change.limit}{under}"
     elif change.kind == MOVE:
         what = f"{what}, plan"
+    if change.kind == TRY:
+        return f"{what}: {change.after} beside {change.before}"
     until = f" until {time_in_words(change.until)}" if change.kind == BOOST and change.until is not None else ""
     return f"{what}: from {change.before} to {change.after}{until}"
 

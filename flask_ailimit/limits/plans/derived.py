@@ -1,26 +1,31 @@
 """A plan with other values, as it holds for a payer for whom an operator has changed some."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from types import MappingProxyType
 
 from flask_ailimit.engine.quota import CONCURRENCY, per
-from flask_ailimit.unlimited import UNLIMITED
+from flask_ailimit.unlimited import UNLIMITED, Unlimited
 
 from .change import WhichLimit, limit_of_text
-from .plan import Plan, PlanLimit, Plans, Source
+from .plan import TRY, Plan, PlanLimit, Plans, Source
 from .trail import Values
 
 _SEPARATOR = re.compile(r"[;,|]")
 _ZERO = re.compile(r"\A0+(?=\D)")
 _NUMBER = re.compile(r"\s*(\d+)")
 
+_Wanted = dict[WhichLimit, dict[bool, tuple[str | int, Source]]]
+"""The values of limits, and those that are tried beside them."""
+
 
 def derived(plan: Plan, values: Values) -> Plan:
-    """The plan with these values. Those of limits that it doesn't have change nothing."""
-    wanted = {limit: (value, source) for limit, value, source in values}
+    """The plan with these values. Those of limits that it doesn't have change nothing. What is tried stands beside."""
+    wanted: _Wanted = {}
+    for limit, value, source in values:
+        wanted.setdefault(limit, {})[source.kind == TRY] = value, source
     limits = tuple(_replaced(plan.limits, None, wanted))
     rules = plan.models and tuple(
         replace(rule, limits=tuple(_replaced(rule.limits, rule.pattern, wanted))) for rule in plan.models
@@ -53,7 +58,7 @@ def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:
     found: dict[WhichLimit, PlanLimit] = {}
     for model, limits in [(None, plan.limits), *((rule.pattern, rule.limits) for rule in plan.models or ())]:
         for limit in limits:
-            for part, period in _parts(limit):
+            for part, period in () if limit.is_beside else _parts(limit):
                 which = WhichLimit(limit.unit, period, model)
                 if which not in found or number_of(part.value) < number_of(found[which].value):
                     found[which] = part  # Of several limits of one period the lowest holds.
@@ -68,20 +73,24 @@ def number_of(value: object) -> int:
     return int(match[1]) if match else 0
 
 
-def _replaced(
-    limits: Iterable[PlanLimit], model: str | None, wanted: Mapping[WhichLimit, tuple[str | int, Source]]
-) -> Iterator[PlanLimit]:
+def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -> Iterator[PlanLimit]:
     for limit in limits:
+        if limit.is_beside:
+            yield limit
+            continue
         parts = _parts(limit)
         if not any(WhichLimit(limit.unit, period, model) in wanted for _, period in parts):
             yield limit
             continue
         for part, period in parts:
-            value = wanted.get(WhichLimit(limit.unit, period, model))
-            yield part if value is None else _with(part, *value)
+            values = wanted.get(WhichLimit(limit.unit, period, model), {})
+            yield with_value(part, *values[False]) if False in values else part
+            if True in values:
+                yield replace(with_value(part, *values[True]), shadow=True)
 
 
-def _with(limit: PlanLimit, value: str | int, source: Source) -> PlanLimit:
+def with_value(limit: PlanLimit, value: str | int | Unlimited, source: Source) -> PlanLimit:
+    """The limit with another value. A burst changes in proportion."""
     burst = limit.burst
     if burst is not None:
         # In proportion: else a limit that was lowered to 10 would still give 600 at once.

@@ -1,6 +1,7 @@
 """Plans in words, as the command prints them."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from flask_ailimit.engine.quota import CONCURRENCY
 from flask_ailimit.unlimited import UNLIMITED
@@ -60,6 +61,12 @@ def _options(limit: PlanLimit) -> Iterator[str]:
         yield f"named {limit.name!r}"
     if not limit.in_headers:
         yield "in no header"
+    if limit.candidate is not None:
+        candidate = _value(replace(limit, value=limit.candidate))
+        held = f", which holds for {limit.percent} % of its payers" if limit.percent else ""
+        yield f"tries {candidate}{held}"
+    elif limit.tries:
+        yield f"enforced for {limit.percent} % of its payers" if limit.percent else "only tried"
 
 
 def _indented(lines: Iterable[str], spaces: int) -> Iterator[str]:

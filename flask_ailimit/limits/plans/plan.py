@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import cached_property
 from typing import NamedTuple
 
 from flask_ailimit.engine.quota import REQUESTS
@@ -11,6 +12,9 @@ from flask_ailimit.unlimited import Unlimited
 
 ANY = "*"
 """The pattern of every model, and the only one that a request without a model matches."""
+
+NO_PAYERS, ALL_PAYERS = 0, 100
+"""Of the payers of a plan, in percent."""
 
 LONGEST_MODEL = 256
 """Characters of a model's name. A longer one belongs to no plan."""
@@ -20,7 +24,8 @@ class Source(NamedTuple):
     """Where the value of a limit was set.
 
     Attributes:
-        kind: ``plan``, ``change`` (an operator has changed it for one payer) or ``boost`` (for a time).
+        kind: ``plan``, ``candidate`` (a value that the plan tries), ``change`` (an operator has changed it for one
+            payer), ``boost`` (for a time) or ``try`` (an operator tries it on one payer).
         until: The end of a boost, seconds since the epoch; else None.
     """
 
@@ -29,6 +34,8 @@ class Source(NamedTuple):
 
 
 IN_PLAN = Source("plan")
+CANDIDATE = Source("candidate")
+TRY = "try"
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,11 @@ class PlanLimit:
         cost: What a request costs in a unit of the app's own.
         name: What clients call it; "" for the name that is made of unit and period.
         in_headers: Whether clients may be told of it.
+        candidate: A value that is tried in place of this one; None without one.
+        enforced_percent: The part of the payers for whom the candidate holds; without a candidate, the limit itself.
+            For the others it is only tried. None for the usual: no payer for a candidate, else all.
         source: Where its value was set.
+        shadow: It is only tried: it refuses nothing.
     """
 
     unit: str
@@ -55,7 +66,27 @@ class PlanLimit:
     cost: int = 1
     name: str = ""
     in_headers: bool = True
+    candidate: str | int | Unlimited | None = None
+    enforced_percent: int | None = None
     source: Source = IN_PLAN
+    shadow: bool = False
+
+    @property
+    def percent(self) -> int:
+        """The part of the payers for whom the candidate holds; without a candidate, the limit itself."""
+        if self.enforced_percent is not None:
+            return self.enforced_percent
+        return ALL_PAYERS if self.candidate is None else NO_PAYERS
+
+    @property
+    def tries(self) -> bool:
+        """Whether payers differ in what holds for them."""
+        return self.candidate is not None or self.percent < ALL_PAYERS
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is tried beside the limit that holds, and so has a count of its own."""
+        return self.shadow and self.source.kind in (CANDIDATE.kind, TRY)
 
     def algorithm_in(self, algorithm_of_requests: str) -> str:
         """How it is counted, in an app that counts requests by this algorithm."""
@@ -97,6 +128,7 @@ class Plan:
         models: The rules for models; the first that matches holds. None if the plan says nothing of models.
         has_others: Whether the plan also has models that no rule matches.
         key: What tells it from other plans: its name, unless values in it were changed for a payer.
+        variants: What it comes to for payers, see :mod:`.tried`; made as they come.
     """
 
     name: str
@@ -104,10 +136,17 @@ class Plan:
     models: tuple[ModelRule, ...] | None = None
     has_others: bool = True
     key: str = ""
+    variants: dict[int, "Plan"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.key:
             object.__setattr__(self, "key", self.name)
+
+    @cached_property
+    def percents(self) -> tuple[int, ...]:
+        """The parts of the payers for whom something that is tried holds, in percent, rising; empty without any."""
+        every = [*self.limits, *(limit for rule in self.models or () for limit in rule.limits)]
+        return tuple(sorted({limit.percent for limit in every if limit.tries}))
 
     def rule_for(self, model: str | None) -> ModelRule | None:
         """The first rule that the model matches; None if there is none."""

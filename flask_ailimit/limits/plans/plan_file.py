@@ -6,6 +6,7 @@ Each error says where the mistake is, what was found there, and what to write. I
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -24,21 +25,24 @@ from flask_ailimit.engine.quota import (
     require_name,
     require_own_unit,
 )
-from flask_ailimit.limits.checks import require_algorithm, require_lease
+from flask_ailimit.limits.checks import require_algorithm, require_enforced_percent, require_lease
 from flask_ailimit.limits.unit_limit import slots, timed_items
 from flask_ailimit.unlimited import UNLIMITED
 
 from .caller import SERVICE
-from .plan import ANY, LONGEST_MODEL, ModelRule, Plan, PlanLimit, Plans
+from .derived import with_value
+from .plan import ALL_PAYERS, ANY, CANDIDATE, LONGEST_MODEL, NO_PAYERS, ModelRule, Plan, PlanLimit, Plans
 
 _FILE = ("plans", SERVICE, "default_plan")
 _TIMED = (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
 _UNITS, _MODELS = "units", "models"
 _LIMITS = (*_TIMED, CONCURRENCY, _UNITS)
-_PLAN = (*_LIMITS, _MODELS)
-_OF_TIMED = ("limit", "burst", "algorithm", "name", "in_headers")
+_ENFORCED = "enforced_percent"
+_PLAN = (*_LIMITS, _MODELS, _ENFORCED)
+_OF_ALL = ("limit", "candidate", _ENFORCED, "name", "in_headers")
+_OF_TIMED = (*_OF_ALL, "burst", "algorithm")
 _OF_OWN = (*_OF_TIMED, "cost")
-_OF_CONCURRENCY = ("limit", "lease", "name", "in_headers")
+_OF_CONCURRENCY = (*_OF_ALL, "lease")
 _NO_LIMIT = "unlimited"
 _NOTHING = "0 per second"
 _MOST_SHOWN = 20
@@ -116,14 +120,14 @@ class _Reader:
         with self._at(place):
             require_name(name)
         table = self._table(place, value, _PLAN)
-        models = table.get(_MODELS)
-        limits = tuple(self._limits(place, table))
-        rules = None if models is None else tuple(self._rules((*place, _MODELS), models))
+        models, percent = table.get(_MODELS), table.get(_ENFORCED)
+        limits = tuple(self._limits(place, table, percent))
+        rules = None if models is None else tuple(self._rules((*place, _MODELS), models, percent))
         if not limits and not any(rule.limits for rule in rules or ()):
             self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}; {_NO_LIMIT!r} is a limit, too")
         return Plan(name, limits, rules, has_others=not isinstance(models, list | tuple))
 
-    def _rules(self, place: tuple[str, ...], models: object) -> Iterator[ModelRule]:
+    def _rules(self, place: tuple[str, ...], models: object, percent: int | None) -> Iterator[ModelRule]:
         if not isinstance(models, Mapping | list | tuple) or not models:
             self._wrong(
                 place,
@@ -134,7 +138,8 @@ class _Reader:
         for pattern in models:
             self._require_pattern(place, pattern, seen)
             seen.append(pattern)
-            yield self._rule((*place, pattern), models[pattern]) if isinstance(models, Mapping) else ModelRule(pattern)
+            is_table = isinstance(models, Mapping)
+            yield self._rule((*place, pattern), models[pattern], percent) if is_table else ModelRule(pattern)
 
     def _require_pattern(self, place: tuple[str, ...], pattern: object, before: list[object]) -> None:
         if not isinstance(pattern, str) or not 0 < len(pattern) <= LONGEST_MODEL or not pattern.isprintable():
@@ -146,46 +151,55 @@ class _Reader:
         if pattern in before or ANY in before:
             self._wrong((*place, pattern), "it never matches, because a pattern before it matches first. Remove it")
 
-    def _rule(self, place: tuple[str, ...], value: object) -> ModelRule:
+    def _rule(self, place: tuple[str, ...], value: object, percent: int | None) -> ModelRule:
         if isinstance(value, bool):
             return ModelRule(place[-1], is_allowed=value)
         if not isinstance(value, Mapping):
             self._wrong(place, f"a table of limits, true or false is needed. Got {_shown(value)}")
-        limits = tuple(self._limits(place, self._table(place, value, _LIMITS)))
+        limits = tuple(self._limits(place, self._table(place, value, _LIMITS), percent))
         if not limits:
             self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}, or true in place of the table")
         return ModelRule(place[-1], limits=limits)
 
-    def _limits(self, place: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[PlanLimit]:
+    def _limits(self, place: tuple[str, ...], table: Mapping[str, Any], percent: int | None) -> Iterator[PlanLimit]:
+        """The limits of a plan or of a rule for models, that hold for ``percent`` of its payers, or name their own."""
         for key, value in table.items():
             if key == _UNITS:
                 for unit, own in self._table((*place, _UNITS), value).items():
                     with self._at((*place, _UNITS, unit)):
                         require_own_unit(unit)
-                    yield self._limit((*place, _UNITS, unit), unit, own, _OF_OWN)
-            elif key != _MODELS:
-                yield self._limit((*place, key), key, value, _OF_CONCURRENCY if key == CONCURRENCY else _OF_TIMED)
+                    yield self._limit((*place, _UNITS, unit), unit, own, _OF_OWN, percent)
+            elif key in _LIMITS:
+                options = _OF_CONCURRENCY if key == CONCURRENCY else _OF_TIMED
+                yield self._limit((*place, key), key, value, options, percent)
 
-    def _limit(self, place: tuple[str, ...], unit: str, value: object, options: Iterable[str]) -> PlanLimit:
+    def _limit(
+        self, place: tuple[str, ...], unit: str, value: object, options: Iterable[str], percent: int | None
+    ) -> PlanLimit:
         table: Mapping[str, Any] = {"limit": value}
         if isinstance(value, Mapping):
             table = self._table(place, value, options)
         if "limit" not in table:
             self._wrong(place, f"the table has no limit. Allowed are {_listed(options)}")
-        given = table["limit"]
+        own: dict[str, Any] = {key: each for key, each in table.items() if key not in ("limit", "candidate", "name")}
+        limit = PlanLimit(
+            unit, _written(table["limit"], unit), name=table.get("name", ""), **{_ENFORCED: percent} | own
+        )
         with self._at(place):
-            if given == _NO_LIMIT or given is UNLIMITED:
-                written: Any = UNLIMITED
-            elif type(given) is int and given == 0 and unit != CONCURRENCY:
-                written = _NOTHING
-            else:
-                written = given
-            own = {key: each for key, each in table.items() if key not in ("limit", "name")}
-            limit = PlanLimit(unit, written, name=table.get("name", ""), **own)
             self._require_countable(limit, is_named="name" in table)
+            require_enforced_percent(limit.percent)
+            if place[0] == SERVICE and NO_PAYERS < limit.percent < ALL_PAYERS:
+                raise ConfigurationError(
+                    f"{_ENFORCED}: everybody together is one payer, so it is {NO_PAYERS} or {ALL_PAYERS}"
+                )
+        if "candidate" in table:
+            candidate = _written(table["candidate"], unit)
+            limit = replace(limit, candidate=candidate)
+            with self._at((*place, "candidate")):
+                self._require_countable(with_value(limit, candidate, CANDIDATE))
         return limit
 
-    def _require_countable(self, limit: PlanLimit, *, is_named: bool) -> None:
+    def _require_countable(self, limit: PlanLimit, *, is_named: bool = False) -> None:
         """Check a limit as its decorator would.
 
         Raises:
@@ -247,6 +261,13 @@ class _Reader:
     def _wrong(self, place: tuple[str, ...], what: str) -> NoReturn:
         where = ".".join(map(_key, place))
         raise ConfigurationError(f"{self._source}: {where}: {what}." if where else f"{self._source}: {what}.")
+
+
+def _written(value: Any, unit: str) -> Any:
+    """The value of a limit as a decorator takes it."""
+    if value == _NO_LIMIT or value is UNLIMITED:
+        return UNLIMITED
+    return _NOTHING if type(value) is int and value == 0 and unit != CONCURRENCY else value
 
 
 def _key(name: str) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
+from flask_ailimit.limits.count_names import marked
 from flask_ailimit.limits.unit_limit import UnitLimit
 
 from .caller import USER
 from .payer_key import payer_key
-from .plan import ModelRule, Plan, PlanLimit, Plans
+from .plan import ALL_PAYERS, NO_PAYERS, ModelRule, Plan, PlanLimit, Plans
 
 _SCOPE = "plan"
 
@@ -50,7 +51,7 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         limit_provider=limit.value,  # type: ignore[arg-type]  # a number and UNLIMITED are ours
         limiter=limiter,
         key_function=payer_key(USER),
-        scope=scope,
+        scope=scope + marked(limit.source.kind) if limit.is_beside else scope,
         shared=True,
         unit=limit.unit,
         algorithm=limit.algorithm_in(algorithm_of_requests),
@@ -60,5 +61,6 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         overrides=False,
         label=limit.name,
         in_headers=limit.in_headers,
+        enforced_percent=NO_PAYERS if limit.shadow else ALL_PAYERS,
         source=limit.source,
     )

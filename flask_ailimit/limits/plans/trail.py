@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .change import BOOST, FORGET, LOWER, MOVE, RAISE, RESUME, SUSPEND, UNDO, Change, PayerName, WhichLimit
-from .plan import Source
+from .plan import TRY, Source
 
 Values = tuple[tuple[WhichLimit, str | int, Source], ...]
 """The values that replace those of a plan."""
@@ -23,23 +23,25 @@ class InForce:
         plan: The plan to which it was moved; None for the one that the app names.
         limits: The changes of its limits, in order: of two for one limit the later holds.
         boosts: Those that have an end, in order.
+        tried: What is tried beside its limits, in order.
     """
 
     suspended: str | None = None
     plan: str | None = None
     limits: tuple[Change, ...] = ()
     boosts: tuple[Change, ...] = ()
+    tried: tuple[Change, ...] = ()
 
     def values(self, plan: str, now_s: float, *, with_boosts: bool = True) -> Values:
         """The values that hold now under a plan."""
-        found: dict[WhichLimit, tuple[str | int, Source]] = {}
-        for change in (*self.limits, *(self.boosts if with_boosts else ())):
+        found: dict[tuple[WhichLimit, bool], tuple[str | int, Source]] = {}
+        for change in (*self.limits, *(self.boosts if with_boosts else ()), *self.tried):
             if change.plan in (None, plan) and (change.until is None or change.until > now_s):
                 assert change.limit  # noqa: S101  a change of a limit has one
                 assert change.value is not None  # noqa: S101  and so a value
-                kind = "change" if change.until is None else "boost"
-                found[change.limit] = change.value, Source(kind, change.until)
-        return tuple((limit, *value) for limit, value in found.items())
+                kind = change.kind if change.kind in (BOOST, TRY) else "change"
+                found[change.limit, kind == TRY] = change.value, Source(kind, change.until)
+        return tuple((limit, *value) for (limit, _), value in found.items())
 
     def next_end(self, now_s: float) -> int | None:
         """When the next boost ends; None if none is left."""
@@ -59,6 +61,7 @@ def in_force(changes: Iterable[Change], undone: Iterable[int] = ()) -> InForce |
     suspended = plan = None
     limits: dict[object, Change] = {}
     boosts: dict[object, Change] = {}
+    tried: dict[object, Change] = {}
     for change in changes:
         if change.number in undone:
             continue
@@ -66,11 +69,13 @@ def in_force(changes: Iterable[Change], undone: Iterable[int] = ()) -> InForce |
             _put(limits, (change.limit, change.plan), change)
         elif change.kind == BOOST:
             _put(boosts, (change.limit, change.plan, change.until), change)
+        elif change.kind == TRY:
+            _put(tried, (change.limit, change.plan), change)
         elif change.kind == MOVE:
             plan = change.plan
         elif change.kind in (SUSPEND, RESUME):
             suspended = change.words if change.kind == SUSPEND else None
-    found = InForce(suspended, plan, tuple(limits.values()), tuple(boosts.values()))
+    found = InForce(suspended, plan, tuple(limits.values()), tuple(boosts.values()), tuple(tried.values()))
     return None if found == _NOTHING else found
 
 

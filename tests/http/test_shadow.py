@@ -1,0 +1,417 @@
+"""A limit that is tried decides, counts and is reported; nobody is refused by it, or a part of all, always the same."""
+
+import json
+import logging
+from contextlib import contextmanager
+
+import pytest
+from flask import request
+from limited_apps import commandable, limited
+
+from flask_ailimit import (
+    UNLIMITED,
+    AILimiter,
+    Caller,
+    ConfigurationError,
+    Payer,
+    RequestsLimit,
+    api_key,
+    request_would_be_refused,
+    usage_settled,
+)
+from flask_ailimit.cli import cli
+from flask_ailimit.limits.plans.admin import ChangeError
+
+WHY = {"reason": "a trial", "by": "ann"}
+PROMPT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 30}
+
+
+def planned(plans, *, make=limited, **options):
+    """An app with one view by plan; the header X-User names the payer and its plan."""
+    served = make(None, plans=plans, **options)
+    served.limiter.identify(lambda: Caller(user=Payer(*request.headers["X-User"].split(":"))))
+    served.app.post("/")(
+        served.limiter.limit_by_plan()(lambda: {"usage": {"prompt_tokens": 2, "completion_tokens": 3}})
+    )
+    return served
+
+
+def post(served, user="7:pro", body=PROMPT):
+    return served.app.test_client().post("/", json=body, headers={"X-User": user})
+
+
+def statuses(served, times, user="7:pro"):
+    return [post(served, user).status_code for _ in range(times)]
+
+
+@contextmanager
+def reported(app):
+    """What is told of limits that would refuse: of each request, what they are and how many they allow."""
+    told = []
+
+    def listen(_app, would_refuse, **_facts):
+        told.append([(verdict.quota.name, verdict.limit) for verdict in would_refuse])
+
+    with request_would_be_refused.connected_to(listen, app):
+        yield told
+
+
+def held_for(served, users):
+    """Those of the users of whom a second request is refused."""
+    return {user for user in users if statuses(served, 2, f"{user}:pro")[1] == 429}
+
+
+# In a plan
+
+
+def test_candidate_is_judged_beside_the_limit_that_holds_and_refuses_nobody():
+    served = planned({"plans": {"pro": {"requests": {"limit": "5 per minute", "candidate": "3 per minute"}}}})
+    with reported(served.app) as told:
+        assert statuses(served, 6) == [200] * 5 + [429]
+    # The first three fit. Of the sixth nothing is said, because the limit that holds has refused it.
+    assert told == [[("requests-per-minute", 3)]] * 2
+
+
+def test_answers_are_those_of_an_app_that_tries_nothing():
+    requests = {"limit": "5 per minute", "candidate": "2 per minute"}
+    tokens = {"limit": "40 per minute", "candidate": "10 per minute"}
+    trying = planned({"plans": {"pro": {"requests": requests, "tokens": tokens, "concurrency": 1}}})
+    plain = planned({"plans": {"pro": {"requests": "5 per minute", "tokens": "40 per minute", "concurrency": 1}}})
+    for _ in range(7):
+        answers = [post(served) for served in (trying, plain)]
+        bodies = [answer.get_data(as_text=True).replace(answer.headers["x-request-id"], "") for answer in answers]
+        heads = [{k: v for k, v in answer.headers.items() if "request-id" not in k.lower()} for answer in answers]
+        assert bodies[0] == bodies[1]
+        assert heads[0] == heads[1]
+        for served in (trying, plain):
+            served.clock.advance(3)
+
+
+def test_plan_is_tried_as_a_whole():
+    plan = {"enforced_percent": 0, "requests": "1 per minute", "models": {"small-*": {"requests": "1 per day"}}}
+    served = planned({"plans": {"pro": plan}})
+    with reported(served.app) as told:
+        assert [post(served, body={**PROMPT, "model": "small-1"}).status_code for _ in range(2)] == [200, 200]
+    assert told == [[("requests-per-minute", 1), ("requests-per-day", 1)]]
+
+
+def test_limit_of_a_plan_names_its_own_part_of_the_payers():
+    plan = {"enforced_percent": 0, "requests": {"limit": "1 per minute", "enforced_percent": 100}, "concurrency": 1}
+    assert statuses(planned({"plans": {"pro": plan}}), 2) == [200, 429]
+
+
+def test_what_is_tried_counts_real_usage():
+    plan = {"tokens": {"limit": "1000 per minute", "candidate": "60 per minute"}}
+    served = planned({"plans": {"pro": plan}})
+    with reported(served.app) as told:
+        assert statuses(served, 4) == [200] * 4  # Each reserves more than 30 and uses 5.
+        assert told == []
+        assert statuses(served, 4) == [200] * 4
+    assert ("tokens-per-minute", 60) in told[-1]
+
+
+def test_slot_that_is_tried_is_given_back():
+    served = planned({"plans": {"pro": {"concurrency": {"limit": 8, "candidate": 1}}}})
+    with reported(served.app) as told:
+        assert statuses(served, 3) == [200] * 3
+    assert told == []
+
+
+def test_part_of_the_payers_is_always_the_same_and_a_larger_part_has_those_of_a_smaller(tmp_path):
+    users = [str(number) for number in range(200)]
+    found = []
+    with commandable(tmp_path / "limits") as make:
+        for percent in (30, 30, 60):
+            plan = {"requests": {"limit": "9 per minute", "candidate": "1 per minute", "enforced_percent": percent}}
+            served = planned({"plans": {"pro": plan}}, make=make)
+            found.append(held_for(served, users))
+            served.clock.advance(60)
+    assert found[0] == found[1]
+    assert 40 <= len(found[0]) <= 80
+    assert found[0] < found[2]
+    assert 95 <= len(found[2]) <= 145
+
+
+def test_usage_is_kept_when_a_payer_comes_to_be_in_the_part(tmp_path):
+    with commandable(tmp_path / "limits") as make:
+        for percent, expected in ((0, [200, 200]), (100, [200, 429])):
+            plan = {"requests": {"limit": "3 per minute", "enforced_percent": percent}}
+            assert statuses(planned({"plans": {"pro": plan}}, make=make), 2) == expected
+
+
+def test_usage_is_kept_when_a_candidate_comes_to_hold(tmp_path):
+    with commandable(tmp_path / "limits") as make:
+        for percent, expected in ((0, [200, 200]), (100, [200, 429])):
+            plan = {"requests": {"limit": "9 per minute", "candidate": "3 per minute", "enforced_percent": percent}}
+            assert statuses(planned({"plans": {"pro": plan}}, make=make), 2) == expected
+
+
+@pytest.mark.parametrize("limit", ["0 per minute", "unlimited", 0])
+def test_limit_without_a_count_is_tried_in_vain(limit):
+    plan = {"concurrency": 9, "requests": {"limit": limit, "enforced_percent": 0}}
+    served = planned({"plans": {"pro": plan}})
+    with reported(served.app) as told:
+        assert statuses(served, 2) == [200, 200]
+    assert told == []
+
+
+def test_candidate_of_no_limit_holds_for_its_part():
+    plan = {"requests": {"limit": "1 per minute", "candidate": "unlimited", "enforced_percent": 100}}
+    assert statuses(planned({"plans": {"pro": plan}}), 3) == [200] * 3
+
+
+def test_burst_of_a_candidate_is_in_proportion():
+    plan = {"requests": {"limit": "4 per minute", "burst": 8, "candidate": "2 per minute"}}
+    served = planned({"plans": {"pro": plan}})
+    with reported(served.app) as told:
+        assert statuses(served, 5) == [200] * 5
+    assert len(told) == 1
+
+
+def test_service_tries_a_candidate():
+    plans = {"plans": {"pro": {"requests": "9 per minute"}}, "service": {"concurrency": {"limit": 5, "candidate": 2}}}
+    assert statuses(planned(plans), 3) == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        ({"enforced_percent": 101}, "requests: enforced_percent: a whole number from 0 (only tried) to 100 is needed."),
+        ({"enforced_percent": "10"}, "requests: enforced_percent: a whole number from 0"),
+        ({"enforced_percent": True}, "requests: enforced_percent: a whole number from 0"),
+        ({"enforced_percent": 0.5}, "requests: enforced_percent: a whole number from 0"),
+        ({"candidate": "5 per fortnight"}, "requests.candidate: limit: can't read '5 per fortnight'."),
+        ({"candidate": 7}, "requests.candidate: a text is needed, such as '10 per minute'"),
+        ({"candidate": {"limit": "5 per minute"}}, "requests.candidate: a text is needed"),
+        ({"candidates": "5 per minute"}, "requests.candidates: there is no such key. Did you mean candidate?"),
+    ],
+)
+def test_mistake_is_said_with_its_place(limit, sentence):
+    with pytest.raises(ConfigurationError) as raised:
+        planned({"plans": {"pro": {"requests": {"limit": "9 per minute", **limit}}}})
+    assert f"plans: plans.pro.{sentence}" in str(raised.value)
+
+
+def test_service_is_tried_as_a_whole_or_not_at_all():
+    service = {"requests": {"limit": "9 per minute", "enforced_percent": 50}}
+    with pytest.raises(
+        ConfigurationError, match=r"service\.requests: enforced_percent: everybody together is one payer"
+    ):
+        planned({"plans": {"pro": {"requests": "9 per minute"}}, "service": service})
+
+
+# As a change
+
+
+def test_operator_tries_a_value_on_one_payer_until_it_is_undone(tmp_path):
+    with commandable(tmp_path / "limits") as make:
+        served = planned({"plans": {"pro": {"requests": "4 per minute"}}}, make=make)
+        with served.app.app_context():
+            change = served.limiter.admin.try_limit("user:7", "requests", "1 per minute", **WHY)
+        with reported(served.app) as told:
+            assert statuses(served, 2) == [200, 200]
+            assert statuses(served, 2, "8:pro") == [200, 200]
+            assert told == [[("requests-per-minute", 1)]]
+            with served.app.app_context():
+                served.limiter.admin.undo(change.number, **WHY)
+            assert statuses(served, 3) == [200, 200, 429]
+            assert len(told) == 1
+
+
+def test_tried_value_stands_beside_a_changed_one():
+    served = planned({"plans": {"pro": {"requests": "1 per minute"}}})
+    with served.app.app_context():
+        served.limiter.admin.try_limit("user:7", "requests", "2 per minute", **WHY)
+        served.limiter.admin.raise_limit("user:7", "requests", "3 per minute", **WHY)
+    with reported(served.app) as told:
+        assert statuses(served, 4) == [200, 200, 200, 429]
+    assert told == [[("requests-per-minute", 2)]]
+
+
+def test_candidate_of_the_plan_and_a_tried_value_have_counts_of_their_own():
+    served = planned({"plans": {"pro": {"requests": {"limit": "9 per minute", "candidate": "2 per minute"}}}})
+    with served.app.app_context():
+        served.limiter.admin.try_limit("user:7", "requests", "3 per minute", **WHY)
+    with reported(served.app) as told:
+        statuses(served, 4)
+    assert told == [[("requests-per-minute", 2)], [("requests-per-minute", 3), ("requests-per-minute", 2)]]
+
+
+def test_value_that_holds_already_is_not_tried():
+    served = planned({"plans": {"pro": {"requests": "4 per minute"}}})
+    with served.app.app_context(), pytest.raises(ChangeError, match="try: 4 per minute is what user:7 has now"):
+        served.limiter.admin.try_limit("user:7", "requests", "4 per minute", **WHY)
+
+
+def test_entry_of_a_trial_is_passed_over_by_libraries_that_know_no_trials():
+    served = planned({"plans": {"pro": {"requests": "4 per minute"}}})
+    with served.app.app_context():
+        served.limiter.admin.try_limit("user:7", "requests", "1 per minute", **WHY)
+        served.limiter.admin.suspend("user:8", **WHY)
+        entries = served.limiter.engine.store.changes_from(1)
+    assert [json.loads(text)["v"] for _, text in entries] == [2, 1]
+
+
+def test_commands_try_a_value_and_show_what_is_tried(tmp_path):
+    plan = {"requests": {"limit": "4 per minute", "candidate": "3 per minute"}, "concurrency": 9}
+    with commandable(tmp_path / "limits") as make:
+        served = planned({"plans": {"pro": plan, "new": {"requests": "1 per day", "enforced_percent": 10}}}, make=make)
+
+        def run(*arguments):
+            result = served.app.test_cli_runner().invoke(cli, arguments)
+            assert result.exit_code == 0, result.output
+            return result.output
+
+        asked = ("try", "user:7", "concurrency", "2", "--plan", "pro", "--reason", "a trial", "--by", "ann")
+        post(served)
+        assert run(*asked) == "Change 1: try user:7, concurrency under pro: 2 in flight beside 9 in flight\n"
+        usage = run("usage", "user:7", "--plan", "pro")
+        assert "requests-per-minute: 3 of 4 left, full again in 60.0 s  (plan)" in usage
+        assert "requests-per-minute: 2 of 3 left, full again in 60.0 s  (candidate, only tried, in the plan 4" in usage
+        assert "concurrency: 2 of 2 left  (try, only tried, in the plan 9" in usage
+        plans = run("plans")
+        assert "requests: 4 per minute, tries 3 per minute" in plans
+        assert "requests: 1 per day, enforced for 10 % of its payers" in plans
+
+
+def test_clients_see_nothing_of_what_is_tried():
+    plan = {"requests": {"limit": "4 per minute", "candidate": "3 per minute"}, "tokens": "9 per day"}
+    served = planned({"plans": {"pro": plan | {"enforced_percent": 0}}})
+    served.app.get("/usage")(served.limiter.usage_view)
+    shown = served.app.test_client().get("/usage?inherited=1", headers={"X-User": "7:pro"}).json["limits"]
+    assert [(each["unit"], each["limit"]) for each in shown] == [("requests", 4)]
+    assert "tried" not in shown[0]
+
+
+# With decorators
+
+
+def tried(served, *decorators, view=dict):
+    for decorate in decorators:
+        view = decorate(view)
+    served.app.post("/", endpoint="answer")(view)
+
+
+def keyed(served, times):
+    return [served.client().post("/", json=PROMPT).status_code for _ in range(times)]
+
+
+@pytest.mark.parametrize(
+    "decorate",
+    [
+        lambda limiter: limiter.limit("1 per minute", enforced_percent=0),
+        lambda limiter: limiter.shared_limit("1 per minute", scope="all", enforced_percent=0),
+        lambda limiter: limiter.limit_tokens("40 per minute", enforced_percent=0),
+        lambda limiter: limiter.limit_units("pages", "1 per minute", enforced_percent=0),
+        lambda limiter: limiter.limit(lambda: "1 per minute", enforced_percent=0),
+    ],
+)
+def test_limit_of_a_decorator_is_tried(decorate):
+    served = limited(default_output_tokens=10)
+    tried(served, decorate(served.limiter))
+    with reported(served.app) as told:
+        assert keyed(served, 2) == [200, 200]
+    assert len(told) == 1
+
+
+def test_limit_of_0_that_is_tried_forbids_nothing():
+    served = limited()
+    tried(served, served.limiter.limit("0 per minute", enforced_percent=0))
+    assert keyed(served, 1) == [200]
+
+
+def test_limit_that_is_tried_overrides_no_default():
+    served = limited(default_limits=["2 per minute"], default_token_limits=["100 per minute"])
+    limit, limit_tokens = served.limiter.limit, served.limiter.limit_tokens
+    tried(served, limit("9 per minute", enforced_percent=0), limit_tokens("1 per day", enforced_percent=0))
+    assert keyed(served, 3) == [200, 200, 429]
+
+
+def test_setting_tries_a_limit():
+    served = limited(application_limits=[RequestsLimit("1 per minute", enforced_percent=0)])
+    tried(served)
+    with reported(served.app) as told:
+        assert keyed(served, 2) == [200, 200]
+    assert told == [[("requests-per-minute", 1)]]
+
+
+def test_part_of_the_keys_is_limited_by_a_decorator():
+    served = limited()
+    tried(served, served.limiter.limit("1 per minute", enforced_percent=40))
+    answered = {key: [served.client(key).post("/").status_code for _ in range(2)] for key in map(str, range(100))}
+    refused = [key for key, codes in answered.items() if codes == [200, 429]]
+    assert all(codes in ([200, 429], [200, 200]) for codes in answered.values())
+    assert 25 <= len(refused) <= 55
+
+
+@pytest.mark.parametrize("percent", [-1, 101, 0.5, "0", None, True])
+def test_part_that_is_no_percentage_is_refused(percent):
+    with pytest.raises(ConfigurationError, match="enforced_percent: a whole number from 0"):
+        AILimiter(api_key).limit("1 per minute", enforced_percent=percent)
+    with pytest.raises(ConfigurationError, match="enforced_percent: a whole number from 0"):
+        AILimiter(api_key).limit_tokens("1 per minute", enforced_percent=percent)
+
+
+def test_nothing_is_called_back_and_no_refusal_is_counted_for_what_is_tried():
+    called = []
+    served = limited()
+    limit = served.limiter.limit("1 per minute", on_breach=called.append, meta_limits=["1 per day"], enforced_percent=0)
+    tried(served, limit)
+    assert keyed(served, 4) == [200] * 4
+    assert called == []
+
+
+def test_log_names_the_limit_and_not_the_key(caplog):
+    caplog.set_level(logging.INFO)
+    served = limited()
+    tried(served, served.limiter.limit("1 per minute", enforced_percent=0, name="new"))
+    keyed(served, 2)
+    assert "ratelimit new: 1 requests per 60 s (" in caplog.text
+    assert ") would be exceeded at endpoint: " in caplog.text
+    assert "alice" not in caplog.text
+
+
+def test_current_limit_is_one_that_holds():
+    served = limited(headers_enabled=True)
+    seen = []
+
+    def view():
+        seen.append((str(served.limiter.current_limit.limit), len(served.limiter.current_limits)))
+        return {}
+
+    decorators = served.limiter.limit("1 per minute", enforced_percent=0), served.limiter.limit("5 per hour")
+    tried(served, *decorators, view=view)
+    assert keyed(served, 2) == [200, 200]
+    assert seen == [("5 per 1 hour", 1)] * 2
+
+
+def test_body_that_can_not_be_read_passes_where_tokens_are_only_tried():
+    served = limited()
+    tried(served, served.limiter.limit_tokens("40 per minute", enforced_percent=0))
+    wrong = {"data": b"{", "content_type": "application/json"}
+    assert served.client().post("/", **wrong).status_code == 200
+    enforced = limited()
+    tried(enforced, enforced.limiter.limit_tokens("40 per minute"))
+    assert enforced.client().post("/", **wrong).status_code == 400
+
+
+def test_event_of_a_settlement_charges_nothing_that_was_only_tried():
+    served = limited()
+    view = served.limiter.limit("9 per minute")
+    tried(served, view, served.limiter.limit_units("pages", "2 per day", cost=2, enforced_percent=0))
+    charged = []
+    with usage_settled.connected_to(lambda _, **facts: charged.append(facts["charged"]), served.app):
+        keyed(served, 2)
+    assert charged == [{"requests": 1}] * 2
+
+
+def test_limit_by_address_is_tried():
+    served = limited(address_limits=[RequestsLimit("1 per minute", enforced_percent=0)])
+    tried(served)
+    assert keyed(served, 2) == [200, 200]
+
+
+def test_unlimited_is_tried_in_vain():
+    served = limited()
+    tried(served, served.limiter.limit_tokens(UNLIMITED, enforced_percent=0))
+    assert keyed(served, 2) == [200, 200]
