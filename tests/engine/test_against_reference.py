@@ -115,9 +115,17 @@ class Lives(RuleBasedStateMachine):
 
     @rule(us=st.one_of(st.integers(1, 10), st.integers(1, 90 * SECOND), st.integers(1, 2 * 3600 * SECOND)))
     def jump_back(self, us):
-        """What was reserved before is not settled any more: it may have been charged in time that is still to come."""
+        """What was reserved before is not settled any more: it may have been charged in time that is still to come.
+
+        What has ended by then is forgotten: a store keeps it for a while or not, as it likes.
+        """
         while self.open_ones:
             self.die(0)
+        for (subject, bucket), count in [*self.reference.counts.items()]:
+            if count.seen_at(self.clock()).reset_after_us(self.clock()) == 0:
+                for engine in self.engines:
+                    engine.reset(subject, bucket)
+                self.reference.reset(subject, bucket)
         self.clock.advance_us(-us)
 
     @rule(charge=charges(), what=st.sampled_from(["bucket", "subject", "all"]))
