@@ -29,6 +29,7 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 
 """Seconds by name. A month is 30 days and a year 360, as in Flask-Limiter, so that one text means one thing."""
 
 _LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[;,|]")
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LONGEST_NAME = 64
@@ -279,12 +280,40 @@ def parse_quotas(
     Raises:
         ConfigurationError: The text is not such a limit; the message quotes it and gives an example.
     """
+    return tuple(
+        Quota(limit, period, unit, algorithm, burst, debt_periods, own_label, in_headers)  # type: ignore[arg-type]  # None is its default
+        for _, limit, period, own_label in parts_of(text, label)
+    )
+
+
+class Part(NamedTuple):
+    """One of the limits that a text names.
+
+    Attributes:
+        text: The limit as it is written.
+        limit: Units per period; 0 allows nothing.
+        period: Seconds.
+        label: Its name; "" for the one that is made of unit and period.
+    """
+
+    text: str
+    limit: int
+    period: int
+    label: str
+
+
+def parts_of(text: str, label: str = "") -> tuple[Part, ...]:
+    """The limits that a text names, as :func:`parse_quotas` reads it; also those of 0, of which there is no quota.
+
+    Raises:
+        ConfigurationError: The text is not such a limit.
+    """
     if not isinstance(text, str):
         raise ConfigurationError(f"limit: a limit is a text such as '10000 per minute'. Got {text!r}.")
-    quotas = []
-    parts = re.split(r"[;,|]", text)
-    for part in parts:
-        match = _LIMIT.fullmatch(part)
+    parts = []
+    texts = _SEPARATOR.split(text)
+    for each in texts:
+        match = _LIMIT.fullmatch(each)
         period = PERIODS.get(match[3].lower()) if match else None
         if not match or period is None or match[2] == "0":
             raise ConfigurationError(
@@ -292,12 +321,9 @@ def parse_quotas(
                 "'100/second' or '5000 per 2 hours'; separate several with ';'."
             )
         seconds = int(match[2] or 1) * period
-        own_label = f"{label}-{per(seconds)}" if label and len(parts) > 1 else label
-        limit = int(match[1])
-        quotas.append(
-            Quota(limit, seconds, unit, algorithm, burst, debt_periods, own_label, in_headers)  # type: ignore[arg-type]  # None is its default
-        )
-    return tuple(quotas)
+        own_label = f"{label}-{per(seconds)}" if label and len(texts) > 1 else label
+        parts.append(Part(each.strip(), int(match[1]), seconds, own_label))
+    return tuple(parts)
 
 
 def require_own_unit(unit: object) -> str:

@@ -4,7 +4,6 @@ Flask-Limiter turns each decorated or default limit into ``RuntimeLimit``s and f
 Our limits use the same way: the rate limit item carries the quota, and the limit's ``cost`` carries the estimate.
 """
 
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from flask import Request
 from limits import RateLimitItem
 from limits.limits import GRANULARITIES, RateLimitItemPerSecond
 
-from flask_ailimit.engine import ConfigurationError, Quota, parse_quotas
+from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.quota import (
     CONCURRENCY,
     OUTPUT_TOKENS,
@@ -24,6 +23,7 @@ from flask_ailimit.engine.quota import (
     TOKEN_UNITS,
     TOKENS,
     in_largest_unit,
+    parts_of,
 )
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import UNLIMITED
@@ -32,8 +32,6 @@ from .plans.plan import ALL_PAYERS, Source
 from .view_limit import ViewLimit
 
 _LARGEST_BURST = 100
-_SEPARATOR = re.compile(r"[;,|]")
-_ZERO = re.compile(r"(\A|[;,|])\s*0+(?=\s*/|\s+per\s)", re.IGNORECASE)
 _NOTHING = RateLimitItemPerSecond(0)
 
 
@@ -272,19 +270,20 @@ def slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[Rate
 
 @lru_cache(maxsize=1024, typed=True)
 def timed_items(
-    text: object, unit: str, algorithm: str, burst: int | None, label: str, in_headers: bool
+    text: Any, unit: str, algorithm: str, burst: int | None, label: str, in_headers: bool
 ) -> tuple[RateLimitItem, ...]:
     """The items of limits per period, of each period the lowest limit.
 
-    The engine has no quota of 0, so 0 is parsed as 1, and its item is _NOTHING.
+    The engine has no quota of 0, so 0 is checked as 1, and its item is _NOTHING.
 
     Raises:
         ConfigurationError: The text can't be read.
     """
-    counted: Any = _ZERO.sub(r"\1 1", text) if isinstance(text, str) else text
-    quotas = parse_quotas(counted, unit=unit, algorithm=algorithm, burst=burst, label=label, in_headers=in_headers)
-    zeros = [_ZERO.match(part) for part in _SEPARATOR.split(text)] if isinstance(text, str) else []
-    return strictest([_NOTHING if zero else item_of(quota) for quota, zero in zip(quotas, zeros, strict=True)])
+    items = []
+    for _, limit, period, own_label in parts_of(text, label):
+        quota = Quota(limit or 1, period, unit, algorithm, burst, label=own_label, in_headers=in_headers)  # type: ignore[arg-type]  # None is its default
+        items.append(item_of(quota) if limit else _NOTHING)
+    return strictest(items)
 
 
 def strictest(items: Sequence[RateLimitItem]) -> tuple[RateLimitItem, ...]:

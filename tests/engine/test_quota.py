@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flask_ailimit.engine import ConfigurationError, Quota, parse_quotas
-from flask_ailimit.engine.quota import MAX_EXACT, PERIODS
+from flask_ailimit.engine.quota import MAX_EXACT, PERIODS, parts_of
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "10", float("nan"), 2**53, 2**53 + 1])
@@ -79,6 +79,15 @@ def test_text_takes_the_unit_algorithm_and_burst_it_is_given():
 def test_text_that_is_not_wholly_understood_is_refused(text):
     with pytest.raises(ConfigurationError, match=r"(limit|period): "):
         parse_quotas(text)
+
+
+def test_part_of_a_text_says_its_own_words_and_may_allow_nothing():
+    assert parts_of("10 per minute; 00/2 hours", "plan") == (
+        ("10 per minute", 10, 60, "plan-per-minute"),
+        ("00/2 hours", 0, 7200, "plan-per-2-hours"),
+    )
+    assert parts_of(" 0 per day ", "plan") == (("0 per day", 0, 86400, "plan"),)
+    assert parts_of("1/second|2/day") == (("1/second", 1, 1, ""), ("2/day", 2, 86400, ""))
 
 
 def test_error_about_a_text_is_short_and_shows_an_example():

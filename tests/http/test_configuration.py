@@ -48,8 +48,8 @@ def limiter():
 # Limits (c1 to c5)
 
 UNREADABLE = [
-    "", " ", "abc", "10", "per minute", "10/fortnight", "10/minute;", "10 per minute and more", "1.5 per minute",
-    "-1/minute", "1e9/second", "NaN/minute", "10 per 0 minute", "10 per -1 minute", "\u0661/minute?",
+    "", " ", "abc", "10", "per minute", "10/fortnight", "0/fortnight", "10/minute;", "10 per minute and more",
+    "1.5 per minute", "-1/minute", "1e9/second", "NaN/minute", "10 per 0 minute", "10 per -1 minute", "\u0661/minute?",
     "9" * 400 + "/minute",
 ]  # fmt: skip
 TOO_MUCH = ["9007199254740992/minute", "1 per 999 years"]

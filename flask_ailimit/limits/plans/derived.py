@@ -1,21 +1,16 @@
 """A plan with other values, as it holds for a payer for whom an operator has changed some."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from types import MappingProxyType
 
-from flask_ailimit.engine.quota import CONCURRENCY, per
+from flask_ailimit.engine.quota import CONCURRENCY, parts_of
 from flask_ailimit.unlimited import UNLIMITED, Unlimited
 
-from .change import WhichLimit, limit_of_text
+from .change import WhichLimit
 from .plan import TRY, Plan, PlanLimit, Plans, Source
 from .trail import Values
-
-_SEPARATOR = re.compile(r"[;,|]")
-_ZERO = re.compile(r"\A0+(?=\D)")
-_NUMBER = re.compile(r"\s*(\d+)")
 
 _Wanted = dict[WhichLimit, dict[bool, tuple[str | int, Source]]]
 """The values of limits, and those that are tried beside them."""
@@ -67,10 +62,7 @@ def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:
 
 def number_of(value: object) -> int:
     """How many a value allows."""
-    if isinstance(value, int):
-        return value
-    match = _NUMBER.match(str(value))
-    return int(match[1]) if match else 0
+    return value if isinstance(value, int) else parts_of(str(value))[0].limit
 
 
 def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -> Iterator[PlanLimit]:
@@ -92,7 +84,7 @@ def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -
 def with_value(limit: PlanLimit, value: str | int | Unlimited, source: Source) -> PlanLimit:
     """The limit with another value. A burst changes in proportion."""
     burst = limit.burst
-    if burst is not None:
+    if burst is not None and UNLIMITED not in (value, limit.value):
         # In proportion: else a limit that was lowered to 10 would still give 600 at once.
         burst = max(limit.cost, burst * number_of(value) // max(1, number_of(limit.value)), 1)
     return replace(limit, value=value, burst=burst, source=source)
@@ -104,11 +96,6 @@ def _parts(limit: PlanLimit) -> list[tuple[PlanLimit, int]]:
         return []
     if limit.unit == CONCURRENCY or not isinstance(limit.value, str):
         return [(limit, 0)]
-    texts = [text.strip() for text in _SEPARATOR.split(limit.value)]
-    periods = [limit_of_text(_ZERO.sub("1", text))[2] for text in texts]
-    if len(texts) == 1:
-        return [(limit, periods[0])]
     return [
-        (replace(limit, value=text, name=f"{limit.name}-{per(period)}" if limit.name else ""), period)
-        for text, period in zip(texts, periods, strict=True)
+        (replace(limit, value=text, name=name), period) for text, _, period, name in parts_of(limit.value, limit.name)
     ]
