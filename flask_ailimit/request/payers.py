@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import TypeVar
 
 from werkzeug.exceptions import HTTPException
 
@@ -13,12 +14,15 @@ from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Pa
 from flask_ailimit.limits.plans.change import EVERYBODY
 from flask_ailimit.limits.plans.plan import LONGEST_MODEL, ModelRule, Plan, Plans
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+from flask_ailimit.limits.plans.trail import InForce
 from flask_ailimit.limits.plans.tried import as_tried
 from flask_ailimit.signals import request_refused, tell
 
 from .asking import ask
 from .estimate import models_named
 from .ledger import Ledger
+
+_PlanIfAny = TypeVar("_PlanIfAny", Plan, Plan | None)
 
 
 def payers_of(ledger: Ledger) -> tuple[PlannedPayer, ...]:
@@ -131,8 +135,7 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
     plans = plans_of(ledger)
     subject, prefix = ledger.engine_now().subject, ledger.flask_limiter.key_prefix
     before = (prefix,) if prefix else ()
-    changes = ledger.app_state.changes
-    in_force = changes.in_force()
+    in_force = ledger.app_state.changes.in_force()
     for role, payer in _payers_named(ledger):
         name = str(payer.id)
         changed = in_force.get((role, name)) if in_force else None  # type: ignore[call-overload]  # a name is a tuple
@@ -142,18 +145,21 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
         hashed = subject(*before, role, name)
         plan = as_tried(plan, hashed)
         if changed is not None:
-            ledger.suspended = ledger.suspended or changed.suspended
-            plan = changes.plan_of((role, name), changed, plan)
+            plan = _as_changed(ledger, (role, name), changed, plan)
         yield PlannedPayer(role, name, hashed, plan, payer.label, is_default)
-    everybody = in_force.get(EVERYBODY) if in_force else None
-    if everybody is not None:
-        ledger.suspended = ledger.suspended or everybody.suspended  # Also where everybody together has no limits.
-    if plans.service is not None:
-        hashed = subject(*before, SERVICE, "")
-        plan = as_tried(plans.service, hashed)
-        if everybody is not None:
-            plan = changes.plan_of(EVERYBODY, everybody, plan)
-        yield PlannedPayer(SERVICE, "", hashed, plan, None)
+    hashed = subject(*before, SERVICE, "")
+    service = plans.service and as_tried(plans.service, hashed)
+    changed = in_force.get(EVERYBODY) if in_force else None
+    if changed is not None:
+        service = _as_changed(ledger, EVERYBODY, changed, service)
+    if service is not None:
+        yield PlannedPayer(SERVICE, "", hashed, service, None)
+
+
+def _as_changed(ledger: Ledger, payer: tuple[str, str], changed: InForce, plan: _PlanIfAny) -> _PlanIfAny:
+    """The plan as operators changed it for a payer. If they suspended the payer, the ledger notes that."""
+    ledger.suspended = ledger.suspended or changed.suspended
+    return plan and ledger.app_state.changes.plan_of(payer, changed, plan)
 
 
 def _payers_named(ledger: Ledger) -> Iterable[tuple[str, Payer]]:
