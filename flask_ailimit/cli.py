@@ -27,7 +27,7 @@ from .engine.stores.base import Located
 from .engine.stores.directory import default_homes
 from .engine.stores.housekeeping import standing
 from .extension import AILimiter
-from .limits.count_names import without_mark
+from .limits.count_names import method_in, without_mark
 from .limits.in_words import label_of, name_of, setting_of
 from .limits.plans.in_words import plans_in_words
 from .limits.plans.plan import ALL_PAYERS
@@ -431,7 +431,7 @@ def _left(verdict: Verdict, limit: EndpointLimit) -> str:
     """What is left of a count."""
     quota, name = verdict.quota, verdict.quota.name
     if limit.limit.per_method:
-        name = f"{name} ({without_mark(verdict.charge.scope).rpartition(':')[2]})"
+        name = f"{name} ({method_in(verdict.charge.scope)})"
     return f"{name}: {verdict.remaining} of {quota.burst} left, full again in {verdict.reset_after:.1f} s"
 
 

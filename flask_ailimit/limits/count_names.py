@@ -45,3 +45,8 @@ def marked(mark: object) -> str:
 def without_mark(scope: str) -> str:
     """A scope as the app wrote it, with the endpoint and the method."""
     return scope.partition(_MARK)[0]
+
+
+def method_in(scope: str) -> str:
+    """The method of a count that is each method's own."""
+    return without_mark(scope).rpartition(":")[2]

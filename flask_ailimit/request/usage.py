@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from flask_ailimit.engine import Charge, Verdict
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
 from flask_ailimit.headers.durations import milliseconds_up, seconds_up
-from flask_ailimit.limits.count_names import without_mark
+from flask_ailimit.limits.count_names import method_in
 from flask_ailimit.limits.in_words import label_of
 from flask_ailimit.limits.phase import PayerLimit
 from flask_ailimit.limits.plans.caller import SERVICE
@@ -261,7 +261,7 @@ def _row(shown: _Shown, verdict: Verdict | None, at_us: int) -> LimitUsage:
     reset_us = None if verdict is None or period is None else verdict.reset_after_us
     methods = limit.methods
     if verdict is not None and limit.limit.per_method:
-        methods = (without_mark(verdict.charge.scope).rpartition(":")[2],)
+        methods = (method_in(verdict.charge.scope),)
     return LimitUsage(
         role=shown.role,
         model=shown.model,
