@@ -17,6 +17,7 @@ from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
 from .cli_changes import COMMANDS
+from .cli_limiters import limiter_option
 from .cli_limiters import limiters_of_app as _limiters
 from .cli_payers import forgiven, left_of_plan, payer_of, payer_with_plan, under_its_plans
 from .cli_plan_files import import_limits, in_one_line, plans_group
@@ -104,13 +105,9 @@ class _Place(NamedTuple):
 cli = _Commands("ailimit", help="Look at limits and usage, and correct counts.")
 
 
-def _with_limiter(command: _Command) -> _Command:
-    return click.option(
-        "--limiter",
-        "number",
-        type=click.IntRange(1),
-        help="Only this one, if the app has several limiters, numbered in the order of init_app. Default: all.",
-    )(command)
+_with_limiter = limiter_option(
+    "Only this one, if the app has several limiters, numbered in the order of init_app. Default: all."
+)
 
 
 def _with_subject(command: _Command) -> _Command:

@@ -9,11 +9,11 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from .cli_limiters import limiters_of_app
+from .cli_limiters import limiter_option, limiters_of_app
 from .cli_payers import is_unused
 from .engine import StoreError
 from .extension import AILimiter
-from .limits.plans.admin import SUSPENDED, ChangeError
+from .limits.plans.admin import SUSPENDED, Admin, ChangeError
 from .limits.plans.change import EVERYBODY, Change, PayerName
 from .limits.plans.changes_in_words import change_in_words, what_in_words
 
@@ -55,7 +55,10 @@ def _limiter_of(number: int | None) -> AILimiter:
     return planned[0]
 
 
-def _done(limiter: AILimiter, change: Change) -> None:
+def _make(change_of: Callable[..., Change], *arguments: Any, number: int | None, **options: Any) -> None:
+    """Make a change with a method of :class:`Admin`, and say what was changed."""
+    limiter = _limiter_of(number)
+    change = change_of(limiter.admin, *arguments, **options)
     click.echo(f"Change {change.number}: {what_in_words(change)}")
     if _may_be_mistyped(limiter, change.payer):
         click.echo(
@@ -84,13 +87,9 @@ _LIMIT_HELP = (
 )
 
 
-def _with_number(command: _Command) -> _Command:
-    return click.option(
-        "--limiter",
-        "number",
-        type=click.IntRange(1),
-        help="Only this one, if several limiters of the app have plans, numbered in the order of init_app.",
-    )(command)
+_with_limiter = limiter_option(
+    "Only this one, if several limiters of the app have plans, numbered in the order of init_app."
+)
 
 
 def _of_limits(command: _Command) -> _Command:
@@ -102,7 +101,7 @@ def _of_limits(command: _Command) -> _Command:
 
 def _of_changes(command: _Command) -> _Command:
     by = click.option("--by", default=_user, metavar="NAME", help="Who does it. Default: the user of this system.")
-    return click.option("--reason", required=True, help="Why, for the trail.")(by(_with_number(command)))
+    return click.option("--reason", required=True, help="Why, for the trail.")(by(_with_limiter(command)))
 
 
 def _limit_command(function: _Command) -> click.Command:
@@ -120,28 +119,23 @@ def _unit(text: str) -> str:
 
 
 @_limit_command
-def raise_(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
+def raise_(payer: str, unit: str, limit: str, **options: Any) -> None:
     """Raise a limit of PAYER."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.raise_limit(payer, _unit(unit), limit, **options))
+    _make(Admin.raise_limit, payer, _unit(unit), limit, **options)
 
 
 @_limit_command
-def lower(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
+def lower(payer: str, unit: str, limit: str, **options: Any) -> None:
     """Lower a limit of PAYER."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.lower_limit(payer, _unit(unit), limit, **options))
+    _make(Admin.lower_limit, payer, _unit(unit), limit, **options)
 
 
 @_limit_command
 @click.option("--for", "duration", metavar="TIME", help="How long: minutes, hours or days, such as 90m, 12h or 3d.")
 @click.option("--until", "end", metavar="TIME", help="The end, such as 2026-12-01T18:00; in UTC without a zone.")
-def boost(
-    payer: str, unit: str, limit: str, *, duration: str | None, end: str | None, number: int | None, **options: Any
-) -> None:
+def boost(payer: str, unit: str, limit: str, *, duration: str | None, end: str | None, **options: Any) -> None:
     """Raise a limit of PAYER for a time."""
-    until, limiter = _end(duration, end), _limiter_of(number)
-    _done(limiter, limiter.admin.boost(payer, _unit(unit), limit, until=until, **options))
+    _make(Admin.boost, payer, _unit(unit), limit, until=_end(duration, end), **options)
 
 
 @_limit_command
@@ -156,20 +150,18 @@ def try_(payer: str, unit: str, limit: str, *, number: int | None, **options: An
 @click.argument("payer")
 @click.option("--tell", default=SUSPENDED, show_default=True, help="What the client is told.")
 @_of_changes
-def suspend(payer: str, *, number: int | None, **options: Any) -> None:
+def suspend(payer: str, **options: Any) -> None:
     """Turn the requests of PAYER away, such as user:7, on all routes that are limited by plan."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.suspend(payer, **options))
+    _make(Admin.suspend, payer, **options)
 
 
 @click.command()
 @with_appcontext
 @click.argument("payer")
 @_of_changes
-def resume(payer: str, *, number: int | None, **options: Any) -> None:
+def resume(payer: str, **options: Any) -> None:
     """End the suspension of PAYER."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.resume(payer, **options))
+    _make(Admin.resume, payer, **options)
 
 
 @click.command()
@@ -178,47 +170,43 @@ def resume(payer: str, *, number: int | None, **options: Any) -> None:
 @click.argument("plan", required=False, metavar="[PLAN]")
 @click.option("--own", is_flag=True, help="Move it back to the plan that the app names.")
 @_of_changes
-def move(payer: str, plan: str | None, *, own: bool, number: int | None, **options: Any) -> None:
+def move(payer: str, plan: str | None, *, own: bool, **options: Any) -> None:
     """Move PAYER to PLAN, whatever plan the app names for it."""
     if (plan is None) != own:
         raise ChangeError("move: a PLAN is needed, or --own.")
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.move(payer, plan, **options))
+    _make(Admin.move, payer, plan, **options)
 
 
 @click.command()
 @with_appcontext
 @click.argument("change", metavar="NUMBER", type=click.IntRange(1))
 @_of_changes
-def undo(change: int, *, number: int | None, **options: Any) -> None:
+def undo(change: int, **options: Any) -> None:
     """Undo the change with this NUMBER: from now on it is as if it had never been made."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.undo(change, **options))
+    _make(Admin.undo, change, **options)
 
 
 @click.command()
 @with_appcontext
 @_of_changes
-def reload(*, number: int | None, **options: Any) -> None:
+def reload(**options: Any) -> None:
     """Have every process read its plan file again. What is wrong in the file is said, and the plans stay."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.reload(**options))
+    _make(Admin.reload, **options)
 
 
 @click.command()
 @with_appcontext
 @click.argument("payer")
 @_of_changes
-def forget(payer: str, *, number: int | None, **options: Any) -> None:
+def forget(payer: str, **options: Any) -> None:
     """Forget PAYER for good: its counts, and its changes in the trail."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.forget(payer, **options))
+    _make(Admin.forget, payer, **options)
 
 
 @click.command()
 @with_appcontext
 @click.argument("payer", required=False, metavar="[PAYER]")
-@_with_number
+@_with_limiter
 def changes(payer: str | None, *, number: int | None) -> None:
     """Print the changes of plans, or those of PAYER: who, when, what, from what, to what, and why."""
     admin = _limiter_of(number).admin

@@ -1,6 +1,7 @@
 """The limiters of the app that a command looks at."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import click
 import flask
@@ -8,6 +9,17 @@ import flask
 from .engine.stores.memory import MemoryStore
 from .extension import AILimiter
 from .limits.in_words import name_of
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def limiter_option(words: str) -> Callable[[_Command], _Command]:
+    """The option ``--limiter``, whose value a command gets as ``number``.
+
+    Args:
+        words: What the command's help says of it.
+    """
+    return click.option("--limiter", "number", type=click.IntRange(1), help=words)
 
 
 def limiters_of_app(number: int | None, *, with_counts: bool = False) -> Iterator[AILimiter]:
