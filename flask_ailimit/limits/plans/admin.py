@@ -197,9 +197,9 @@ class Admin:
             if before == tell:
                 raise ChangeError(f"{name} is suspended already, and told the same.")
             was = "not suspended" if before is None else f"suspended: {before}"
-            return self._change(SUSPEND, reason, by, payer=name, words=tell, before=was)
+            return Change(kind=SUSPEND, payer=name, words=tell, before=was)
 
-        return self._append(make)
+        return self._append(make, reason, by)
 
     def resume(self, payer: str, *, reason: str, by: str) -> Change:
         """End a suspension.
@@ -215,9 +215,9 @@ class Admin:
             before = trail.in_force.get(name, InForce()).suspended
             if before is None:
                 raise ChangeError(f"{name} is not suspended.")
-            return self._change(RESUME, reason, by, payer=name, before=f"suspended: {before}")
+            return Change(kind=RESUME, payer=name, before=f"suspended: {before}")
 
-        return self._append(make)
+        return self._append(make, reason, by)
 
     def move(self, payer: str, plan: str | None, *, reason: str, by: str) -> Change:
         """Move a payer to a plan, whatever plan the app names for it.
@@ -238,9 +238,9 @@ class Admin:
             before = trail.in_force.get(name, InForce()).plan
             if before == plan:
                 raise ChangeError(f"{name} has {plan or 'the plan that the app names'} already.")
-            return self._change(MOVE, reason, by, payer=name, plan=plan, before=before or "the plan that the app names")
+            return Change(kind=MOVE, payer=name, plan=plan, before=before or "the plan that the app names")
 
-        return self._append(make)
+        return self._append(make, reason, by)
 
     def undo(self, number: int, *, reason: str, by: str) -> Change:
         """Undo a change: from now on it is as if it had never been made. An ``undo`` itself can't be undone.
@@ -259,9 +259,9 @@ class Admin:
                 raise ChangeError(f"Change {number} ({change.kind}) can't be undone. Make the change again.")
             if not trail.can_undo(number):
                 raise ChangeError(f"Change {number} is undone already, by change {trail.undone[number]}.")
-            return self._change(UNDO, reason, by, undone=number)
+            return Change(kind=UNDO, undone=number)
 
-        return self._append(make)
+        return self._append(make, reason, by)
 
     def reload(self, *, reason: str, by: str) -> Change:
         """Have every process read its plan file again. Where that can't be read, the plans stay as they were.
@@ -274,7 +274,7 @@ class Admin:
             self._read_again()
         except ConfigurationError as error:
             raise ChangeError(f"The plans stay as they are. {error}") from error
-        return self._append(lambda _: self._change(RELOAD, reason, by))
+        return self._append(lambda _: Change(kind=RELOAD), reason, by)
 
     def forget(self, payer: str, *, reason: str, by: str) -> Change:
         """Forget a payer: its counts, and its entries in the trail, for good. The others keep their numbers.
@@ -289,9 +289,9 @@ class Admin:
         name = payer_named(payer)
 
         def make(trail: Trail) -> Change:
-            return self._change(FORGET, reason, by, forgotten=tuple(trail.of_payer(name)))
+            return Change(kind=FORGET, forgotten=tuple(trail.of_payer(name)))
 
-        change = self._append(make)
+        change = self._append(make, reason, by)
         self._forget_counts(name)
         return change
 
@@ -345,10 +345,8 @@ class Admin:
             source = Source(kind if kind in (BOOST, TRY) else "change", until)
             for each in before:
                 self._require_countable(each, limit, text, source)
-            return self._change(
-                kind,
-                reason,
-                by,
+            return Change(
+                kind=kind,
                 payer=name,
                 limit=limit,
                 value=text,
@@ -357,7 +355,7 @@ class Admin:
                 before=_before_in_words(before),
             )
 
-        return self._append(make)
+        return self._append(make, reason, by)
 
     def _before(self, payer: PayerName, known: InForce, limit: WhichLimit, only: str | None) -> dict[Plan, str | int]:
         """The plans that the payer may have, and that have the limit, each with the value that holds under it."""
@@ -396,41 +394,8 @@ class Admin:
             raise ChangeError(f"There is no plan {name!r:.66}. {hint}The plans are {', '.join(names)}.")
         return found
 
-    def _change(
-        self,
-        kind: str,
-        reason: str,
-        by: str,
-        *,
-        payer: PayerName | None = None,
-        limit: WhichLimit | None = None,
-        value: str | int | None = None,
-        plan: str | None = None,
-        until: int | None = None,
-        words: str | None = None,
-        undone: int | None = None,
-        forgotten: tuple[int, ...] = (),
-        before: str | None = None,
-    ) -> Change:
-        _require_text("reason", reason, LONGEST_TEXT)
-        _require_text("by", by, LONGEST_NAME)
-        return Change(
-            kind=kind,
-            at=int(self._changes.now_s()),
-            by=by,
-            reason=reason,
-            payer=payer,
-            limit=limit,
-            value=value,
-            plan=plan,
-            until=until,
-            words=words,
-            undone=undone,
-            forgotten=forgotten,
-            before=before,
-        )
-
-    def _append(self, make: Callable[[Trail], Change]) -> Change:
+    def _append(self, make: Callable[[Trail], Change], reason: str, by: str) -> Change:
+        """Append the change that ``make`` makes of what the trail says, with its author, reason and time."""
         store = self._changes.store
         if store is None:
             raise ChangeError("The store keeps no changes of plans. Use local://, memory:// or a Redis.")
@@ -441,6 +406,9 @@ class Admin:
             if asked and (entry := trail.entries.get(asked[1])) and written(entry) == asked[0]:
                 return entry  # The store was asked twice, because a connection broke, and answered to the second time.
             change = make(trail)
+            _require_text("reason", reason, LONGEST_TEXT)
+            _require_text("by", by, LONGEST_NAME)
+            change = replace(change, at=int(self._changes.now_s()), by=by, reason=reason)
             asked = written(change), trail.last + 1
             _require_readable(*asked)
             if store.add_change(asked[0], trail.last, change.forgotten):

@@ -66,7 +66,7 @@ class Change:
     """What an operator changed.
 
     Attributes:
-        number: Its number in the trail.
+        number: Its number in the trail. It, time, author and reason are empty until the change is appended there.
         kind: ``raise``, ``lower``, ``boost``, ``try``, ``suspend``, ``resume``, ``move``, ``undo``, ``forget`` or
             ``reload``.
         at: When it was made, in seconds since the epoch.
@@ -86,9 +86,9 @@ class Change:
 
     number: int = 0
     kind: str
-    at: int
-    by: str
-    reason: str
+    at: int = 0
+    by: str = ""
+    reason: str = ""
     payer: PayerName | None = None
     limit: WhichLimit | None = None
     value: str | int | None = None
