@@ -1,7 +1,9 @@
 """The changes of plans in a local store's directory outlive everything but its removal by hand."""
 
 import os
+import resource
 import stat
+from contextlib import contextmanager
 from multiprocessing import get_context
 
 import pytest
@@ -56,6 +58,26 @@ def test_last_entry_counts_without_the_end_of_its_line_as_an_editor_leaves_it(st
     assert store.changes_from(3) == [(3, TEXTS[2])]
     assert store.add_change('{"c":3}', 3)
     assert store.changes_from(1) == [*enumerate(TEXTS, 1), (4, '{"c":3}')]
+
+
+@contextmanager
+def room_for(path, size):
+    """This process can make no file larger than this one will be with so many bytes more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_entry_for_which_there_is_no_room_takes_no_other_away(store, place, end):
+    file_of(place).write_bytes(file_of(place).read_bytes().removesuffix(b"\n") + end)
+    before = file_of(place).read_bytes()
+    with room_for(file_of(place), 9), pytest.raises(StoreError, match="No space left"):
+        store.add_change('{"c":3}', 3)
+    assert file_of(place).read_bytes() == before
 
 
 @pytest.mark.parametrize("cut", [2, 5, 28])

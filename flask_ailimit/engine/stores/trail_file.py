@@ -32,7 +32,7 @@ def read(place: Path, number: int) -> list[tuple[int, str]]:
         # Who knows the entries before has read their lines, and asks every two seconds.
         end = _content(place, _END_BYTES) if number > 1 else b""
         at = end.find(b'\n{"number":%d,' % number) + 1
-        return _entries(place, end[at:] if at else _content(place), number)
+        return _entries(place, _whole(end[at:] if at else _content(place)), number)
     except OSError as error:
         raise _failed(place, error) from error
 
@@ -47,7 +47,8 @@ def add(place: Path, text: str, last: int, without: Collection[int], patience: P
     inside = directory.lock(place, patience)
     try:
         content = _content(place)
-        entries = _entries(place, content, 1)
+        whole = _whole(content)
+        entries = _entries(place, whole, 1)
         if last != (entries[-1][0] if entries else 0):
             return False
         line = _line(last + 1, text)
@@ -55,8 +56,8 @@ def add(place: Path, text: str, last: int, without: Collection[int], patience: P
             kept = [_line(number, entry) for number, entry in entries if number not in without]
             _replace(place, b"".join([*kept, line]))
         else:
-            size = content.rfind(b"\n") + 1
-            _append(place, _whole(content)[size:] + line, size)
+            size = min(len(whole), len(content))  # A last line without its end stays, and is given it.
+            _append(place, whole[size:] + line, size)
     except OSError as error:
         raise _failed(place, error) from error
     else:
@@ -85,9 +86,9 @@ def _whole(content: bytes) -> bytes:
     return content[:size]
 
 
-def _entries(place: Path, content: bytes, first: int) -> list[tuple[int, str]]:
+def _entries(place: Path, whole: bytes, first: int) -> list[tuple[int, str]]:
     found, before = list[tuple[int, str]](), 0
-    for line in _whole(content).split(b"\n")[:-1]:
+    for line in whole.split(b"\n")[:-1]:
         match = _LINE.fullmatch(line)
         number = int(match[1]) if match else 0
         if match is None or number <= before:
@@ -107,7 +108,7 @@ def _line(number: int, text: str) -> bytes:
 
 
 def _append(place: Path, line: bytes, size: int) -> None:
-    """Write a line at the end of the whole lines. Only for who has the lock."""
+    """Write a line behind the whole ones, which have this size. Only for who has the lock."""
     is_new = not os.path.lexists(place / directory.CHANGES)
     descriptor = directory.open_file(place, directory.CHANGES, os.O_WRONLY | os.O_CREAT)
     try:
