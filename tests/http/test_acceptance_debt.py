@@ -1,7 +1,7 @@
 """What was used beyond a limit is owed, for as long as it takes, but not for ever."""
 
 import pytest
-from limited_apps import commandable, limited
+from limited_apps import limited
 
 from flask_ailimit import ConfigurationError
 from flask_ailimit.cli import cli
@@ -135,13 +135,6 @@ def test_bound_of_debt_is_read_from_the_config():
     use(limits, 10**9)
     limits.clock.advance(120)
     assert use(limits, 1) == 200
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Makes apps whose counts a command can see."""
-    with commandable(tmp_path / "limits") as make:
-        yield make
 
 
 def forgive(limits, subject="alice"):

@@ -1,6 +1,7 @@
 """Usage is kept when a limit changes, and limits that differ only in their numbers have counts of their own."""
 
 from collections import Counter
+from functools import partial
 from random import Random
 
 import pytest
@@ -134,16 +135,16 @@ def two_defaults():
     )
 
 
-def default_tokens():
-    each = {"estimate": lambda _: 1}
-    limits = on_view(
-        default_token_limits=[
-            TokenLimit(MINUTE(5), methods=["GET"], **each),
-            TokenLimit(MINUTE(3), methods=["POST"], **each),
-        ]
-    )
+def tokens_under(option):
+    """One token a request, under limits of this option."""
+    of = partial(TokenLimit, estimate=lambda _: 1)
+    limits = on_view(**{option: [of(MINUTE(5), methods=["GET"]), of(MINUTE(3), methods=["POST"])]})
     limits.app.before_request(lambda: limits.limiter.record_usage(input_tokens=1))
     return limits
+
+
+def default_tokens():
+    return tokens_under("default_token_limits")
 
 
 def application():
@@ -153,15 +154,7 @@ def application():
 
 
 def application_tokens():
-    each = {"estimate": lambda _: 1}
-    limits = on_view(
-        application_token_limits=[
-            TokenLimit(MINUTE(5), methods=["GET"], **each),
-            TokenLimit(MINUTE(3), methods=["POST"], **each),
-        ]
-    )
-    limits.app.before_request(lambda: limits.limiter.record_usage(input_tokens=1))
-    return limits
+    return tokens_under("application_token_limits")
 
 
 def addresses():

@@ -12,7 +12,7 @@ import click
 import pytest
 from flask import Blueprint, Flask, abort, g, request
 from flask_limiter import ExemptionScope, Limiter
-from limited_apps import commandable, limited, route
+from limited_apps import limited, route
 
 from flask_ailimit import UNLIMITED, AILimiter, TokenLimit, api_key, remote_address, usage_settled
 from flask_ailimit.cli import cli
@@ -23,13 +23,6 @@ ROOT = Path(__file__).parents[2]
 
 
 UNUSED = "Nothing of this is used. SUBJECT is what flask_ailimit.limits.keys.api_key returns."
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Makes apps without views, each with its limiter, whose counts other processes can see."""
-    with commandable(tmp_path / "limits") as make:
-        yield make
 
 
 @pytest.fixture

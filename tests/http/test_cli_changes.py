@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from limited_apps import commandable, limited
+from limited_apps import limited
 
 from flask_ailimit import api_key
 from flask_ailimit.cli import cli
@@ -19,12 +19,6 @@ PLANS = {
     },
 }
 WHY = ["--reason", "a phone call", "--by", "ann"]
-
-
-@pytest.fixture
-def made(tmp_path):
-    with commandable(tmp_path / "limits") as make:
-        yield make
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import re
 
 import pytest
 from flask import request
-from limited_apps import commandable
 
 from flask_ailimit import Caller, Payer, StoreError, api_key
 from flask_ailimit.cli import cli
@@ -25,12 +24,6 @@ HINT = "What a payer, such as user:7, has left of its plan is shown with --plan 
 
 def who():
     return Caller(user=Payer(request.args["user"], plan=request.args["plan"]))
-
-
-@pytest.fixture
-def made(tmp_path):
-    with commandable(tmp_path / "limits") as make:
-        yield make
 
 
 def planned(make, *arguments, **options):
