@@ -139,10 +139,9 @@ def boost(payer: str, unit: str, limit: str, *, duration: str | None, end: str |
 
 
 @_limit_command
-def try_(payer: str, unit: str, limit: str, *, number: int | None, **options: Any) -> None:
+def try_(payer: str, unit: str, limit: str, **options: Any) -> None:
     """Try another value of a limit on PAYER, which refuses nothing. End it with undo."""
-    limiter = _limiter_of(number)
-    _done(limiter, limiter.admin.try_limit(payer, _unit(unit), limit, **options))
+    _make(Admin.try_limit, payer, _unit(unit), limit, **options)
 
 
 @click.command()
