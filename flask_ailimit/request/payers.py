@@ -147,8 +147,10 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
         if changed is not None:
             plan = _as_changed(ledger, (role, name), changed, plan)
         yield PlannedPayer(role, name, hashed, plan, payer.label, is_default)
-    hashed = subject(*before, SERVICE, "")
-    service = plans.service and as_tried(plans.service, hashed)
+    service, hashed = plans.service, b""
+    if service is not None:
+        hashed = subject(*before, SERVICE, "")
+        service = as_tried(service, hashed)
     changed = in_force.get(EVERYBODY) if in_force else None
     if changed is not None:
         service = _as_changed(ledger, EVERYBODY, changed, service)
