@@ -142,7 +142,7 @@ def test_forgotten_payer_leaves_what_a_trail_without_it_would_be(before, payer, 
 
 
 def test_entry_of_a_newer_version_is_none_of_ours():
-    assert read(3, '{"v":2,"kind":"pause","what":["ever"]}') is None
+    assert read(3, '{"v":3,"kind":"pause","what":["ever"]}') is None
 
 
 def entry(**changed):
