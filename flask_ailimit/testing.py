@@ -16,6 +16,7 @@ from .engine import ALGORITHMS, Charge, Decision, Engine, HandOverError, Quota, 
 from .engine import clock as engine_clock
 from .engine.clock import MICROSECONDS
 from .engine.decide import MOST_COUNTS
+from .engine.decision import Settled
 from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
 from .engine.stores.base import KeepsChanges
 
@@ -105,10 +106,25 @@ def reserve(store: Store, *charges: Charge) -> Decision:
 
 
 def settle(store: Store, taken: Decision, *actual: int, lease: int = 0) -> int:
-    """Settle each charge of a decision with its actual cost."""
+    """Settle each charge of a decision with its actual cost. Answers how many counts were unknown."""
+    return _settled(store, taken, *actual, lease=lease).unknown
+
+
+def _settled(store: Store, taken: Decision, *actual: int, lease: int = 0) -> Settled:
     return store.settle(
         [Settlement(v.charge, taken.at_us, a, lease) for v, a in zip(taken.verdicts, actual, strict=True)]
     )
+
+
+def soft(cost: int = 1, algorithm: str = "token-bucket", *, subject: bytes = ALICE) -> Charge:
+    """A charge to a limit of 10 per minute, of which is told from 80 percent on."""
+    return Charge(subject, Quota(10, 60, TOKENS, algorithm, soft_percent=80), cost)
+
+
+def passed(store: Store, taken: Decision, *actual: int) -> list[tuple[bytes, int, int]]:
+    """Settle a decision. Of each count that passed its soft percent by it: the subject, what is used, what is left."""
+    told = _settled(store, taken, *actual, lease=next(_leases)).passed
+    return [(verdict.charge.subject, verdict.used, verdict.remaining) for verdict in told]
 
 
 def remaining(store: Store, *charges: Charge) -> list[int]:
@@ -372,6 +388,81 @@ class StoreContract:
         first, second = reserve(store, charge(5)), reserve(store, charge(5), charge(5, subject=BOB))
         store.settle([Settlement(v.charge, taken.at_us, 1, 0) for taken in (first, second) for v in taken.verdicts])
         assert remaining(store, charge(), charge(subject=BOB)) == [8, 9]
+
+    # The soft percent
+
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    def test_settlement_that_passes_the_soft_percent_is_told_once_in_a_window(
+        self, store: Store, advance: Advance, algorithm: str
+    ) -> None:
+        advance(0)
+        first, second = reserve(store, soft(4, algorithm)), reserve(store, soft(4, algorithm))
+        assert passed(store, first, 3) == []
+        assert passed(store, second, 5) == [(ALICE, 8, 2)]
+        assert passed(store, reserve(store, soft(1, algorithm)), 1) == []
+        advance(2 * MINUTE)
+        assert passed(store, reserve(store, soft(9, algorithm)), 7) == []
+        assert passed(store, reserve(store, soft(1, algorithm)), 1) == [(ALICE, 8, 2)]
+
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    def test_count_that_was_told_of_falls_below_and_passes_again_in_silence(self, store: Store, algorithm: str) -> None:
+        first = reserve(store, soft(9, algorithm))
+        assert passed(store, reserve(store, soft(1, algorithm)), 1) == [(ALICE, 10, 0)]
+        assert passed(store, first, 1) == []
+        assert passed(store, reserve(store, soft(8, algorithm)), 8) == []
+
+    def test_each_count_and_each_subject_is_told_of_for_itself(self, store: Store) -> None:
+        charges = [soft(8), soft(8, "fixed-window"), soft(7, subject=BOB), soft(9, subject=BOB)._replace(scope="x")]
+        told = passed(store, reserve(store, *charges), 9, 8, 7, 9)
+        assert sorted(told) == [(ALICE, 8, 2), (ALICE, 9, 1), (BOB, 9, 1)]
+        assert passed(store, reserve(store, soft(1, subject=BOB)), 1) == [(BOB, 8, 2)]
+
+    def test_nothing_is_told_of_a_refund_to_nothing_or_without_a_soft_percent(self, store: Store) -> None:
+        cancelled = reserve(store, soft(1))
+        reserve(store, soft(8))
+        assert passed(store, cancelled, 0) == []
+        assert passed(store, reserve(store, charge(9, subject=BOB)), 10) == []
+        assert passed(store, reserve(store, soft(1)), 1) == [(ALICE, 9, 1)]
+
+    @pytest.mark.parametrize("by", ["bucket", "subject", "forgiving"])
+    def test_count_that_was_forgotten_is_told_of_again_and_its_notice_is_no_count(self, store: Store, by: str) -> None:
+        engine = Engine(store, secret=SECRET)
+        assert len(passed(store, reserve(store, soft(8)), 12)) == 1
+        if by == "forgiving":
+            assert engine.forgive([soft()]) == 1
+        else:
+            assert store.reset(ALICE, soft().bucket if by == "bucket" else None) in (1, None)
+        assert len(passed(store, reserve(store, soft(8)), 8)) == 1
+
+    def test_reservations_that_cost_what_was_reserved_are_told_of_by_the_first_that_ends(self, store: Store) -> None:
+        engines = [Engine(store, secret=SECRET) for _ in range(3)]
+        reservations = [engines[number % 3].reserve([soft(1)]) for number in range(10)]
+        for reservation in reservations:
+            reservation.settle({})
+        assert [[verdict.used for verdict in each.passed] for each in reservations] == [*[[]] * 7, [10], [], []]
+
+    def test_work_that_was_handed_over_is_told_of_by_who_ends_it(self, store: Store) -> None:
+        engine = Engine(store, secret=SECRET)
+        quota = soft().quota.told_as("plan", soft_percent=80)
+        taken = engine.take_over(engine.hand_over([engine.reserve([soft(2)._replace(quota=quota)])], {}))
+        assert taken.settle({TOKENS: 8})
+        assert [(v.quota.name, v.used, v.quota.soft_percent) for v in taken.passed] == [("plan", 8, 80)]
+
+    def test_parallel_settlements_are_told_of_once(self, store: Store) -> None:
+        quota = Quota(100, 60, TOKENS, soft_percent=80)
+        taken = [reserve(store, Charge(ALICE, quota, 1)) for _ in range(100)]
+        told: list[object] = []
+
+        def end(some: Sequence[Decision]) -> None:
+            for decision in some:
+                told.extend(passed(store, decision, 1))
+
+        threads = [Thread(target=end, args=(taken[number::8],)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert told == [(ALICE, 100, 0)]
 
     # Leases
 

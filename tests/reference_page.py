@@ -74,6 +74,7 @@ EXPLAINED = {
     "flask_ailimit.engine.HandedOver": "decision.md#work-that-outlives-its-reservation",
     "flask_ailimit.engine.Quota": "decision.md#the-words",
     "flask_ailimit.engine.Reservation": "decision.md#the-words",
+    "flask_ailimit.engine.Settled": "stores.md#a-store-of-your-own",
     "flask_ailimit.engine.StateStore": "stores.md#a-store-of-your-own",
     "flask_ailimit.engine.Store": "stores.md#a-store-of-your-own",
     "flask_ailimit.engine.open_store": "stores.md",

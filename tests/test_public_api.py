@@ -56,6 +56,7 @@ PUBLIC = {
         "HandedOver",
         "Quota",
         "Reservation",
+        "Settled",
         "Settlement",
         "State",
         "StateStore",

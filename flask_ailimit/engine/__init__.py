@@ -14,7 +14,7 @@ Example:
 from .algorithms import ALGORITHMS, Algorithm, State, Step
 from .charge import Charge, Settlement
 from .clock import Clock, system_clock
-from .decision import Decision, Verdict
+from .decision import Decision, Settled, Verdict
 from .engine import Engine
 from .errors import AILimitError, ConfigurationError, HandOverError, StoreError
 from .handing_over import HandedOver
@@ -35,6 +35,7 @@ __all__ = [
     "HandedOver",
     "Quota",
     "Reservation",
+    "Settled",
     "Settlement",
     "State",
     "StateStore",

@@ -7,7 +7,8 @@ from .algorithms import ALGORITHMS, State
 from .algorithms.base import new
 from .charge import Charge, Settlement
 from .clock import MICROSECONDS
-from .decision import Decision, Verdict
+from .decision import Decision, Settled, Verdict
+from .notice import NOTICE, notice_of
 from .quota import Quota
 
 MOST_COUNTS = 512
@@ -138,12 +139,16 @@ def _has_place(bucket: bytes, record: Record, taken: Record, wanted: set[bytes],
     return len(alive(record, now_us).keys() | taken.keys() | wanted | {bucket}) <= MOST_COUNTS
 
 
-def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[int, Changes]:
-    """Answer how many counts were no longer known, and the records to write.
+def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[Settled, Changes]:
+    """Answer how many counts were no longer known and which have passed their soft percent, and the records to write.
 
-    What was used too much is charged even to a count that is gone; a refund to it is nothing.
+    What was used too much is charged even to a count that is gone; a refund to it is nothing. A settlement that leaves
+    its count above the soft percent writes a notice into the same record, unless there is one; so one settlement of
+    all workers is told in each window. A settlement of nothing (``actual`` 0) is never told: that is how a store gives
+    back by itself what nobody asked it to. Nor is one of a limit that is only tried.
     """
     unknown = 0
+    passed: list[Verdict] = []
     changes: Changes = {}
     for settlement in settlements:
         charge = settlement.charge
@@ -155,7 +160,11 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
             state, now_us, quota, settlement.taken_at_us, charge.cost, settlement.actual, settlement.lease
         )
         _replace(record, bucket, quota, settled)
-    return unknown, changes
+        if quota.soft_left >= 0 and settlement.actual and not charge.shadow:
+            verdict = _newly_passed(record, charge, settled, now_us)
+            if verdict:
+                passed.append(verdict)
+    return Settled(unknown, tuple(passed)), changes
 
 
 def renew(read: Read, held: Iterable[tuple[Charge, Container[int]]], now_us: int) -> Changes:
@@ -207,6 +216,20 @@ def _crowded_out(opened: dict[bytes, _Opened], verdicts: Sequence[Verdict], now_
             if fits and charge.subject == subject and charge.bucket in needed and charge.bucket not in living:
                 found[place] = Verdict(charge, False, 0, wait_us or 0, wait_us)
     return found
+
+
+def _newly_passed(record: Record, charge: Charge, state: State, now_us: int) -> Verdict | None:
+    """How a count stands above its soft percent, if nobody was told yet, with a notice that somebody is told now.
+
+    If the record has no room for the notice, nobody is told: every settlement would tell it.
+    """
+    quota, notice = charge.quota, notice_of(charge.bucket)
+    step = ALGORITHMS[quota.algorithm].admit(state, now_us, quota, 0, _NO_LEASE)
+    if step.remaining > quota.soft_left or notice in record or len(alive(record, now_us)) >= MOST_COUNTS:
+        return None
+    window_us = min(step.reset_after_us, quota.period_us)
+    record[notice] = Bucket(NOTICE, _second(now_us + window_us))
+    return Verdict(charge, True, step.remaining, step.reset_after_us, 0)
 
 
 def _record(read: Read, changes: Changes, subject: bytes, now_us: int) -> Record:

@@ -46,6 +46,11 @@ class Verdict(NamedTuple):
         return self.quota.burst - min(self.remaining, self.quota.burst)
 
     @property
+    def is_near(self) -> bool:
+        """Whether the quota's soft percent is used: the count is nearly used up, or is so wholly."""
+        return self.remaining <= (self.share or self.charge.quota).soft_left
+
+    @property
     def reset_after(self) -> float:
         """Seconds until the count is as if never used."""
         return self.reset_after_us / MICROSECONDS
@@ -54,6 +59,19 @@ class Verdict(NamedTuple):
     def retry_after(self) -> float | None:
         """Seconds until this charge fits: 0.0 if it did, None if it never can."""
         return None if self.retry_after_us is None else self.retry_after_us / MICROSECONDS
+
+
+class Settled(NamedTuple):
+    """What came of settlements.
+
+    Attributes:
+        unknown: How many counts were no longer known.
+        passed: The counts that have passed their soft percent, and of which nobody was told in this window: each as it
+            was after its settlement, whatever floor its charge had. Whoever gets this is the only one who can tell.
+    """
+
+    unknown: int
+    passed: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True)

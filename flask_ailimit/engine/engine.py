@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from random import Random
 
+from .announced import Announced
 from .charge import DENY, LOCAL, SUBJECT_BYTES, Charge
 from .decision import Decision
 from .errors import ConfigurationError, StoreError
@@ -47,6 +48,7 @@ class Engine:
             )
         self.store = store
         self.leases = Leases(store)
+        self._announced = Announced()
         self._is_away = False
         self._nearby_leases = Leases(store.nearby) if store.nearby else None
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
@@ -90,7 +92,7 @@ class Engine:
         return self.store.nearby.peek(charges) if charges and self.store.nearby else Decision((), 0)
 
     def _reserve(self, store: Store, leases: Leases, charges: Sequence[Charge], lease: int) -> Reservation:
-        reservation = Reservation(lease, store, leases)
+        reservation = Reservation(lease, store, leases, self._announced)
         reservation.asked(charges)
         try:
             reservation.decided(store.reserve(charges, lease))
@@ -105,7 +107,7 @@ class Engine:
             self._is_away = True
         if charges and self.store.nearby and self._nearby_leases:
             return self._reserve(self.store.nearby, self._nearby_leases, charges, lease)
-        uncounted = Reservation(lease, self.store, self.leases)
+        uncounted = Reservation(lease, self.store, self.leases, self._announced)
         uncounted.decided(Decision((), 0))
         return uncounted
 
@@ -181,6 +183,7 @@ class Engine:
         Raises:
             StoreError: The store can't answer.
         """
+        self._announced.forget()
         return self.store.reset(subject, bucket)
 
     def forgive(self, charges: Sequence[Charge]) -> int:
@@ -192,7 +195,7 @@ class Engine:
         asked = [charge for charge in counts.values() if charge.quota.unit != CONCURRENCY]
         owing = [verdict.charge for verdict in self.store.peek(asked).verdicts if not verdict.allowed] if asked else []
         for charge in owing:
-            self.store.reset(charge.subject, charge.bucket)
+            self.reset(charge.subject, charge.bucket)
         return len(owing)
 
     def forget(self) -> None:

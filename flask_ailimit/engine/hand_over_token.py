@@ -110,9 +110,16 @@ def _packed(taken: Taken) -> list[Any]:
     charges = []
     for charge, at_us in taken.charges:
         shadow = [True] if charge.shadow else []
-        taken_so = [charge.subject.hex(), charge.quota.given, charge.cost, charge.scope, charge.dry, at_us]
+        taken_so = [charge.subject.hex(), _allowed(charge.quota), charge.cost, charge.scope, charge.dry, at_us]
         charges.append([*taken_so, *shadow])
     return [taken.lease, charges]
+
+
+def _allowed(quota: Quota) -> tuple[Any, ...]:
+    """The arguments of the quota; what it is called and whether clients know it only matters where it is told of."""
+    if quota.soft_percent:
+        return *quota.given, quota.label, quota.in_headers, quota.soft_percent
+    return quota.given
 
 
 def _unpacked(lease: int, charges: Iterable[Any]) -> Taken:

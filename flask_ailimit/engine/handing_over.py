@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from .charge import Charge, Settlement
 from .clock import MICROSECONDS
+from .decision import Verdict
 from .errors import HandOverError, StoreError
 from .hand_over_token import Note
 from .leases import Leases
@@ -40,6 +41,7 @@ class TakenOver:
         subject: The token's own, in that store.
         until_us: When the token is too old, by that store's clock.
         taken: What each reservation took.
+        passed: See :class:`.reservation.Endable`.
     """
 
     store: Store
@@ -48,6 +50,7 @@ class TakenOver:
     subject: bytes
     until_us: int
     taken: Sequence[Taken]
+    passed: Sequence[Verdict] = ()
     _open: list[bool] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -102,7 +105,7 @@ class TakenOver:
             settlements = [Settlement(s.costing(0), 0, 0, taken.lease) for taken, slots in self._slots() for s in slots]
         try:
             if settlements:
-                self.store.settle(settlements)
+                self.passed = self.store.settle(settlements).passed
         except StoreError:
             if is_ours:
                 with suppress(StoreError):
@@ -132,10 +135,11 @@ class HandedOver(Endable):
         note: What the giver said.
     """
 
-    __slots__ = ("__weakref__", "_parts", "note")
+    __slots__ = ("__weakref__", "_parts", "note", "passed")
 
     def __init__(self, note: Note, parts: Sequence[TakenOver]) -> None:
         self.note = note
+        self.passed: Sequence[Verdict] = ()
         self._parts = parts
 
     def end(self, actual_of: ActualOf) -> bool:
@@ -145,6 +149,7 @@ class HandedOver(Endable):
             StoreError: The store can't answer; it stays open.
         """
         ended = [part.end(actual_of) for part in self._parts]
+        self.passed = tuple(verdict for part in self._parts for verdict in part.passed)
         return any(ended)
 
     def renew(self) -> None:

@@ -40,6 +40,7 @@ _LONGEST_PERIOD = 10 * 366 * 86400
 _MOST_DEBT_PERIODS = 1000
 _LONGEST_DEBT_US = 2**52  # 142 years: when it is paid can so be said in microseconds below 2**53, until 2112.
 _RATES_KEPT = 1024
+_WHOLE = 100  # Percent.
 
 
 class Rate(NamedTuple):
@@ -92,6 +93,10 @@ class Quota:
         label: A name for headers, messages and events, 1 to 96 of ``A-Za-z0-9_.-``; "" for the one that is made of unit
             and period. It is no part of the count's name either.
         in_headers: Whether clients are told of it, in headers and in refusals.
+        soft_percent: The part of the burst, in percent, from which on the app and its clients are told that the count
+            is nearly used up: 1 to 100; 0 for never. It is no part of the count's name either. ``concurrency`` has
+            none.
+        soft_left: The most that is left of the burst once that part is used; -1 without a soft percent.
         ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
             142 years allow, if that is less.
         period_us: The period in microseconds.
@@ -113,6 +118,8 @@ class Quota:
     debt_periods: int = 4
     label: str = ""
     in_headers: bool = True
+    soft_percent: int = 0
+    soft_left: int = field(init=False, repr=False, compare=False)
     ceiling: int = field(init=False, repr=False, compare=False)
     period_us: int = field(init=False, repr=False, compare=False)
     tick_us: int = field(init=False, repr=False, compare=False)
@@ -156,6 +163,10 @@ class Quota:
         if self.label != "":
             require_name(self.label, _LONGEST_LABEL)
         require_bool("in_headers", self.in_headers)
+        require_soft_percent(self.soft_percent, self.unit)
+        # Used is at least the whole number of units that is that part or more, so what is left is rounded down.
+        soft_left = self.burst * (_WHOLE - self.soft_percent) // _WHOLE if self.soft_percent else -1
+        object.__setattr__(self, "soft_left", soft_left)
         object.__setattr__(self, "period_us", self.period * MICROSECONDS)
         # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
         object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst)))
@@ -212,15 +223,16 @@ class Quota:
         Raises:
             ConfigurationError: It is not a whole number from 0 to 1,000.
         """
-        return Quota(*self.given[:-1], debt_periods, self.label, self.in_headers)
+        return Quota(*self.given[:-1], debt_periods, self.label, self.in_headers, self.soft_percent)
 
-    def told_as(self, label: str, *, in_headers: bool = True) -> "Quota":
-        """This quota as clients are told of it: under a label, or not at all; it has the same counts.
+    def told_as(self, label: str, *, in_headers: bool = True, soft_percent: int = 0) -> "Quota":
+        """This quota as it is told of: by what name, to clients or not, from which part on; it has the same counts.
 
         Raises:
-            ConfigurationError: The label has other characters than those of a name, or is too long.
+            ConfigurationError: The label has other characters than those of a name, or is too long, or the soft percent
+                is not one that a quota can have.
         """
-        return Quota(*self.given, label, in_headers)
+        return Quota(*self.given, label, in_headers, soft_percent)
 
     @property
     def name(self) -> str:
@@ -348,6 +360,23 @@ def require_bool(option: str, value: object) -> None:
     """
     if type(value) is not bool:
         raise ConfigurationError(f"{option}: True or False. Got {value!r:.40}.")
+
+
+def require_soft_percent(value: object, unit: str) -> None:
+    """Check the part of a limit from which on is told that it is nearly used up.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 0 to 100, or the limit is on calls in flight.
+    """
+    if type(value) is not int or not 0 <= value <= _WHOLE:
+        raise ConfigurationError(
+            f"soft_percent: a whole number from 1 to {_WHOLE} is needed, such as 80, or 0 for none. Got {value!r:.40}."
+        )
+    if value and unit == CONCURRENCY:
+        raise ConfigurationError(
+            "soft_percent: a limit on calls in flight has none, because it has no window in which to tell of it once: "
+            "its slots come and go with every request. Leave it out."
+        )
 
 
 def _require_count(name: str, value: object) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from .announced import Announced
 from .charge import Charge, Settlement, require_cost
-from .decision import Decision
+from .decision import Decision, Verdict
 from .errors import AILimitError
 from .forking import lineage
 from .leases import Leases
@@ -26,9 +27,16 @@ ActualOf = Callable[[Charge], int]
 
 
 class Endable(ABC):
-    """What was taken, and is ended exactly once."""
+    """What was taken, and is ended exactly once.
+
+    Attributes:
+        passed: Once it has ended, the counts that have passed their soft percent by it, each as it stands. Nobody else
+            is told of them in this window.
+    """
 
     __slots__ = ()
+
+    passed: Sequence[Verdict]
 
     @abstractmethod
     def end(self, actual_of: ActualOf) -> bool:
@@ -73,11 +81,24 @@ class Reservation(Endable):
     As a context manager it is cancelled if the block raises, and settled as reserved if not.
     """
 
-    __slots__ = ("__weakref__", "_lease", "_leases", "_lineage", "_store", "allowed", "decision", "open")
+    __slots__ = (
+        "__weakref__",
+        "_announced",
+        "_lease",
+        "_leases",
+        "_lineage",
+        "_store",
+        "allowed",
+        "decision",
+        "open",
+        "passed",
+    )
 
-    def __init__(self, lease: int, store: Store, leases: Leases) -> None:
+    def __init__(self, lease: int, store: Store, leases: Leases, announced: Announced) -> None:
         self.decision = _UNDECIDED
         self.allowed = False
+        self.passed: Sequence[Verdict] = ()
+        self._announced = announced
         self._lease = lease
         self._store = store
         self._leases = leases
@@ -102,7 +123,9 @@ class Reservation(Endable):
 
     def end(self, actual_of: ActualOf) -> bool:
         """End it, asking for each charge what it really cost."""
-        return end_together([self], actual_of)
+        ended = end_together([self], actual_of)
+        self.passed = ended.passed
+        return ended.was_open
 
     def close(self) -> bool:
         """Mark it ended, and answer whether it was open. Its lease is renewed no more.
@@ -148,7 +171,7 @@ class Reservation(Endable):
         # A number of its own: a store that knows this one to have ended would take the next ending for the same.
         lease = secrets.randbits(LEASE_BITS)
         verdicts = [verdict._replace(charge=_reopened(verdict.charge)) for verdict in self.decision.taken]
-        reopened = Reservation(lease, self._store, self._leases)
+        reopened = Reservation(lease, self._store, self._leases, self._announced)
         reopened.asked(verdict.charge for verdict in verdicts)
         held = slots_of(verdict.charge for verdict in verdicts)
         if held:
@@ -168,15 +191,27 @@ class Reservation(Endable):
         return Taken(self._lease, charges)
 
     def settlements(self, actual_of: ActualOf) -> list[Settlement]:
-        """What the store must correct to end it: :func:`ending`, without a list of what was taken."""
+        """What the store must correct to end it: :func:`ending`, without a list of what was taken.
+
+        A charge that needs no correction is settled too, if its count may have to be told of.
+        """
         corrected = []
         decision, lease = self.decision, self._lease
         for verdict in decision.taken:
             charge = verdict.charge
             actual = _corrected(charge, actual_of)
+            if actual is None and verdict.is_near and self._is_to_ask(verdict):
+                actual = charge.cost
             if actual is not None:
                 corrected.append(Settlement(charge, decision.taken_at_us(charge), actual, lease))
         return corrected
+
+    def _is_to_ask(self, verdict: Verdict) -> bool:
+        """Whether the store is to be asked if a count that stands as its charge left it is to be told of."""
+        charge = verdict.charge
+        if charge.shadow or not charge.cost:
+            return False
+        return self._announced.is_to_ask(verdict, self.decision.taken_at_us(charge))
 
     def __enter__(self) -> Self:
         return self
@@ -224,15 +259,28 @@ def _reopened(charge: Charge) -> Charge:
     return charge if charge.quota.unit == CONCURRENCY else charge.costing(0)
 
 
-def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> bool:
-    """End several reservations, those of one store in one step; answers whether any was still open."""
+class Ended(NamedTuple):
+    """What came of ending reservations.
+
+    Attributes:
+        was_open: Whether any of them was still open.
+        passed: See :class:`Endable`.
+    """
+
+    was_open: bool
+    passed: tuple[Verdict, ...]
+
+
+def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> Ended:
+    """End several reservations, those of one store in one step."""
     ended = [reservation for reservation in reservations if reservation.begin_to_end()]
     by_store: dict[Store, list[Settlement]] = {}
     for reservation in ended:
         by_store.setdefault(reservation.store, []).extend(reservation.settlements(actual_of))
+    passed: tuple[Verdict, ...] = ()
     for store, settlements in by_store.items():
         if settlements:
-            store.settle(settlements)
+            passed += store.settle(settlements).passed
     for reservation in ended:
         reservation.released()
-    return bool(ended)
+    return Ended(bool(ended), passed)

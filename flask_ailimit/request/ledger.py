@@ -386,7 +386,7 @@ def units_of(usage: Usage, *, count_cached: bool) -> dict[str, int]:
 
 def _end_all(reservations: Sequence[Reservation], actual_of: ActualOf) -> bool:
     try:
-        return end_together(reservations, actual_of)
+        return end_together(reservations, actual_of).was_open
     except AILimitError as error:
         # The answer is sent all the same. What was reserved stays charged, and leases end, as time goes by.
         # Logged as text: a handler that kept the error would keep the reservations in its traceback, too.

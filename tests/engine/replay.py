@@ -14,7 +14,7 @@ class Replay:
 
     def __init__(self):
         self.records = {}
-        self.decisions = self.allowed = self.settled = self.different = self.uncommitted = 0
+        self.decisions = self.allowed = self.settled = self.passed = self.different = self.uncommitted = 0
         self.granted = {}  # By subject and quota: [time, cost] in the order granted
 
     def run(self, log, last_transaction):
@@ -35,10 +35,11 @@ class Replay:
                 for charge in charges:
                     self.granted.setdefault((charge.subject, charge.quota), []).append((logged.now_us, charge.cost))
         elif logged.kind == SETTLE:
-            taken_at_us, unknown = logged.body
+            taken_at_us, *told = logged.body
             ended = settlements(request(logged.slot, logged.number), taken_at_us, logged.lease)
             answer, changes = decide.settle(self.read, ended, logged.now_us)
-            self.different += answer != unknown
+            self.different += [answer.unknown, len(answer.passed)] != told
+            self.passed += len(answer.passed)
             self.settled += 1
         else:
             leases = [(charge, logged.lease) for charge in charges if charge.quota.unit == "concurrency"]

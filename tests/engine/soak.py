@@ -21,11 +21,11 @@ RESERVE, SETTLE, RENEW = range(3)
 
 SUBJECTS = [bytes([i]) * 16 for i in range(5)]
 QUOTAS = [
-    Quota(40, 1),
-    Quota(100, 3, algorithm="fixed-window"),
+    Quota(40, 1, soft_percent=50),
+    Quota(100, 3, algorithm="fixed-window", soft_percent=80),
     Quota(80, 2, algorithm="moving-window"),
-    Quota(60_000, 1, "tokens", burst=100_000),
-    Quota(100_000, 2, "tokens", "sliding-window-counter"),
+    Quota(60_000, 1, "tokens", burst=100_000, soft_percent=90),
+    Quota(100_000, 2, "tokens", "sliding-window-counter", soft_percent=1),
     Quota(20, 1, "concurrency", "concurrency"),
 ]
 
@@ -40,7 +40,7 @@ NOTHING_MORE = 2**63
 _SIZE = 256  # A power of two: no record lies across two pages, so a kill leaves whole ones.
 _HEAD = struct.Struct("<BBHIQQQ")
 _VERDICT = struct.Struct("<?QQq")
-_SETTLED = struct.Struct("<QB")
+_SETTLED = struct.Struct("<QBB")
 _NEVER = -1
 
 
@@ -105,7 +105,8 @@ class LoggedStore(LocalStore):
             if kind == RESERVE:
                 body = b"".join(_VERDICT.pack(*verdict) for verdict in verdicts_of(self.answer))
             else:
-                body = _SETTLED.pack(taken_at_us, self.answer if kind == SETTLE else 0)
+                told = (self.answer.unknown, len(self.answer.passed)) if kind == SETTLE else (0, 0)
+                body = _SETTLED.pack(taken_at_us, *told)
             os.write(self.log, (head + body).ljust(_SIZE, b"\0"))
 
 

@@ -25,6 +25,7 @@ def kill_and_replay(place, *, least_killed, **sizes):
     assert replay.different == 0
     assert replay.over_admitted() == 0
     assert replay.uncommitted <= killed
+    assert replay.passed
     assert killed >= least_killed  # Some moments fall together, more of them in a short run.
     assert min(replay.allowed, replay.decisions - replay.allowed) >= 100
     assert replay.decisions >= sizes["processes"] * sizes["decisions"]

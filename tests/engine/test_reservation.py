@@ -118,10 +118,10 @@ def test_several_reservations_end_together_in_one_store_call(engine, charges, mo
     )
     reservations = [engine.reserve([charge]) for charge in charges]
     reservations[0].close()
-    assert end_together(reservations, lambda _: 0)
+    assert end_together(reservations, lambda _: 0).was_open
     assert settled == [2]
     assert used(engine, charges) == [1, 0, 0]
-    assert not end_together(reservations, lambda _: 0)
+    assert not end_together(reservations, lambda _: 0).was_open
 
 
 def test_dry_charge_is_not_settled(engine, charges):

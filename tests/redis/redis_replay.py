@@ -7,13 +7,19 @@ from redis_traffic import key_of
 from replay import Replay
 from soak import RESERVE, SETTLE, SUBJECTS, settlements, verdicts_of
 
-from flask_ailimit.engine import decide
+from flask_ailimit.engine import Settled, decide
 from flask_ailimit.engine.stores import record
-from flask_ailimit.engine.stores.redis.packing import unpack_decision
+from flask_ailimit.engine.stores.redis.packing import unpack_decision, unpack_settled
 from flask_ailimit.engine.stores.renewing import by_count
 
+NUMBER_BYTES = 8
 REMEMBERED_US = 10_000_000
 """How long a marker lives. A decision that nobody undid in that time, on a machine that stood still, stays charged."""
+
+
+def settled_of(answer, ended):
+    """What a logged answer says. If nothing is told of a count, it is a number."""
+    return unpack_settled(*(struct.unpack("<q", answer) if len(answer) == NUMBER_BYTES else (answer,)), ended)
 
 
 class RedisReplay(Replay):
@@ -56,10 +62,10 @@ class RedisReplay(Replay):
                 self.granted.setdefault((charge.subject, charge.quota), []).append((logged.now_us, charge.cost))
 
     def settle(self, logged, charges, actuals):
-        (told,) = struct.unpack("<q", logged.answer)
+        told = settled_of(logged.answer, settlements((charges, actuals), 0, 0))
         if not logged.is_new:
             assert logged.lease in self.ended
-            self.different += told != 0
+            self.different += told != Settled(0)
             self.repeated += 1
             return
         assert logged.lease not in self.ended
@@ -70,7 +76,7 @@ class RedisReplay(Replay):
         elif logged.is_undone:  # It had not been made; if it still comes, it takes nothing.
             age_us = logged.now_us - taken_at_us
             assert age_us == 0 or age_us >= REMEMBERED_US, f"It was made {age_us} microseconds before."
-            self.different += told != 0
+            self.different += told != Settled(0)
             self.given_up += 1
             return
         else:
@@ -78,9 +84,15 @@ class RedisReplay(Replay):
             actuals = [0] * len(charges)
             for charge in charges:
                 self.granted[charge.subject, charge.quota].remove((taken_at_us, charge.cost))
-        ended = settlements((charges, actuals), taken_at_us, logged.lease)
-        unknown, changes = decide.settle(self.read, ended, logged.now_us)
-        self.different += unknown != told
+        # What is brought in the background is told to nobody.
+        asked = [
+            charge._replace(quota=charge.quota.told_as("", soft_percent=charge.quota.soft_percent * (soft >= 0)))
+            for charge, soft in zip(charges, logged.soft, strict=True)
+        ]
+        ended = settlements((asked, actuals), taken_at_us, logged.lease)
+        answer, changes = decide.settle(self.read, ended, logged.now_us)
+        self.different += answer != told
+        self.passed += len(told.passed)
         self.settled += 1
         self.records.update(changes)
 

@@ -92,6 +92,7 @@ class Logged(NamedTuple):
         number: Which of its requests.
         lease: The reservation's number.
         details: Of each item of a settlement: when it was taken, what it really cost.
+        soft: Of each item of a settlement: the most that is left when it is told of, -1 if it is not.
         answer: What it answered.
     """
 
@@ -103,6 +104,7 @@ class Logged(NamedTuple):
     number: int
     lease: int
     details: list
+    soft: list
     answer: bytes
 
 
@@ -273,4 +275,5 @@ def _read(entry):
         assert {detail[-1] for detail in details} == {lease}
     slot, number = divmod(lease >> _RANDOM_BITS, 1 << _NUMBER_BITS)
     is_new, is_undone = (None if each == UNASKED else bool(each) for each in (first, second))
-    return Logged(kind, is_new, is_undone, now_us, slot, number, lease, [detail[:-1] for detail in details], answer)
+    soft, details = [detail[0] for detail in details], [detail[1:-1] for detail in details]
+    return Logged(kind, is_new, is_undone, now_us, slot, number, lease, details, soft, answer)

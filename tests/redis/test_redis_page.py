@@ -20,7 +20,7 @@ from flask_ailimit import AILimiter, ConfigurationError, signals
 from flask_ailimit.config import Settings
 from flask_ailimit.engine import ALGORITHMS, Charge, Engine, Quota, open_store, system_clock
 from flask_ailimit.engine.charge import STORE_ERROR_POLICIES
-from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.decision import Decision, Settled, Verdict
 from flask_ailimit.engine.stores import STORES, directory
 from flask_ailimit.engine.stores.redis import (
     addresses,
@@ -325,7 +325,7 @@ class Counted:
 
     def settle(self, settlements):
         self.trips += 1
-        return 0
+        return Settled(0)
 
 
 @pytest.mark.parametrize("payers", [1, 2, 3, 5])

@@ -33,6 +33,7 @@ def soak_and_replay(server, log, *, least_killed, **sizes):
         f"{replay.different} answers differ, {over_admitted} over-admitted, {len(differing)} counts differ"
     )
     assert replay.different == 0
+    assert replay.passed
     assert over_admitted == 0
     assert differing == []
     assert any(raw for raw, _, _ in kept.values())

@@ -25,12 +25,13 @@ ALWAYS = {
     "limits that change", "floors", "shadows that would refuse", "decided again, in part",
 }  # fmt: skip
 TICKS = {"ticks of 1 us", "ticks of 1000 us", "ticks of 1000000 us"}
+TOLD = {"told of", "several told of at once"}
 SEEN = {
     "concurrency": {"more numbers than are read at once", "renewed", "held"},
-    "fixed-window": {"most that can be counted", "undone in part"},
-    "moving-window": {"more numbers than are read at once", "most that can be counted", "undone in part"},
-    "sliding-window-counter": {"undone in part"},
-    "token-bucket": {*TICKS, "most that can be counted", "undone in part"},
+    "fixed-window": {"most that can be counted", "undone in part", *TOLD},
+    "moving-window": {"more numbers than are read at once", "most that can be counted", "undone in part", *TOLD},
+    "sliding-window-counter": {"undone in part", *TOLD},
+    "token-bucket": {*TICKS, "most that can be counted", "undone in part", *TOLD},
 }
 
 SUBJECT = b"somebody".ljust(16)
@@ -126,6 +127,21 @@ def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(ser
     assert crowded_out
     assert tried_in_vain
     store.close()
+
+
+@pytest.mark.parametrize("lives", [MOST_COUNTS - 2, MOST_COUNTS - 1, MOST_COUNTS])
+def test_notice_that_finds_no_place_is_not_told_of(server, lives):
+    clock = ManualClock()
+    told = []
+    for store in (store_at(server.uri, clock), MemoryStore(clock)):
+        many = [Charge(SUBJECT, QUOTA, 1, str(number)) for number in range(lives - 1)]
+        assert store.reserve(many, 1).allowed
+        charges = [Charge(SUBJECT, quota, 9) for quota in (Quota(10, 60, "pages", soft_percent=90),)]
+        settlements = [Settlement(charge, store.reserve(charges, 2).at_us, 9, 2) for charge in charges]
+        told.append([store.settle(settlements), store.settle([each._replace(lease=3) for each in settlements])])
+        store.close()
+    assert told[0] == told[1]
+    assert [len(settled.passed) for settled in told[0]] == [int(lives < MOST_COUNTS), 0]
 
 
 def test_decisions_are_made_at_the_time_of_the_server(server):

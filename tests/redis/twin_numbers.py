@@ -7,6 +7,7 @@ from flask_ailimit.engine.errors import ConfigurationError
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
 
 PERIODS = (1, 1, 2, 7, 60, 61, 3600, 86400, 30 * 86400, 360 * 86400, 10 * 366 * 86400)
+SOFT_PERCENTS = (0, 1, 50, 80, 100)
 LEASE_TIMES = (1, 5, 60, 60, 3600)
 
 
@@ -21,7 +22,8 @@ def quota_of(algorithm, random):
             limit = random.choice((1, 10, 1000, log_uniform(random, MAX_EXACT), greatest(algorithm, period)))
             burst = random.choice((0, 1, 2 * limit, log_uniform(random, MAX_EXACT)))
             owed = random.choice((4, 4, 0, 1, 1000))
-            return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else None, owed)
+            burst = burst if algorithm == "token-bucket" else None
+            return Quota(limit, period, "tokens", algorithm, burst, owed, soft_percent=random.choice(SOFT_PERCENTS))
         except ConfigurationError:
             continue
 
@@ -37,7 +39,8 @@ def changed(quota, random):
         owed = random.choice((quota.debt_periods, 4, 0))
         try:
             given = burst if quota.algorithm == "token-bucket" else None
-            return Quota(limit, quota.period, quota.unit, quota.algorithm, given, owed)
+            soft_percent = 0 if quota.unit == CONCURRENCY else random.choice(SOFT_PERCENTS)
+            return Quota(limit, quota.period, quota.unit, quota.algorithm, given, owed, soft_percent=soft_percent)
         except ConfigurationError:
             continue
 

@@ -64,6 +64,15 @@ def answer_of(decision):
     ]
 
 
+def settled_of(settled, settlements):
+    """What a script answers to these settlements: a number or, if a count is told of, bytes."""
+    if not settled.passed:
+        return settled.unknown
+    places = {id(each.charge): place for place, each in enumerate(settlements)}
+    told = [(places[id(v.charge)], v.remaining, v.reset_after_us) for v in settled.passed]
+    return Struct("<H" + "Hqq" * len(told)).pack(settled.unknown, *[number for each in told for number in each])
+
+
 class Rehearsal:
     """A wire that answers what the oracle expects, notes what it was sent, and has a server do it afterwards at once.
 

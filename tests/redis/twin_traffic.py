@@ -4,9 +4,9 @@ from collections import Counter
 from random import Random
 
 from twin_numbers import changed, log_uniform, quota_of
-from twin_oracle import Oracle, Rehearsal, answer_of
+from twin_oracle import Oracle, Rehearsal, answer_of, settled_of
 
-from flask_ailimit.engine import Charge, Decision, Settlement
+from flask_ailimit.engine import Charge, Decision, Settled, Settlement
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
 from flask_ailimit.engine.stores.redis.links import Link
@@ -207,10 +207,12 @@ class Episode:
             taken = [verdict.charge for verdict in decision.taken]
             settlements += [Settlement(c, decision.at_us, self._actual(c.cost), lease) for c in taken]
         if settlements:
-            unknown = self._oracle.settle(settlements)
-            self._rehearsal.expect(unknown, ("settle", self._clock(), settlements))
-            assert self._store.settle(settlements) == unknown
-            self.seen["unknown counts"] += unknown
+            settled = self._oracle.settle(settlements)
+            self._rehearsal.expect(settled_of(settled, settlements), ("settle", self._clock(), settlements))
+            assert self._store.settle(settlements) == settled
+            self.seen["unknown counts"] += settled.unknown
+            self.seen["told of"] += bool(settled.passed)
+            self.seen["several told of at once"] += len(settled.passed) > 1
             self.seen["debts"] += not self._oracle.peek([each.charge.costing(0) for each in settlements]).allowed
             self.seen["refunds"] += any(each.actual < each.charge.cost for each in settlements)
             if not all(each.is_repeatable for each in settlements):
@@ -219,7 +221,7 @@ class Episode:
     def settle_again(self):
         if self._settled:
             self._rehearsal.expect(0, "settle again")
-            assert self._store.settle(self._random.choice(self._settled)) == 0
+            assert self._store.settle(self._random.choice(self._settled)) == Settled(0)
             self.seen["settled again"] += 1
 
     def undo(self):
@@ -231,7 +233,7 @@ class Episode:
         undone = [Settlement(verdict.charge, decision.at_us, 0, lease) for verdict in decision.taken]
         if undone:
             self.seen["undone in part"] += any(not (v.allowed or v.charge.dry) for v in decision.verdicts)
-            self._rehearsal.expect(self._oracle.settle(undone), ("undo", self._clock(), undone))
+            self._rehearsal.expect(self._oracle.settle(undone).unknown, ("undo", self._clock(), undone))
             self._store._undo(charges, lease)
             self.seen["undone"] += 1
 
@@ -258,9 +260,9 @@ class Episode:
             if verdict.charge.quota.unit == CONCURRENCY
         ]
         if slots:
-            unknown = self._oracle.settle(slots)
-            self._rehearsal.expect(unknown, ("hold", self._clock(), slots))
-            assert self._store.settle(slots) == unknown
+            settled = self._oracle.settle(slots)
+            self._rehearsal.expect(settled.unknown, ("hold", self._clock(), slots))
+            assert self._store.settle(slots) == settled
             self.seen["held"] += 1
 
     def renew(self):

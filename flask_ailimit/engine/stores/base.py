@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from flask_ailimit.engine import decide
 from flask_ailimit.engine.charge import Charge, Settlement
-from flask_ailimit.engine.decision import Decision
+from flask_ailimit.engine.decision import Decision, Settled
 from flask_ailimit.engine.native import give_way
+from flask_ailimit.engine.notice import NOTICE, notice_of
 
 from .renewing import Held, by_count, in_pieces
 
@@ -37,8 +38,12 @@ class Store(Protocol):
         a request twice knows it again by it.
         """
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
-        """Correct charges that were taken to what they really cost. Answers how many counts were unknown."""
+    def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        """Correct charges that were taken to what they really cost.
+
+        Answers how many counts were unknown, and which passed their soft percent by it. Each is answered to one
+        settlement of all processes in a window, or to none if the answer is lost.
+        """
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """Let these leases run for a whole period from now. A lease that is gone stays gone.
@@ -50,10 +55,10 @@ class Store(Protocol):
         """Answer as :meth:`reserve` would, and take nothing."""
 
     def reset(self, subject: bytes | None = None, bucket: bytes | None = None) -> int | None:
-        """Forget one count of a subject, all its counts, or (without a subject) everything.
+        """Forget one count of a subject with its notice, all its counts, or (without a subject) everything.
 
-        Answers how many counts of the subject it forgot, without those that had ended already. A store may answer
-        None, which says that it can't tell; so do all when everything is forgotten.
+        Answers how many counts of the subject it forgot, without notices and those that had ended already. A store may
+        answer None, which says that it can't tell; so do all when everything is forgotten.
         """
 
     def watch(self, listener: Callable[[bool], None]) -> None:
@@ -177,13 +182,13 @@ class StateStore(ABC):
 
         return self.alone(step)
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
+    def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """See :class:`Store`."""
 
-        def step(transaction: Transaction) -> int:
-            unknown, changes = decide.settle(transaction.read, settlements, transaction.now_us)
+        def step(transaction: Transaction) -> Settled:
+            settled, changes = decide.settle(transaction.read, settlements, transaction.now_us)
             transaction.write(changes)
-            return unknown
+            return settled
 
         return self.alone(step)
 
@@ -212,10 +217,12 @@ class StateStore(ABC):
 
         def step(transaction: Transaction) -> int:
             record = transaction.read(subject)
-            kept = {} if bucket is None else {name: counted for name, counted in record.items() if name != bucket}
+            kept: decide.Record = {}
+            if bucket is not None:
+                kept = {name: count for name, count in record.items() if name not in (bucket, notice_of(bucket))}
             transaction.write({subject: kept})
-            forgotten = {name: counted for name, counted in record.items() if name not in kept}
-            return len(decide.alive(forgotten, transaction.now_us))
+            forgotten = {name: count for name, count in record.items() if name not in kept}
+            return sum(count.state != NOTICE for count in decide.alive(forgotten, transaction.now_us).values())
 
         return self.alone(step)
 

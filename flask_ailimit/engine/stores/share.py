@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flask_ailimit.engine.charge import Charge, Settlement
-from flask_ailimit.engine.decision import Decision
+from flask_ailimit.engine.decision import Decision, Settled
 from flask_ailimit.engine.errors import ConfigurationError, StoreError
 from flask_ailimit.engine.quota import Quota
 
@@ -60,11 +60,15 @@ class ShareStore:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         return self._told(charges, self.whole.peek(self._parts(charges)))
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
+    def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         share = self._share()
         parts = [s._replace(charge=c) for s in settlements if (c := _known_part_of(s.charge, share))]
-        return self.whole.settle(parts) + len(settlements) - len(parts)
+        unknown, passed = self.whole.settle(parts)
+        if passed:
+            charges = {s.charge.counted_in: s.charge for s in settlements}
+            passed = tuple(v._replace(charge=charges[v.charge.counted_in], share=v.quota) for v in passed)
+        return Settled(unknown + len(settlements) - len(parts), passed)
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
@@ -123,6 +127,6 @@ def _quota_part(quota: Quota, share: Share) -> Quota | None:
     try:
         given: Any = None if quota.burst == quota.limit else burst
         part = Quota(limit, quota.period, quota.unit, quota.algorithm, given, quota.debt_periods)
-        return part.told_as(quota.label, in_headers=quota.in_headers)
+        return part.told_as(quota.label, in_headers=quota.in_headers, soft_percent=quota.soft_percent)
     except ConfigurationError:
         return None  # Nothing is left of it, or a number that can't be counted exactly.

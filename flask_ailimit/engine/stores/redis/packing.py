@@ -9,7 +9,7 @@ from functools import lru_cache
 from struct import Struct
 
 from flask_ailimit.engine.charge import Charge, Settlement
-from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.decision import Decision, Settled, Verdict
 from flask_ailimit.engine.quota import Quota
 from flask_ailimit.engine.stores.renewing import Held
 
@@ -20,8 +20,10 @@ _COUNTED = Struct("<8sBqqqqqqq")
 # The formats of a head, of the parts of an item, and of an answer.
 _HEAD = "qqHH"
 _CHARGE = f"HBqq{_COUNTED.size}s"
-_SETTLED = "qqq"
+_SETTLED = "qqqq"
 _VERDICT = "Bqqq"
+_UNKNOWN = "H"
+_PASSED = "Hqq"
 
 _HEAD_ONLY = Struct("<" + _HEAD)
 
@@ -42,9 +44,12 @@ def pack_charges(places: Places, charges: Sequence[Charge], now_us: int, lease: 
     return _packed((now_us, lease), places, charges, dry=dry)
 
 
-def pack_settlements(places: Places, settlements: Sequence[Settlement], now_us: int) -> bytes:
-    """What settle asks."""
-    rests = [(each.taken_at_us, each.actual, each.lease) for each in settlements]
+def pack_settlements(places: Places, settlements: Sequence[Settlement], now_us: int, *, is_heard: bool = True) -> bytes:
+    """What settle asks; with ``is_heard`` False, to be told of no count that passes its soft percent."""
+    rests = []
+    for charge, taken_at_us, actual, lease in settlements:
+        soft_left = charge.quota.soft_left if is_heard and not charge.shadow else -1
+        rests.append((soft_left, taken_at_us, actual, lease))
     return _packed((now_us, 0), places, [each.charge for each in settlements], rests, _SETTLED)
 
 
@@ -72,6 +77,22 @@ def unpack_decision(answer: bytes, charges: Sequence[Charge]) -> Decision:
         )
     ]
     return Decision(tuple(verdicts), now_us)
+
+
+def unpack_settled(answer: int | bytes, settlements: Sequence[Settlement]) -> Settled:
+    """What settle answers: how many counts were unknown, a number; if any passed its soft percent, those behind it.
+
+    Of each: the place of its settlement, remaining and reset.
+    """
+    if isinstance(answer, int):
+        return Settled(answer)
+    many = (len(answer) - _layout(_UNKNOWN, "", 0).size) // _layout("", _PASSED, 1).size
+    unknown, *numbers = _layout(_UNKNOWN, _PASSED, many).unpack(answer)
+    passed = [
+        Verdict(settlements[place].charge, True, remaining, reset_us, 0)
+        for place, remaining, reset_us in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+    ]
+    return Settled(unknown, tuple(passed))
 
 
 def places_of(charges: Sequence[Charge]) -> Places:

@@ -39,7 +39,8 @@ class Script:
 
 
 _CONSTANT = re.compile(r"^local ([A-Z][A-Z_]+) = (-?\d+|'[^']*')$", re.MULTILINE)
-_DECIDING = ("reserve", "settle", "renew", "forget")
+_DECIDING = {"reserve": (), "settle": ("notice",), "renew": (), "forget": ("notice",)}
+"""The scripts with the arithmetic before them, and what else stands before each."""
 
 
 @cache
@@ -50,7 +51,7 @@ def load(name: str) -> Script:
     # The functions of an algorithm are made only when a charge asks for it.
     twins = [f"if name == {number} then\n{_twin(algorithm)}end" for algorithm, number in NUMBERS.items()]
     parts = [_lua("prelude"), "local function algorithm_of(name)", *twins, "end"]
-    parts += [_lua("record"), _lua("request"), _lua(name)]
+    parts += map(_lua, ("record", "request", *_DECIDING[name], name))
     return Script.of(_with_constants("\n".join(parts)).encode())
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flask_ailimit.engine.charge import Charge, Settlement
-from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.decision import Decision, Settled, Verdict
 
 
 class Part(Protocol):
@@ -19,7 +19,7 @@ class Part(Protocol):
     def decide(self, charges: Sequence[Charge], lease: int, *, dry: bool = False) -> Decision:
         """Take them, or with ``dry`` answer what would be."""
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
+    def settle(self, settlements: Sequence[Settlement]) -> Settled:
         """Correct them."""
 
 

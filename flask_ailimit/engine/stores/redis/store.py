@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.clock import Clock
-from flask_ailimit.engine.decision import Decision
+from flask_ailimit.engine.decision import Decision, Settled, Verdict
 from flask_ailimit.engine.errors import AILimitError, ConfigurationError, StoreError, UnansweredError
 from flask_ailimit.engine.stores.base import Store
 from flask_ailimit.engine.stores.renewing import by_count, in_pieces
@@ -99,19 +99,25 @@ class RedisStore:
             return decide_in_sequence(self, charges, groups, 0, dry=True)
         return self.decide(charges, 0, dry=True)
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
-        """See :class:`~flask_ailimit.engine.stores.base.Store`."""
+    def settle(self, settlements: Sequence[Settlement]) -> Settled:
+        """See :class:`~flask_ailimit.engine.stores.base.Store`.
+
+        What is brought in the background is told to nobody: the next settlement tells that its count has passed.
+        """
         unknown = 0
+        passed: list[Verdict] = []
         for places in self._by_slot(settlements, lambda settlement: settlement.charge):
             some = [settlements[place] for place in places]
             try:
-                unknown += self._settle(some)
+                settled = self._settle(some)
+                unknown += settled.unknown
+                passed += settled.passed
             except StoreError as error:
-                self._afterwards.add(partial(self._settle, some), error)
+                self._afterwards.add(partial(self._settle, some, is_heard=False), error)
             except BaseException as error:  # As above.
-                self._afterwards.add(partial(self._settle, some), error)
+                self._afterwards.add(partial(self._settle, some, is_heard=False), error)
                 raise
-        return unknown
+        return Settled(unknown, tuple(passed))
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
@@ -208,13 +214,20 @@ class RedisStore:
             self._machines.stay()
         return decision
 
-    def _settle(self, settlements: Sequence[Settlement]) -> int:
+    def _settle(self, settlements: Sequence[Settlement], *, is_heard: bool = True) -> Settled:
         places = packing.places_of([settlement.charge for settlement in settlements])
         keys = self._keys(places)
         needs_none = all(settlement.is_repeatable for settlement in settlements)
         markers = [] if needs_none else [_settled(keys[0], settlements[0].lease)]
-        request = packing.pack_settlements(places, settlements, self._clock())
-        return self._ask("settle", keys, request, int, markers=markers, even_when_full=True)
+        request = packing.pack_settlements(places, settlements, self._clock(), is_heard=is_heard)
+        return self._ask(
+            "settle",
+            keys,
+            request,
+            lambda answer: packing.unpack_settled(answer, settlements),
+            markers=markers,
+            even_when_full=True,
+        )
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
         first = self._keys(packing.places_of(charges))[0]

@@ -5,6 +5,7 @@
 local ALREADY = 0
 local TIME_BYTES = 8
 local NOT_TAKEN = '0'
+local MOST_COUNTS = 512
 
 local decision, decided_at, decided_at_us = KEYS[subjects + 2], '', nil
 if decision then
@@ -18,11 +19,30 @@ if decision then
   decided_at_us = decode('<i8', decided_at)
 end
 
+-- Has a notice written that somebody is told: this count has passed its soft percent. Answers whether there was none, and
+-- room for it.
+local function noticed(record, number, window_us)
+  local notice, lives = number_of(record, notice_of(record.buckets[number])), 0
+  for each = 1, record.size do
+    local change = record.changes[each]
+    local ends = change and (change == '' and 0 or decode('<I4', change, 9)) or record.ends[each]
+    if ends * MICROSECONDS > now_us then
+      lives = lives + 1
+      if each == notice then return false end
+    end
+  end
+  if lives >= MOST_COUNTS then return false end
+  replace(record, notice, {1}, now_us + window_us)
+  return true
+end
+
+-- The counts that have passed: of each the place of its settlement, what is left, and the wait until all is.
+local passed
 local unknown, at = 0, first
 for i = 1, count do
-  local record, number, algorithm, cost, taken_at_us, actual, held
+  local record, number, algorithm, cost, soft_left, taken_at_us, actual, held
   record, number, algorithm, cost, at = charge_at(at)
-  taken_at_us, actual, held, at = decode('<i8i8i8', request, at)
+  soft_left, taken_at_us, actual, held, at = decode('<i8i8i8i8', request, at)
   if not (actual >= 0 and actual <= MAX_EXACT) then error('a cost is no whole number from 0 to 2^53 - 1') end
   if decided_at:sub(TIME_BYTES + i, TIME_BYTES + i) ~= NOT_TAKEN then
     local state = state_of(record, number, algorithm, true)
@@ -33,8 +53,17 @@ for i = 1, count do
     else
       forget(record, number)
     end
+    if soft_left >= 0 and actual > 0 then
+      local _, _, left, reset_us = algorithm.admit(state, now_us, quota, 0, -1)
+      if left <= soft_left and noticed(record, number, math.min(reset_us, quota.period * MICROSECONDS)) then
+        passed = passed or {}
+        local told = #passed
+        passed[told + 1], passed[told + 2], passed[told + 3] = i - 1, left, reset_us
+      end
+    end
   end
 end
 if marker and not redis.call('SET', marker, '1', 'PX', REMEMBERED_MS, 'NX') then return ALREADY end
 for place = 1, subjects do write(KEYS[place], records[place], now_us) end
-return replaced and {unknown, unpack(replaced)} or unknown
+local answer = passed and encode('<I2' .. ('I2i8i8'):rep(#passed / 3), unknown, unpack(passed)) or unknown
+return replaced and {answer, unpack(replaced)} or answer
