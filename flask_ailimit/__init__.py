@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .limits.plans.caller import Caller, Payer
     from .limits.plans.change import Change
     from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
-    from .signals import request_refused, request_would_be_refused, store_changed, usage_settled
+    from .signals import request_refused, request_would_be_refused, soft_limit_passed, store_changed, usage_settled
     from .tokens import Usage
     from .unlimited import UNLIMITED
 
@@ -46,6 +46,7 @@ __all__ = [
     "remote_address",
     "request_refused",
     "request_would_be_refused",
+    "soft_limit_passed",
     "store_changed",
     "usage_settled",
 ]
@@ -76,6 +77,7 @@ if not TYPE_CHECKING:
         "remote_address": "limits.keys",
         "request_refused": "signals",
         "request_would_be_refused": "signals",
+        "soft_limit_passed": "signals",
         "store_changed": "signals",
         "usage_settled": "signals",
     }

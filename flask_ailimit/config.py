@@ -11,7 +11,7 @@ from flask import Request
 
 from .engine import ConfigurationError
 from .engine.charge import LOCAL, STORE_ERROR_POLICIES
-from .engine.quota import require_bool
+from .engine.quota import REQUESTS, require_bool, require_soft_percent
 from .headers import DEFAULT_DIALECTS, require_dialects
 from .http.responses import ERROR_FORMATS
 from .tokens import TokenCounter, open_counter
@@ -55,6 +55,8 @@ class Settings:
         unreadable_body: The policy for a body that was sent as JSON and can't be read: ``refuse`` answers 400,
             ``reserve`` reserves tokens by its length and calls the view.
         max_debt_periods: The most that a count owes beyond its limit, in periods of the limit: 0 to 1,000.
+        soft_percent: 1 to 100: once this part of a limit is used, answers say so, and ``soft_limit_passed`` is sent. 0
+            or None: never. A limit may have its own.
         write_timeout: Seconds that a stream waits for a client that doesn't read, before it is cut; None: for ever.
         slot_ends: When a stream gives its slot back and settles its tokens after its client has left: ``work``, when
             the view returns or raises, or ``client``, as soon as the client is gone, although the view may work on.
@@ -87,6 +89,7 @@ class Settings:
     max_body_bytes: int = 20 << 20
     unreadable_body: str = "refuse"
     max_debt_periods: int = 4
+    soft_percent: int | None = None
     write_timeout: float | None = 30
     slot_ends: str = WORK
     longest_abandoned: float | None = 600
@@ -108,6 +111,8 @@ class Settings:
         require_output_tokens(self.default_output_tokens)
         _whole("max_body_bytes", self.max_body_bytes, 1, _MOST_BYTES)
         _whole("max_debt_periods", self.max_debt_periods, 0, _MOST_DEBT_PERIODS)
+        if self.soft_percent is not None:
+            require_soft_percent(self.soft_percent, REQUESTS)
         _one_of("unreadable_body", self.unreadable_body, UNREADABLE_BODY_POLICIES)
         require_bool("count_cached_tokens", self.count_cached_tokens)
         _seconds("write_timeout", self.write_timeout, _LONGEST_TIMEOUT)

@@ -54,6 +54,24 @@ its answer's last event, a second settlement charges what was used since. Their 
 - ``model``: the pattern of the plan that the request's model matches, never the client's text; None without one
 """
 
+soft_limit_passed = _signals.signal("soft-limit-passed")
+"""A payer has passed the ``soft_percent`` of a limit. Sent once a window, by the settlement of one request of one
+worker; after :data:`usage_settled`, and before the answer leaves. A worker that dies at that moment takes it along.
+Sent with
+
+- ``unit``, ``limit``, ``burst``, ``period``: what is counted, how much of it in how many seconds, and how much at once
+- ``name``: the limit's name, as in headers
+- ``soft_percent``: the part that is passed
+- ``used``, ``remaining``: how the count stands; ``used`` is at most ``burst``
+- ``reset_after``: seconds until the count is as if never used
+- ``subject``: the hash of whose limit it is, in hexadecimal; see :meth:`flask_ailimit.AILimiter.subject`
+- ``role``, ``plan``, ``label``: of the payer whose limit it is; None if it is none of a payer. Work that was handed
+  over has only ``plan``, and only that of its first payer
+- ``endpoint``, ``request_id``: of the request that was settled, as in :data:`usage_settled`
+
+While the store is away and this machine decides, all four numbers are those of its share of the limit.
+"""
+
 store_changed = _signals.signal("store-changed")
 """The store went away or is back. Sent outside of any request, with ``available``, which is True if the store is back.
 In between, each limit follows its ``on_store_error``."""

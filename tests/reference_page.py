@@ -66,6 +66,7 @@ EXPLAINED = {
     "flask_ailimit.api_key_in": "configuration.md#who-is-limited",
     "flask_ailimit.remote_address": "configuration.md#who-is-limited",
     "flask_ailimit.request_refused": "configuration.md#signals",
+    "flask_ailimit.soft_limit_passed": "how-to/nearly-used-up.md#the-event",
     "flask_ailimit.store_changed": "redis.md#when-redis-is-away",
     "flask_ailimit.usage_settled": "configuration.md#signals",
     "flask_ailimit.engine.ALGORITHMS": "decision.md#the-algorithms",

@@ -40,6 +40,7 @@ PUBLIC = {
         "remote_address",
         "request_refused",
         "request_would_be_refused",
+        "soft_limit_passed",
         "store_changed",
         "usage_settled",
     ],

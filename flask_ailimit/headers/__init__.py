@@ -4,14 +4,14 @@ A dialect is one file with one function from a decision to header pairs. Every v
 the validated name of a quota, so no text of a client can reach a header.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.errors import ConfigurationError
 
-from . import anthropic, ietf, openai, x_ratelimit
+from . import anthropic, ietf, near_limit, openai, x_ratelimit
 
 __all__ = [
     "DEFAULT_DIALECTS",
@@ -50,13 +50,15 @@ DEFAULT_DIALECTS = ("x-ratelimit", "openai", "ietf")
 _RESPONSE_NAMES = ("Retry-After", "retry-after-ms", "x-should-retry", "x-request-id", "request-id")
 
 
-def limit_headers(decision: Decision, dialects: Iterable[str]) -> list[tuple[str, str]]:
+def limit_headers(decision: Decision, dialects: Collection[str]) -> list[tuple[str, str]]:
     """Write ``decision`` in each of ``dialects``: names from :data:`DIALECTS`, checked at start-up.
 
-    A quota with ``in_headers=False`` is left out.
+    Behind them stands which quotas are nearly used up, unless no dialect is wanted. A quota with ``in_headers=False``
+    is left out.
     """
     told = decision.told()
-    return [header for name in dialects for header in DIALECTS[name].write(told)]
+    headers = [header for name in dialects for header in DIALECTS[name].write(told)]
+    return headers + near_limit.near_limit_headers(told) if dialects else headers
 
 
 def exposed_names(dialects: Iterable[str]) -> str:
@@ -64,7 +66,8 @@ def exposed_names(dialects: Iterable[str]) -> str:
 
     Names, not ``*``: for a request with credentials the star is just a name (Fetch standard).
     """
-    return ", ".join([name for dialect in dialects for name in DIALECTS[dialect].names] + [*_RESPONSE_NAMES])
+    names = [name for dialect in dialects for name in DIALECTS[dialect].names]
+    return ", ".join([*names, *([near_limit.NAME] if names else []), *_RESPONSE_NAMES])
 
 
 def require_dialects(names: Iterable[str], *, setting: str = "headers") -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from flask_limiter import Limit
 from flask_ailimit.config import require_policy
 from flask_ailimit.engine import ALGORITHMS, ConfigurationError
 from flask_ailimit.engine.charge import require_cost
-from flask_ailimit.engine.quota import CONCURRENCY, require_bool, require_name
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, require_bool, require_name, require_soft_percent
 from flask_ailimit.unlimited import UNLIMITED
 
 from .plans.plan import ALL_PAYERS, NO_PAYERS
@@ -59,7 +59,7 @@ def require_decorator(name: str, limit: object, options: Mapping[str, Any]) -> N
     require_policy_if_given(options.get("on_store_error"))
     if name != "limit":  # There Flask-Limiter writes any scope behind the endpoint's name.
         require_scope(options.get("scope"))
-    require_told(options.get("name"), options.get("in_headers", True))
+    require_told(options.get("name"), options.get("in_headers", True), options.get("soft_percent"), REQUESTS)
     require_enforced_percent(options.get("enforced_percent", ALL_PAYERS))
 
 
@@ -94,15 +94,24 @@ def require_cost_or_callable(cost: object) -> None:
             raise ConfigurationError(str(error)) from error
 
 
-def require_told(name: object, in_headers: object) -> None:
-    """Check what clients are told of a limit: its name, None if it has none of its own, and whether they are.
+def require_told(name: object, in_headers: object, soft_percent: object, unit: str) -> None:
+    """Check how a limit on a unit is told of.
+
+    Args:
+        name: What clients call it; None if it has no name of its own.
+        in_headers: Whether they are told of it.
+        soft_percent: From which part on is told that it is nearly used up; None for the app's own.
+        unit: The unit.
 
     Raises:
-        ConfigurationError: The name can't stand in a header, or ``in_headers`` is neither True nor False.
+        ConfigurationError: The name can't stand in a header, ``in_headers`` is neither True nor False, or
+            ``soft_percent`` is not one that a limit on this unit can have.
     """
     if name is not None:
         require_name(name)
     require_bool("in_headers", in_headers)
+    if soft_percent is not None:
+        require_soft_percent(soft_percent, unit)
 
 
 def require_enforced_percent(percent: object) -> None:

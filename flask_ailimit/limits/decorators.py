@@ -36,7 +36,7 @@ from .view_limit import ViewLimit
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of a limit on requests: Flask-Limiter's, documented there, and three more of :class:`UnitOptions`."""
+    """The options of a limit on requests: Flask-Limiter's, documented there, and four more of :class:`UnitOptions`."""
 
     key_func: Callable[[], str] | None
     per_method: bool
@@ -52,6 +52,7 @@ class RequestOptions(TypedDict, total=False):
     name: str | None
     in_headers: bool
     enforced_percent: int
+    soft_percent: int | None
 
 
 class ScopedOptions(RequestOptions, total=False):
@@ -81,6 +82,9 @@ class UnitOptions(TypedDict, total=False):
         enforced_percent: The part of the subjects for whom the limit holds, 0 to 100; default: 100. It is always the
             same ones: a hash of subject and ``name`` says who. On the others the limit is only tried: it decides and
             counts, refuses nothing, and overrides no other limit.
+        soft_percent: 1 to 100: once this part of the limit (or burst) is used, the answers say so, and
+            :data:`flask_ailimit.signals.soft_limit_passed` is sent once a window; 0 for never. Default: the limiter's.
+            A limit on calls in flight has none.
     """
 
     key_func: Callable[[], str] | None
@@ -95,6 +99,7 @@ class UnitOptions(TypedDict, total=False):
     name: str | None
     in_headers: bool
     enforced_percent: int
+    soft_percent: int | None
 
 
 class Decorators(Limiter):
@@ -143,16 +148,17 @@ class Decorators(Limiter):
         name: str | None = None,
         in_headers: bool = True,
         enforced_percent: int = ALL_PAYERS,
+        soft_percent: int | None = None,
         **options: Any,
     ) -> ViewLimit:
-        is_plain = on_store_error is None and name is None and in_headers and enforced_percent == ALL_PAYERS
-        carried = RequestCost(cost or 1, on_store_error, name or "", in_headers, enforced_percent)
+        own = RequestCost(cost or 1, on_store_error, name or "", in_headers, enforced_percent, soft_percent)
+        is_plain = own == RequestCost(cost or 1)
         return ViewLimit(
             limit_provider=cast("Any", limit_value),
             limiter=self,
             key_function=key_func or self._key_func,
             override_defaults=override_defaults and enforced_percent == ALL_PAYERS,
-            cost=cost if is_plain else carried,
+            cost=cost if is_plain else own,
             **options,
         )
 
@@ -284,7 +290,7 @@ class Decorators(Limiter):
             # A burst is checked here too, because a callable limit is not known before the first request.
             parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
         require_scope(common.get("scope"))
-        require_told(common.get("name"), common.get("in_headers", True))
+        require_told(common.get("name"), common.get("in_headers", True), common.get("soft_percent"), own["unit"])
         require_enforced_percent(common.get("enforced_percent", ALL_PAYERS))
         own["overrides"] = own.get("overrides", True) and common.get("enforced_percent", ALL_PAYERS) == ALL_PAYERS
         common["label"] = common.pop("name", None) or ""

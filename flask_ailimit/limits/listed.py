@@ -86,6 +86,7 @@ def _request_limit(setting: str, listed: RequestsLimit, kind: type[Limit], prese
         options.pop("name", None) or "",
         options.pop("in_headers", True),
         options.pop("enforced_percent", ALL_PAYERS),
+        options.pop("soft_percent", None),
     )
     key_func = options.pop("key_func", None)
     return kind(listed.limit_value, key_function=key_func, cost=carried, **options)  # type: ignore[arg-type]  # UNLIMITED, too

@@ -91,6 +91,7 @@ class Phase:
         counts_tokens: Whether a limit is on tokens.
         counts_units: Whether a limit is on tokens or on a unit of the app's own.
         needs_settling: Whether the end of the request may give back what a limit took.
+        has_soft_percent: Whether of a limit is told that it is nearly used up.
         charged_once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
         tries: Whether a limit holds for a part of the subjects only.
         may_collide: Whether two of the limits may have the same count.
@@ -108,6 +109,7 @@ class Phase:
     counts_tokens: bool = field(init=False)
     counts_units: bool = field(init=False)
     needs_settling: bool = field(init=False)
+    has_soft_percent: bool = field(init=False)
     charged_once: bool = field(init=False)
     tries: bool = field(init=False)
     may_collide: bool = field(init=False)
@@ -123,6 +125,7 @@ class Phase:
         self.has_deduct_when = any(each.limit.deduct_when for each in limits)
         self.counts_units = any(each.quota.unit not in (REQUESTS, CONCURRENCY) for each in limits)
         self.needs_settling = self.has_deduct_when or any(each.quota.unit != REQUESTS for each in limits)
+        self.has_soft_percent = any(each.quota.soft_percent for each in limits)
         self.charged_once = any(each.charged_once for each in limits)
         self.tries = any(each.enforced_percent < ALL_PAYERS for each in limits)
         is_known = all(each.scope is not None for each in limits)

@@ -55,9 +55,9 @@ def quota_of(item: RateLimitItem, algorithm: str, debt_periods: int = 4) -> Quot
 
 
 @lru_cache(maxsize=1024)
-def told_as(quota: Quota, label: str, *, in_headers: bool) -> Quota:
-    """The quota as clients are told of it: see :meth:`flask_ailimit.engine.Quota.told_as`."""
-    return quota.told_as(label, in_headers=in_headers)
+def told_as(quota: Quota, label: str, *, in_headers: bool, soft_percent: int) -> Quota:
+    """The quota as it is told of: see :meth:`flask_ailimit.engine.Quota.told_as`."""
+    return quota.told_as(label, in_headers=in_headers, soft_percent=soft_percent)
 
 
 @lru_cache(maxsize=1024)
@@ -110,6 +110,7 @@ class RequestCost:
         label: What clients call the limit; "" for the name that is made of unit and period.
         in_headers: Whether clients are told of it.
         enforced_percent: The part of the subjects for whom it holds.
+        soft_percent: From which part on is told that it is nearly used up; None for the app's own.
     """
 
     cost: int | Callable[[], int]
@@ -117,6 +118,7 @@ class RequestCost:
     label: str = ""
     in_headers: bool = True
     enforced_percent: int = ALL_PAYERS
+    soft_percent: int | None = None
 
     def __call__(self) -> int:
         """Return the current request's cost."""
@@ -162,6 +164,7 @@ class UnitLimit(ViewLimit):
         label: What clients call it; "" for the name that is made of unit and period.
         in_headers: Whether clients are told of it.
         enforced_percent: The part of the subjects for whom it holds. On the others it is only tried.
+        soft_percent: From which part on is told that it is nearly used up; None for the app's own.
         source: Where its value was set, if it is a limit of a plan; else None.
     """
 
@@ -176,6 +179,7 @@ class UnitLimit(ViewLimit):
     label: str = ""
     in_headers: bool = True
     enforced_percent: int = ALL_PAYERS
+    soft_percent: int | None = None
     source: Source | None = None
 
     def __post_init__(self, limiter: Any) -> None:

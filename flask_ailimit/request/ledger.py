@@ -8,7 +8,7 @@ from flask import Flask, Request, Response
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.app_state import AppState
-from flask_ailimit.engine import AILimitError, Charge, Decision, Engine, Reservation
+from flask_ailimit.engine import AILimitError, Charge, Decision, Engine, Reservation, Verdict
 from flask_ailimit.engine.forking import lineage
 from flask_ailimit.engine.quota import (
     BUILT_IN_UNITS,
@@ -18,7 +18,7 @@ from flask_ailimit.engine.quota import (
     TOKEN_UNITS,
     TOKENS,
 )
-from flask_ailimit.engine.reservation import ActualOf, end_together
+from flask_ailimit.engine.reservation import ActualOf, Ended, end_together
 from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
 from flask_ailimit.http.responses import is_request_id, new_request_id
 from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
@@ -27,6 +27,8 @@ from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 from flask_ailimit.tokens.units import added
+
+from .soft_limits import tell_passed
 
 _log = logging.getLogger("flask_ailimit")
 
@@ -61,7 +63,8 @@ class Ledger:
         by_address_only: Whether all limits so far are limits by address: it isn't known whose request it is.
         counts_tokens: Whether any phase has a limit on tokens.
         counts_units: Whether any phase has a limit on tokens or on a unit of the app's own.
-        needs_settling: Whether a reservation must be settled: its cost may still change, or it holds a slot.
+        needs_settling: Whether a reservation must be settled: its cost may still change, it holds a slot, or a limit
+            is nearly used up, which somebody has to tell.
         identities: The identity that each key function named when it was called last.
         limits: The limits of the latest phase, with their charges.
         refused: Those of them that refused.
@@ -168,6 +171,8 @@ class Ledger:
         self.counts_units = self.counts_units or phase.counts_units
         self.needs_settling = self.needs_settling or phase.needs_settling
         decision = reservation.decision
+        if phase.has_soft_percent and not self.needs_settling:
+            self.needs_settling = any(verdict.is_near for verdict in decision.verdicts)
         self.decision = self.decision.joined(decision) if self.decision else decision
         if reservation.allowed:
             self.reservations = [*self.reservations, reservation]
@@ -231,8 +236,11 @@ class Ledger:
         taken = self.take()
         if not taken:
             self._tell_uncounted(usage, source, ending)
-        elif _end_all(taken, actual_of):
+            return
+        ended = _end_all(taken, actual_of)
+        if ended.was_open:
             self._conclude(taken, actual_of, usage, source, ending)
+        self._tell_passed(ended.passed)
 
     def _conclude(
         self, ended: Sequence[Reservation], actual_of: ActualOf, usage: Usage, source: str, ending: str
@@ -322,6 +330,16 @@ class Ledger:
         if self._ended and is_more and source == RECORDED and usage_settled.receivers:
             self._conclude(self._ended[0], _nothing, usage, source, ending)
 
+    def _tell_passed(self, passed: Sequence[Verdict]) -> None:
+        """Send :data:`flask_ailimit.soft_limit_passed` for each of these limits."""
+        if not passed:
+            return
+        payers = {
+            payer.subject.hex(): {"role": payer.role, "plan": payer.plan.name, "label": payer.label}
+            for payer in self.payers
+        }
+        tell_passed(self.app, passed, payers, endpoint=self.endpoint, request_id=self.request_id)
+
     def _tell(self, usage: Usage, source: str, ending: str) -> None:
         paid = most_by_unit(self._ended_charges(), self._paid_with_latest())
         charged = {unit: amount - self._charged_sent.get(unit, 0) for unit, amount in paid.items()}
@@ -384,14 +402,14 @@ def units_of(usage: Usage, *, count_cached: bool) -> dict[str, int]:
     return {unit: counted.of(unit) for unit in TOKEN_UNITS}
 
 
-def _end_all(reservations: Sequence[Reservation], actual_of: ActualOf) -> bool:
+def _end_all(reservations: Sequence[Reservation], actual_of: ActualOf) -> Ended:
     try:
-        return end_together(reservations, actual_of).was_open
+        return end_together(reservations, actual_of)
     except AILimitError as error:
         # The answer is sent all the same. What was reserved stays charged, and leases end, as time goes by.
         # Logged as text: a handler that kept the error would keep the reservations in its traceback, too.
         _log.error("A request was not settled: %s", str(error))
-        return False
+        return Ended(was_open=False, passed=())
 
 
 def _nothing(_: Charge) -> int:

@@ -15,6 +15,7 @@ from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added, recorded
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, units_of, usage_of
+from .soft_limits import tell_passed
 
 _UNITS = "units."
 _TOLD = ("endpoint", "subject", "request_id", "client_request_id", "plan", "model")
@@ -154,4 +155,13 @@ class OutlivingWork:
                 label=None,
                 **facts,
             )
+        if self._work.passed:
+            self._tell_passed()
         return ended
+
+    def _tell_passed(self) -> None:
+        """Send an event for each limit of which this work used the soft percent. It knows the first payer's plan."""
+        note = self._work.note
+        payers = {str(note["subject"]): {"plan": note["plan"]}} if "plan" in note else {}
+        facts = {name: note.get(name) for name in ("endpoint", "request_id")}
+        tell_passed(self._app, self._work.passed, payers, **facts)

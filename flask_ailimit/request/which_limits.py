@@ -13,7 +13,7 @@ from flask_limiter import ExemptionScope
 from flask_ailimit.current import current_app
 from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import DENY, require_cost
-from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
 from flask_ailimit.http.errors import ModelNotAllowed
 from flask_ailimit.limits.methods import counted_method, is_known, meets
 from flask_ailimit.limits.phase import BlueprintLimit, PayerLimit, Phase, ResolvedLimit, RuntimeLimit
@@ -122,10 +122,14 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
 
 def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:
     """What a limit allows, and what clients are told of it. The limit is counted: it is neither UNLIMITED nor 0."""
-    quota = quota_of(limit.limit, ledger.app_state.algorithm, ledger.app_state.settings.max_debt_periods)
-    if isinstance(limit.cost, RequestCost):
-        return told_as(quota, limit.cost.label, in_headers=limit.cost.in_headers)
-    return quota
+    settings, options = ledger.app_state.settings, options_of(limit.cost)
+    quota = quota_of(limit.limit, ledger.app_state.algorithm, settings.max_debt_periods)
+    soft_percent = settings.soft_percent if options is None or options.soft_percent is None else options.soft_percent
+    label, in_headers = quota.label, quota.in_headers
+    if isinstance(options, RequestCost):  # An item of Flask-Limiter's carries neither.
+        label, in_headers = options.label, options.in_headers
+    soft_percent = 0 if quota.unit == CONCURRENCY else soft_percent or 0
+    return told_as(quota, label, in_headers=in_headers, soft_percent=soft_percent)
 
 
 def policy_of(ledger: Ledger, limit: RuntimeLimit) -> str:

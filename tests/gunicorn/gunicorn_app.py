@@ -12,7 +12,7 @@ from unittest.mock import patch
 from flask import Flask, Response, request, send_file
 from gunicorn_witness import Witness
 
-from flask_ailimit import AILimiter, api_key
+from flask_ailimit import AILimiter, api_key, soft_limit_passed
 from flask_ailimit.engine import system_clock
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.request.client_watch import watching
@@ -80,7 +80,8 @@ def create_app(
             **(settings or {}),
         )
     app.extensions[LIMITER] = limiter
-    limiter.engine.store = Witness(limiter.engine.store, Path(directory) / "ledger", settling_takes)
+    witness = limiter.engine.store = Witness(limiter.engine.store, Path(directory) / "ledger", settling_takes)
+    soft_limit_passed.connect(witness.told, app)
     add_answers(app, limiter, upstream_port)
     add_streams(app, limiter, upstream_port)
     add_file(app, limiter, Path(directory))

@@ -24,17 +24,23 @@ class Witness:
 
     def settle(self, settlements):
         time.sleep(self._settling_takes)
-        unknown = self._store.settle(settlements)
+        settled = self._store.settle(settlements)
         self._write("settled", settlements[0].lease, [(each.charge, each.actual) for each in settlements])
-        return unknown
+        return settled
 
-    def _write(self, what, lease, charges):
+    def told(self, _, *, subject, unit, used, **facts):
+        """Receive what the app is told of a limit that is nearly used up."""
+        self.note("told", subject=subject, unit=unit, used=used)
+
+    def note(self, what, **facts):
         line = {
             "what": what,
             "at": time.monotonic(),  # One clock for all processes of the machine.
             "pid": os.getpid(),
-            "lease": lease,
-            "subject": charges[0][0].subject.hex(),
-            "units": {charge.quota.unit: number for charge, number in charges},
+            **facts,
         }
         os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    def _write(self, what, lease, charges):
+        subject, units = charges[0][0].subject.hex(), {charge.quota.unit: number for charge, number in charges}
+        self.note(what, lease=lease, subject=subject, units=units)

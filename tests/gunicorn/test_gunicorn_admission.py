@@ -43,6 +43,28 @@ def test_exactly_the_limit_is_admitted_whichever_unit_binds(worker_class, tmp_pa
         assert "Traceback" not in server.log()
 
 
+def test_crowd_that_passes_a_soft_limit_is_told_of_by_one_worker(worker_class, tmp_path):
+    """Limits on requests and on tokens, all of which cost what was reserved; and clients that are far from them."""
+    with serving(tmp_path, worker_class, workers=4, settings={"soft_percent": 80}) as server:
+        path, keys = admit(requests=LIMIT, tokens=LIMIT * COST), [f"crowd-{number}" for number in range(8)]
+        crowds = [Crowd(server.port, path, [key] * (LIMIT + 10)) for key in keys]
+        few = Crowd(server.port, path, ["few"] * (LIMIT * 8 // 10 - 1))
+        for crowd in [*crowds, few]:
+            crowd.ask()
+        for crowd in [*crowds, few]:
+            crowd.collect()
+        for key in [*keys, "few"]:
+            server.books.wait_settled(key)
+        told = {key: server.books.entries("told", key) for key in [*keys, "few"]}
+        assert {key: sorted(line["unit"] for line in lines) for key, lines in told.items()} == {
+            **{key: ["requests", "tokens"] for key in keys},
+            "few": [],
+        }
+        used = {(line["unit"], line["used"] >= LIMIT * 8 // 10) for lines in told.values() for line in lines}
+        assert used == {("requests", True), ("tokens", True)}
+        assert "Traceback" not in server.log()
+
+
 def test_the_higher_limit_is_admitted_once_while_old_and_new_workers_serve(worker_class, tmp_path):
     higher, clients = LIMIT + LIMIT // 2, 200
     with serving(tmp_path, worker_class, workers=4) as server:

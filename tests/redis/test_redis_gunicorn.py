@@ -53,6 +53,18 @@ def test_exactly_the_limit_is_admitted_by_machines_whose_clocks_differ(worker_cl
         assert sum(map(len, deciders)) > len(deciders)
 
 
+def test_crowd_that_passes_a_soft_limit_is_told_of_by_one_worker_of_all_machines(redis_server, tmp_path):
+    servers = [["gthread"], ["gevent"], ["sync"]]
+    settings = {"soft_percent": 80}
+    with fleet_of(tmp_path, redis_server.uri, *servers, max_connections=CLIENTS, settings=settings) as fleet:
+        for number in range(4):
+            key = f"soft {number}"
+            exactly_the_limit(fleet, admit(requests=LIMIT, tokens=LIMIT * COST), key, 150)
+            told = [line for server in fleet.servers for line in server.books.entries("told", key)]
+            assert sorted(line["unit"] for line in told) == ["requests", "tokens"]
+            assert all(line["used"] >= LIMIT * 8 // 10 * (COST if line["unit"] == "tokens" else 1) for line in told)
+
+
 def test_exactly_the_limit_is_admitted_by_preloaded_apps(redis_server, tmp_path):
     """Also by sync workers: one of each class on one machine of its own."""
     servers = [[worker_class, "--preload"] for worker_class in ("sync", "gthread", "gevent")]

@@ -61,6 +61,8 @@ def _options(limit: PlanLimit) -> Iterator[str]:
         yield f"named {limit.name!r}"
     if not limit.in_headers:
         yield "in no header"
+    if limit.soft_percent:
+        yield f"told of from {limit.soft_percent} % on"
     if limit.candidate is not None:
         candidate = _value(replace(limit, value=limit.candidate))
         held = f", which holds for {limit.percent} % of its payers" if limit.percent else ""

@@ -54,6 +54,7 @@ class PlanLimit:
         candidate: A value that is tried in place of this one; None without one.
         enforced_percent: The part of the payers for whom the candidate holds; without a candidate, the limit itself.
             For the others it is only tried. None for the usual: no payer for a candidate, else all.
+        soft_percent: From which part on is told that it is nearly used up; None for the app's own.
         source: Where its value was set.
         shadow: It is only tried: it refuses nothing.
     """
@@ -68,6 +69,7 @@ class PlanLimit:
     in_headers: bool = True
     candidate: str | int | Unlimited | None = None
     enforced_percent: int | None = None
+    soft_percent: int | None = None
     source: Source = IN_PLAN
     shadow: bool = False
 

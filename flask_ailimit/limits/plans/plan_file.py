@@ -21,11 +21,11 @@ from flask_ailimit.engine.quota import (
     OUTPUT_TOKENS,
     REQUESTS,
     TOKENS,
-    require_bool,
     require_name,
     require_own_unit,
+    require_soft_percent,
 )
-from flask_ailimit.limits.checks import require_algorithm, require_enforced_percent, require_lease
+from flask_ailimit.limits.checks import require_algorithm, require_enforced_percent, require_lease, require_told
 from flask_ailimit.limits.unit_limit import slots, timed_items
 from flask_ailimit.unlimited import UNLIMITED
 
@@ -35,12 +35,14 @@ from .plan import ALL_PAYERS, ANY, CANDIDATE, LONGEST_MODEL, NO_PAYERS, ModelRul
 
 _FILE = ("plans", SERVICE, "default_plan")
 _TIMED = (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
-_UNITS, _MODELS = "units", "models"
+_UNITS, _MODELS, _SOFT_PERCENT = "units", "models", "soft_percent"
 _LIMITS = (*_TIMED, CONCURRENCY, _UNITS)
 _ENFORCED = "enforced_percent"
-_PLAN = (*_LIMITS, _MODELS, _ENFORCED)
+_OF_EACH = (_ENFORCED, _SOFT_PERCENT)
+"""What a plan says for each of its limits that doesn't say it itself."""
+_PLAN = (*_LIMITS, _MODELS, *_OF_EACH)
 _OF_ALL = ("limit", "candidate", _ENFORCED, "name", "in_headers")
-_OF_TIMED = (*_OF_ALL, "burst", "algorithm")
+_OF_TIMED = (*_OF_ALL, "burst", "algorithm", _SOFT_PERCENT)
 _OF_OWN = (*_OF_TIMED, "cost")
 _OF_CONCURRENCY = (*_OF_ALL, "lease")
 _NO_LIMIT = "unlimited"
@@ -120,14 +122,16 @@ class _Reader:
         with self._at(place):
             require_name(name)
         table = self._table(place, value, _PLAN)
-        models, percent = table.get(_MODELS), table.get(_ENFORCED)
-        limits = tuple(self._limits(place, table, percent))
-        rules = None if models is None else tuple(self._rules((*place, _MODELS), models, percent))
+        models, given = table.get(_MODELS), {key: table[key] for key in _OF_EACH if key in table}
+        with self._at(place):
+            require_soft_percent(given.get(_SOFT_PERCENT, 0), REQUESTS)
+        limits = tuple(self._limits(place, table, given))
+        rules = None if models is None else tuple(self._rules((*place, _MODELS), models, given))
         if not limits and not any(rule.limits for rule in rules or ()):
             self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}; {_NO_LIMIT!r} is a limit, too")
         return Plan(name, limits, rules, has_others=not isinstance(models, list | tuple))
 
-    def _rules(self, place: tuple[str, ...], models: object, percent: int | None) -> Iterator[ModelRule]:
+    def _rules(self, place: tuple[str, ...], models: object, given: Mapping[str, Any]) -> Iterator[ModelRule]:
         if not isinstance(models, Mapping | list | tuple) or not models:
             self._wrong(
                 place,
@@ -139,7 +143,7 @@ class _Reader:
             self._require_pattern(place, pattern, seen)
             seen.append(pattern)
             is_table = isinstance(models, Mapping)
-            yield self._rule((*place, pattern), models[pattern], percent) if is_table else ModelRule(pattern)
+            yield self._rule((*place, pattern), models[pattern], given) if is_table else ModelRule(pattern)
 
     def _require_pattern(self, place: tuple[str, ...], pattern: object, before: list[object]) -> None:
         if not isinstance(pattern, str) or not 0 < len(pattern) <= LONGEST_MODEL or not pattern.isprintable():
@@ -151,30 +155,32 @@ class _Reader:
         if pattern in before or ANY in before:
             self._wrong((*place, pattern), "it never matches, because a pattern before it matches first. Remove it")
 
-    def _rule(self, place: tuple[str, ...], value: object, percent: int | None) -> ModelRule:
+    def _rule(self, place: tuple[str, ...], value: object, given: Mapping[str, Any]) -> ModelRule:
         if isinstance(value, bool):
             return ModelRule(place[-1], is_allowed=value)
         if not isinstance(value, Mapping):
             self._wrong(place, f"a table of limits, true or false is needed. Got {_shown(value)}")
-        limits = tuple(self._limits(place, self._table(place, value, _LIMITS), percent))
+        limits = tuple(self._limits(place, self._table(place, value, _LIMITS), given))
         if not limits:
             self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}, or true in place of the table")
         return ModelRule(place[-1], limits=limits)
 
-    def _limits(self, place: tuple[str, ...], table: Mapping[str, Any], percent: int | None) -> Iterator[PlanLimit]:
-        """The limits of a plan or of a rule for models, that hold for ``percent`` of its payers, or name their own."""
+    def _limits(
+        self, place: tuple[str, ...], table: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> Iterator[PlanLimit]:
+        """The limits of a plan or of a rule for models. ``given`` holds for those that don't say it themselves."""
         for key, value in table.items():
             if key == _UNITS:
                 for unit, own in self._table((*place, _UNITS), value).items():
                     with self._at((*place, _UNITS, unit)):
                         require_own_unit(unit)
-                    yield self._limit((*place, _UNITS, unit), unit, own, _OF_OWN, percent)
+                    yield self._limit((*place, _UNITS, unit), unit, own, _OF_OWN, given)
             elif key in _LIMITS:
                 options = _OF_CONCURRENCY if key == CONCURRENCY else _OF_TIMED
-                yield self._limit((*place, key), key, value, options, percent)
+                yield self._limit((*place, key), key, value, options, given)
 
     def _limit(
-        self, place: tuple[str, ...], unit: str, value: object, options: Iterable[str], percent: int | None
+        self, place: tuple[str, ...], unit: str, value: object, options: Iterable[str], given: Mapping[str, Any]
     ) -> PlanLimit:
         table: Mapping[str, Any] = {"limit": value}
         if isinstance(value, Mapping):
@@ -182,9 +188,8 @@ class _Reader:
         if "limit" not in table:
             self._wrong(place, f"the table has no limit. Allowed are {_listed(options)}")
         own: dict[str, Any] = {key: each for key, each in table.items() if key not in ("limit", "candidate", "name")}
-        limit = PlanLimit(
-            unit, _written(table["limit"], unit), name=table.get("name", ""), **{_ENFORCED: percent} | own
-        )
+        own = {key: each for key, each in given.items() if key in options} | own
+        limit = PlanLimit(unit, _written(table["limit"], unit), name=table.get("name", ""), **own)
         with self._at(place):
             self._require_countable(limit, is_named="name" in table)
             require_enforced_percent(limit.percent)
@@ -205,9 +210,7 @@ class _Reader:
         Raises:
             ConfigurationError: It can't be counted.
         """
-        if is_named:
-            require_name(limit.name)
-        require_bool("in_headers", limit.in_headers)
+        require_told(limit.name if is_named else None, limit.in_headers, limit.soft_percent, limit.unit)
         if limit.unit == CONCURRENCY:
             require_lease(limit.lease)
             if limit.value is not UNLIMITED:

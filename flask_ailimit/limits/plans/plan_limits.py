@@ -62,5 +62,6 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         label=limit.name,
         in_headers=limit.in_headers,
         enforced_percent=NO_PAYERS if limit.shadow else ALL_PAYERS,
+        soft_percent=limit.soft_percent,
         source=limit.source,
     )
