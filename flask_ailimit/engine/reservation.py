@@ -200,7 +200,7 @@ class Reservation(Endable):
         for verdict in decision.taken:
             charge = verdict.charge
             actual = _corrected(charge, actual_of)
-            if actual is None and verdict.is_near and self._is_to_ask(verdict):
+            if actual is None and charge.quota.soft_percent and self._is_to_ask(verdict):
                 actual = charge.cost
             if actual is not None:
                 corrected.append(Settlement(charge, decision.taken_at_us(charge), actual, lease))
@@ -209,7 +209,7 @@ class Reservation(Endable):
     def _is_to_ask(self, verdict: Verdict) -> bool:
         """Whether the store is to be asked if a count that stands as its charge left it is to be told of."""
         charge = verdict.charge
-        if charge.shadow or not charge.cost:
+        if charge.shadow or not charge.cost or not verdict.is_near:
             return False
         return self._announced.is_to_ask(verdict, self.decision.taken_at_us(charge))
 

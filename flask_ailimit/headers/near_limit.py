@@ -13,7 +13,7 @@ NAME = "x-ratelimit-near-limit"
 def near_limit_headers(decision: Decision) -> list[tuple[str, str]]:
     """Name the quotas whose soft percent is used, as ``RateLimit-Policy`` names them; nothing if there is none."""
     for verdict in decision.verdicts:
-        if verdict.is_near:
+        if verdict.charge.quota.soft_percent and verdict.is_near:
             names = [name for name, each in named_verdicts(decision) if each.is_near]
             return [(NAME, ", ".join(names))]
     return []
