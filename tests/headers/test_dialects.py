@@ -79,6 +79,8 @@ def test_exposed_names_cover_every_header_of_the_dialects_and_of_a_refusal():
     assert len(names) == len(set(names))
     assert {"RateLimit", "X-RateLimit-Reset", "x-ratelimit-remaining-tokens"} <= set(names)
     assert {"Retry-After", "retry-after-ms", "x-should-retry", "x-request-id", "request-id"} <= set(names)
+    assert "x-ratelimit-near-limit" in names
+    assert "x-ratelimit-near-limit" not in exposed_names([])
     assert not any(name.startswith("anthropic") for name in names)
     assert "anthropic-ratelimit-input-tokens-reset" in exposed_names(["anthropic"])
 

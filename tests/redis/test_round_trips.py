@@ -164,6 +164,18 @@ def test_request_costs_one_command_before_its_view_and_one_to_settle(serve, coun
         assert counted.sent == {"EVALSHA": before + after}
 
 
+def test_requests_alone_that_pass_a_soft_percent_cost_one_command_more_once(serve):
+    served = serve(soft_percent=1)
+    assert [served.post("/requests")[1:] for _ in range(12)] == [*[(1, 0)] * 9, (1, 1), (1, 0), (1, 0)]
+
+
+def test_tokens_that_pass_a_soft_percent_cost_no_command_more(serve, counted):
+    served = serve(soft_percent=1)
+    for _ in range(3):
+        assert served.post("/all")[1:] == (1, 1)
+        assert counted.sent == {"EVALSHA": 2}
+
+
 @pytest.mark.parametrize(("path", "after"), [("/requests", 0), ("/all", 1), ("/stream", 1)])
 def test_limits_of_the_application_and_of_the_view_cost_one_command_together(serve, path, after):
     served = serve(application_limits=["5000 per day"])
