@@ -15,7 +15,7 @@ from flask_ailimit.engine import Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, TOKEN_UNITS
 
 from .count_names import CountedLimit, unmarked
-from .plans.plan import ALL_PAYERS
+from .plans.plan import ALL_PAYERS, NO_PAYERS
 from .plans.tried import holds_for
 
 __all__ = ["BlueprintLimit", "LimitCharge", "PayerLimit", "Phase", "ResolvedLimit", "RuntimeLimit"]
@@ -152,4 +152,5 @@ def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
 def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:
     key_funcs = {each.limit.key_func for each in limits}
     asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
-    return None if asks_more or len(key_funcs) != 1 else key_funcs.pop()
+    all_tried = all(each.enforced_percent == NO_PAYERS for each in limits)  # Then it may fail, see charges_for.
+    return None if asks_more or all_tried or len(key_funcs) != 1 else key_funcs.pop()

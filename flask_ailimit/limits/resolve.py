@@ -21,7 +21,8 @@ from flask_ailimit.http.errors import PastFlaskLimiter
 from flask_ailimit.unlimited import UNLIMITED
 
 from .count_names import CountedLimit, MarkOf
-from .unit_limit import RequestCost, UnitLimit, is_told, quota_of, strictest
+from .plans.plan import NO_PAYERS
+from .unit_limit import RequestCost, UnitLimit, is_told, percent_of, quota_of, strictest
 
 # It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
 _NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
@@ -66,15 +67,18 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, 
         mark_of: Returns what is added to the limit's scope on an endpoint.
         ask: Call a callable limit. Without it, a :class:`NotAsked` stands for what the callable would return.
 
+    Returns:
+        A limit for each period; none if the limit is only tried on all, and a callable failed.
+
     Raises:
         PastFlaskLimiter: A callable turned the request away; or it failed or returned no limit, which makes a 503.
     """
-    value = _provided(limit) if ask else limit.limit_provider
     try:
-        items = (NotAsked(value),) if callable(value) and not ask else _items(limit, value, algorithm_now)
-    except ConfigurationError as error:
-        limit.limiter.logger.error("%r answered %.80r, which is no limit: %s", limit.limit_provider, value, error)  # noqa: TRY400  that says it
-        raise PastFlaskLimiter from error
+        items = _items_now(limit, algorithm_now, ask=ask)
+    except PastFlaskLimiter:
+        if percent_of(limit) == NO_PAYERS:
+            return []  # What is only tried turns nobody away. The log says what happened.
+        raise
     metas = [meta_of(limit, each) for each in limit.meta_limits or ()]
     resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, mark_of, ask=ask))
     if not is_told(limit.cost):  # A meta limit tells that there is a limit.
@@ -127,6 +131,17 @@ def _cost_under(limit: Limit, item: RateLimitItem, items: Sequence[RateLimitItem
     if isinstance(limit.cost, RequestCost) and limit.cost.label and len(items) > 1:
         return replace(limit.cost, label=f"{limit.cost.label}-{per(item.get_expiry())}")
     return limit.cost or 1
+
+
+def _items_now(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool) -> tuple[RateLimitItem, ...]:
+    value = _provided(limit) if ask else limit.limit_provider
+    if callable(value) and not ask:
+        return (NotAsked(value),)
+    try:
+        return _items(limit, value, algorithm_now)
+    except ConfigurationError as error:
+        limit.limiter.logger.error("%r answered %.80r, which is no limit: %s", limit.limit_provider, value, error)  # noqa: TRY400  that says it
+        raise PastFlaskLimiter from error
 
 
 def _items(limit: Limit, value: object, algorithm_now: Callable[[], str]) -> tuple[RateLimitItem, ...]:

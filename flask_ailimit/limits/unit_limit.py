@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from flask import Request
+from flask_limiter import Limit
 from limits import RateLimitItem
 from limits.limits import GRANULARITIES, RateLimitItemPerSecond
 
@@ -136,6 +137,11 @@ def enforced_percent(cost: object) -> int:
     """The part of the subjects for whom a resolved limit with this ``cost`` holds."""
     options = options_of(cost)
     return ALL_PAYERS if options is None else options.enforced_percent
+
+
+def percent_of(limit: Limit) -> int:
+    """The part of the subjects for whom a limit holds, as the app wrote it."""
+    return limit.enforced_percent if isinstance(limit, UnitLimit) else enforced_percent(limit.cost)
 
 
 def is_told(cost: object) -> bool:

@@ -9,10 +9,12 @@ from flask_ailimit.current import current_request
 from flask_ailimit.engine import Reservation
 from flask_ailimit.engine.charge import require_cost
 from flask_ailimit.engine.quota import MAX_EXACT, TOKEN_UNITS
+from flask_ailimit.http.errors import BodyTooLarge
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import LimitCharge, ResolvedLimit, RuntimeLimit
 from flask_ailimit.limits.plans.payer_key import PayerKey
+from flask_ailimit.limits.plans.plan import NO_PAYERS
 from flask_ailimit.limits.unit_limit import UnitCost
 
 from .asking import ask
@@ -29,15 +31,34 @@ def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) 
     charges = []
     subjects: dict[int, bytes] = {}
     for each in limits:
-        limit = each.limit
-        if limit.exempt_when is not None and limit.is_exempt:
+        try:
+            charge = _charge_for(ledger, endpoint, each, subjects)
+        except Exception as error:
+            if each.enforced_percent != NO_PAYERS:
+                raise
+            _log_untried(ledger, each, error)
             continue
-        subject = subjects.get(id(limit.key_func))
-        if subject is None:
-            subject = subjects[id(limit.key_func)] = subject_of(ledger, limit.key_func)
-        scope = limit.scope_for(endpoint, counted_method(current_request())) if each.scope is None else each.scope
-        charges.append(LimitCharge(each, each.charge(subject, scope, each.cost or 0)))
+        if charge is not None:
+            charges.append(charge)
     return charges
+
+
+def _charge_for(ledger: Ledger, endpoint: str, each: ResolvedLimit, subjects: dict[int, bytes]) -> LimitCharge | None:
+    limit = each.limit
+    if limit.exempt_when is not None and limit.is_exempt:
+        return None
+    subject = subjects.get(id(limit.key_func))
+    if subject is None:
+        subject = subjects[id(limit.key_func)] = subject_of(ledger, limit.key_func)
+    scope = limit.scope_for(endpoint, counted_method(current_request())) if each.scope is None else each.scope
+    return LimitCharge(each, each.charge(subject, scope, each.cost or 0))
+
+
+def _log_untried(ledger: Ledger, each: ResolvedLimit, error: Exception) -> None:
+    # Not the error's text, which may hold a key or a prompt.
+    ledger.flask_limiter.logger.warning(
+        "A request is not tried on %s: asking about it raised %s", each.limit.limit, type(error).__name__
+    )
 
 
 def without_held(reservations: Iterable[Reservation], charges: Iterable[LimitCharge]) -> list[LimitCharge]:
@@ -48,12 +69,19 @@ def without_held(reservations: Iterable[Reservation], charges: Iterable[LimitCha
 
 def at_cost(ledger: Ledger, charges: Iterable[LimitCharge], *, may_collide: bool = False) -> list[LimitCharge]:
     """The same charges with their costs. To find a cost, the request's body may be read."""
-    known = [
-        each
-        if each.resolved.cost is not None
-        else LimitCharge(each.resolved, each.charge.costing(_cost_now(ledger, each.limit)))
-        for each in charges
-    ]
+    known = []
+    for each in charges:
+        if each.resolved.cost is not None:
+            known.append(each)
+            continue
+        try:
+            known.append(LimitCharge(each.resolved, each.charge.costing(_cost_now(ledger, each.limit))))
+        except BodyTooLarge:
+            raise
+        except HTTPException as error:  # The app's function turns the client away, which nothing that is tried does.
+            if not each.charge.shadow:
+                raise
+            _log_untried(ledger, each.resolved, error)
     return each_count_once(known) if may_collide else known
 
 
@@ -62,7 +90,7 @@ def each_count_once(charges: Iterable[LimitCharge]) -> list[LimitCharge]:
     counts: dict[object, LimitCharge] = {}
     for each in charges:
         count = (each.charge.counted_in, each.limit.deduct_when)
-        if count not in counts or each.charge.cost > counts[count].charge.cost:
+        if count not in counts:
             counts[count] = each
     return list(counts.values())
 

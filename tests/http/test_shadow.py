@@ -5,7 +5,7 @@ import logging
 from contextlib import contextmanager
 
 import pytest
-from flask import request
+from flask import abort, request
 from limited_apps import commandable, limited
 
 from flask_ailimit import (
@@ -415,3 +415,43 @@ def test_unlimited_is_tried_in_vain():
     served = limited()
     tried(served, served.limiter.limit_tokens(UNLIMITED, enforced_percent=0))
     assert keyed(served, 2) == [200, 200]
+
+
+# What the app's functions do
+
+
+def failing(*_):
+    raise RuntimeError("no answer")
+
+
+def turning_away(*_):
+    abort(400)
+
+
+@pytest.mark.parametrize(
+    "decorate",
+    [
+        lambda limiter: limiter.limit("9 per minute", key_func=failing, enforced_percent=0),
+        lambda limiter: limiter.limit_tokens("900 per minute", key_func=turning_away, enforced_percent=0),
+        lambda limiter: limiter.limit_tokens("900 per minute", estimate=turning_away, enforced_percent=0),
+        lambda limiter: limiter.limit_units("pages", "9 per minute", cost=turning_away, enforced_percent=0),
+        lambda limiter: limiter.limit("9 per minute", exempt_when=failing, enforced_percent=0),
+        lambda limiter: limiter.shared_limit("9 per minute", scope=failing, enforced_percent=0),
+        lambda limiter: limiter.limit(failing, enforced_percent=0),
+        lambda limiter: limiter.limit(turning_away, enforced_percent=0),
+        lambda limiter: limiter.limit(lambda: "many per minute", enforced_percent=0),
+    ],
+)
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_function_that_fails_for_a_limit_that_is_only_tried_turns_nobody_away(decorate, is_alone):
+    served = limited()
+    beside = [] if is_alone else [served.limiter.limit("2 per minute")]
+    tried(served, *beside, decorate(served.limiter))
+    assert keyed(served, 3) == [200, 200, 200 if is_alone else 429]
+
+
+def test_key_that_is_ambiguous_for_a_limit_that_is_only_tried_turns_nobody_away():
+    served = limited(lambda: "all")
+    tried(served, served.limiter.limit("9 per minute", key_func=api_key, enforced_percent=0))
+    keys = [("Authorization", "Bearer one"), ("x-api-key", "two")]
+    assert served.app.test_client().post("/", json=PROMPT, headers=keys).status_code == 200
