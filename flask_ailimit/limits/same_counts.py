@@ -17,13 +17,15 @@ from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.quota import REQUESTS
 
 from .count_names import CountedLimit, marked
+from .plans.plan import ALL_PAYERS
 from .resolve import meta_of, request_items
-from .unit_limit import UnitLimit, quota_of
+from .unit_limit import UnitLimit, enforced_percent, percent_of, quota_of
 
 _MOST_KEPT = 4096
 
 Numbers = object
-"""What sets a limit apart from those beside it: its limit and burst, or the callable that returns it."""
+"""What sets a limit apart from those beside it: its limit and burst, or the callable that returns it; and whether it is
+tried."""
 
 LimitsIn = Callable[[Flask], Iterable[Limit]]
 LimitsOn = Callable[[Flask, str], Iterable[Limit]]
@@ -40,6 +42,7 @@ class Written(NamedTuple):
         per_method: Whether each method is counted by itself.
         quotas: What it allows; empty if a callable returns it.
         provider: The callable that returns it; None without one.
+        is_tried: Whether it holds for a part of the subjects only.
     """
 
     unit: str
@@ -49,12 +52,14 @@ class Written(NamedTuple):
     per_method: bool
     quotas: tuple[Quota, ...]
     provider: object
+    is_tried: bool
 
     def numbers(self, period: int) -> Numbers | None:
         """What sets it apart in a period; None if it has no limit of this period. A callable may return any period."""
         if self.provider is not None:
-            return self.provider
-        return next(((each.limit, each.burst) for each in self.quotas if each.period == period), None)
+            return self.provider, self.is_tried
+        found = next(((each.limit, each.burst) for each in self.quotas if each.period == period), None)
+        return found and (found, self.is_tried)
 
 
 class SameCounts:
@@ -81,7 +86,8 @@ class SameCounts:
 
         It is nothing for the first of the limits that would have one count, and a number from 2 for the others. A
         callable may return any scope, so limits with such a scope are marked apart from those with a text. Two
-        limits with the same numbers have one count, and so have two of one callable. A limit that is not written for
+        limits with the same numbers have one count, and so have two of one callable. But a limit that is tried has none
+        with one that holds, and comes after all that hold: their counts are the same with it and without it. A limit that is not written for
         the endpoint, such as that of a block or of a function that the view calls, is marked by what it allows, or by
         the name of the function that returns it. A limit of 0 has no mark, and no count.
         """
@@ -89,7 +95,8 @@ class SameCounts:
             return ""
         quota = quota_of(limit.limit, self._algorithm_now())
         beside = self._beside(limit, quota, endpoint)
-        numbers = (quota.limit, quota.burst) if limit.provider is None else limit.provider
+        is_tried = enforced_percent(limit.cost) < ALL_PAYERS
+        numbers = (quota.limit, quota.burst) if limit.provider is None else limit.provider, is_tried
         if numbers in beside:
             place = beside.index(numbers) + 1
             if callable(limit.scope):
@@ -112,6 +119,7 @@ class SameCounts:
                 kept.clear()
             others = self._under_one_scope(limit, app, endpoint)
             same = [each for each in others if (each.unit, each.algorithm, each.per_method) == kind]
+            same.sort(key=lambda each: each.is_tried)
             beside = kept[key] = _each_once(each.numbers(quota.period) for each in same)
         return beside
 
@@ -156,7 +164,8 @@ def _written(limit: Limit, algorithm: str) -> Written:
     unit, counted_by = (limit.unit, limit.algorithm) if isinstance(limit, UnitLimit) else (REQUESTS, algorithm)
     provider = value if callable(value) else None
     quotas = () if provider is not None else _quotas(limit, value, algorithm)
-    return Written(unit, counted_by, limit.scope or "", limit.shared, limit.per_method, quotas, provider)
+    is_tried = percent_of(limit) < ALL_PAYERS
+    return Written(unit, counted_by, limit.scope or "", limit.shared, limit.per_method, quotas, provider, is_tried)
 
 
 def _quotas(limit: Limit, value: object, algorithm: str) -> tuple[Quota, ...]:

@@ -90,8 +90,9 @@ def each_count_once(charges: Iterable[LimitCharge]) -> list[LimitCharge]:
     counts: dict[object, LimitCharge] = {}
     for each in charges:
         count = (each.charge.counted_in, each.limit.deduct_when)
-        if count not in counts:
-            counts[count] = each
+        known = counts.get(count)
+        if known is None or (each.charge.cost > known.charge.cost and each.charge.shadow <= known.charge.shadow):
+            counts[count] = each  # What is only tried takes the place of nothing that holds.
     return list(counts.values())
 
 

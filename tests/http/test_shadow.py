@@ -417,6 +417,27 @@ def test_unlimited_is_tried_in_vain():
     assert keyed(served, 2) == [200, 200]
 
 
+def test_limit_that_is_tried_at_another_cost_has_a_count_of_its_own():
+    served = limited()
+    limit = served.limiter.limit
+    tried(served, limit("3 per minute", cost=2, enforced_percent=0), limit("3 per minute"))
+    with reported(served.app) as told:
+        assert keyed(served, 5) == [200, 200, 200, 429, 429]
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_limits_that_hold_go_on_counting_when_one_is_tried_beside_them(tmp_path, is_first):
+    with commandable(tmp_path / "limits") as make:
+        served = make()
+        tried(served, served.limiter.limit("3 per minute"))
+        assert keyed(served, 2) == [200, 200]
+        served = make()
+        decorators = [served.limiter.limit("2 per minute", enforced_percent=0), served.limiter.limit("3 per minute")]
+        tried(served, *(decorators if is_first else reversed(decorators)))
+        assert keyed(served, 2) == [200, 429]
+
+
 # What the app's functions do
 
 
