@@ -138,7 +138,7 @@ class Decision:
         """The verdict that matters most to the client.
 
         When refused: the one that can never fit, else the longest wait. When allowed: the one with the
-        smallest part of its limit left. None without charges.
+        smallest part of its limit left. None without charges. A limit that is only tried is never meant.
         """
         return self.binding_of(None)
 
@@ -158,6 +158,8 @@ class Decision:
         nearest: dict[str, tuple[float, int, Verdict]] = {}
         for place, verdict in enumerate(self.verdicts):
             quota = verdict.quota
+            if verdict.charge.shadow:
+                continue
             left = verdict.remaining / quota.burst
             if quota.unit not in nearest or left < nearest[quota.unit][0]:
                 nearest[quota.unit] = (left, place, verdict)

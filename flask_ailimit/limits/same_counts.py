@@ -87,9 +87,10 @@ class SameCounts:
         It is nothing for the first of the limits that would have one count, and a number from 2 for the others. A
         callable may return any scope, so limits with such a scope are marked apart from those with a text. Two
         limits with the same numbers have one count, and so have two of one callable. But a limit that is tried has none
-        with one that holds, and comes after all that hold: their counts are the same with it and without it. A limit that is not written for
-        the endpoint, such as that of a block or of a function that the view calls, is marked by what it allows, or by
-        the name of the function that returns it. A limit of 0 has no mark, and no count.
+        with one that holds, and comes after all that hold: so their counts are the same with it and without it. A
+        limit that is not written for the endpoint, such as that of a block or of a function that the view calls, is
+        marked by what it allows, or by the name of the function that returns it. A limit of 0 has no mark, and no
+        count.
         """
         if not limit.limit.amount:
             return ""

@@ -36,7 +36,7 @@ def finish(ledger: Ledger, request: Request, response: Response) -> Response:
         _write(response, turned_away.own_headers)
     if ledger.decision is None:
         return response
-    headers = id_headers(ledger.request_id)
+    headers = id_headers(ledger.request_id) if ledger.is_limited else []
     if not refused:  # If another limiter refused, its limit headers stay.
         headers += limit_headers(ledger.decision, dialects)
     is_encoded = "content-encoding" in _write(response, headers)

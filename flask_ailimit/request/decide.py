@@ -43,7 +43,7 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
     if phase.limits or phase.metas:
         _reserve(ledger, endpoint, phase)
     # Raised after the decision, so that invalid requests count too.
-    if ledger.invalid is not None and not (phase.tries and was_only_read_to_try(ledger)):
+    if ledger.invalid is not None and not was_only_read_to_try(ledger):
         raise ledger.invalid
 
 
@@ -60,13 +60,15 @@ def _reserve(ledger: Ledger, endpoint: str, phase: Phase) -> None:
     except AILimitError as error:
         _store_failed(ledger, error)
     ledger.add(reservation, phase)
+    if phase.has_deduct_when:
+        deductions = [(each.charge, each.limit.deduct_when) for each in limits if each.limit.deduct_when]
+        ledger.deductions = [*ledger.deductions, *deductions]
     if phase.tries:
         limits = [each for each in limits if not each.charge.shadow]
         tell_tried(ledger, reservation.decision)
     ledger.limits = limits
-    if phase.has_deduct_when:
-        deductions = [(each.charge, each.limit.deduct_when) for each in limits if each.limit.deduct_when]
-        ledger.deductions = [*ledger.deductions, *deductions]
+    if limits or metas:
+        ledger.limited()
     if not reservation.allowed:
         if phase.counts_tokens or ledger.estimates:
             ledger.flask_limiter.registry.refused_lately.note(_without_body(reservation.decision, metas, limits))
@@ -131,6 +133,7 @@ def _refuse_unread(ledger: Ledger, endpoint: str, metas: Sequence[LimitCharge], 
 
     A cost that depends on the body is 0 here. A request that is refused at that cost would be refused at any cost.
     """
+    limits = [each for each in limits if not each.charge.shadow]
     charges = [each.charge for each in (*metas, *limits)]
     if not ledger.flask_limiter.registry.refused_lately.has_any(charges):
         return
@@ -140,6 +143,7 @@ def _refuse_unread(ledger: Ledger, endpoint: str, metas: Sequence[LimitCharge], 
         return  # The store is asked again, with all costs.
     if _without_body(decision, metas, limits):
         ledger.decision = ledger.decision.joined(decision) if ledger.decision else decision
+        ledger.limited()
         refuse(ledger, endpoint, metas, limits, decision)
 
 

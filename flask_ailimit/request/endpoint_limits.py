@@ -16,7 +16,7 @@ from flask_ailimit.engine import Charge, Decision, Engine, Verdict
 from flask_ailimit.limits.in_words import name_of, text_of
 from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import RuntimeLimit
-from flask_ailimit.limits.plans.plan import ModelRule
+from flask_ailimit.limits.plans.plan import ALL_PAYERS, ModelRule
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.plans.tried import holds_for
 from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
@@ -121,7 +121,7 @@ def peek(ledger: Ledger, endpoint: str, engine: Engine, who: Named | None) -> Pe
     """
     methods = None if who is None and endpoint == flask.request.endpoint else methods_of(ledger.app, endpoint)
     limits = [each for each in limits_of(ledger, endpoint, methods, who) if not each.is_meta]
-    zeros = [each.limit for each in limits if allows_nothing(each.limit) and each.is_certain and not each.methods]
+    zeros = [each.limit for each in limits if _forbids(each) and each.is_certain and not each.methods]
     if zeros:
         raise not_allowed(ledger, zeros[0])
     decision = engine.peek([charge for each in limits for charge in each.counts])
@@ -132,11 +132,15 @@ def peek(ledger: Ledger, endpoint: str, engine: Engine, who: Named | None) -> Pe
         known = {at: verdicts[at] for at in (charge.counted_in for charge in each.counts) if at in verdicts}
         if each.is_certain and not allows_nothing(each.limit):
             certain |= known
-        elif not is_no_limit(each.limit):
+        elif not is_no_limit(each.limit) and (_forbids(each) or not allows_nothing(each.limit)):
             uncertain.append(UncertainLimit(", ".join([each.text, *remarks_on(each)]), tuple(known.values())))
     if who is not None and is_by_plan(ledger, endpoint):
         uncertain.append(UncertainLimit(f"{LIMITED_BY_PLAN}, depends on the request", ()))
     return PeekedDecision(tuple(certain.values()), decision.at_us, tuple(uncertain))
+
+
+def _forbids(limit: EndpointLimit) -> bool:
+    return allows_nothing(limit.limit) and enforced_percent(limit.limit.cost) == ALL_PAYERS
 
 
 def is_by_plan(ledger: Ledger, endpoint: str) -> bool:

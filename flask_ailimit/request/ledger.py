@@ -60,7 +60,8 @@ class Ledger:
         engine: Decides the latest phase: :meth:`engine_now` when it began.
         reservations: The reservations that are not ended yet, one for each phase of the request.
         decision: The verdicts of all phases so far.
-        by_address_only: Whether all limits so far are limits by address: it isn't known whose request it is.
+        is_limited: Whether any limit so far holds, and is not only tried.
+        by_address_only: Whether all that hold so far are limits by address: it isn't known whose request it is.
         counts_tokens: Whether any phase has a limit on tokens.
         counts_units: Whether any phase has a limit on tokens or on a unit of the app's own.
         needs_settling: Whether a reservation must be settled: its cost may still change, it holds a slot, or a limit
@@ -94,6 +95,7 @@ class Ledger:
     engine: Engine
     reservations: Sequence[Reservation] = ()
     decision: Decision | None = None
+    is_limited = False
     by_address_only = True
     counts_tokens = False
     counts_units = False
@@ -166,7 +168,6 @@ class Ledger:
 
     def add(self, reservation: Reservation, phase: Phase) -> None:
         """Add the reservation of one phase."""
-        self.by_address_only = self.by_address_only and self.limited_function == ADDRESS
         self.counts_tokens = self.counts_tokens or phase.counts_tokens
         self.counts_units = self.counts_units or phase.counts_units
         self.needs_settling = self.needs_settling or phase.needs_settling
@@ -176,6 +177,11 @@ class Ledger:
         self.decision = self.decision.joined(decision) if self.decision else decision
         if reservation.allowed:
             self.reservations = [*self.reservations, reservation]
+
+    def limited(self) -> None:
+        """Note that a limit of the current phase holds, and is not only tried."""
+        self.is_limited = True
+        self.by_address_only = self.by_address_only and self.limited_function == ADDRESS
 
     def record(self, usage: Usage | None, units: Mapping[str, int]) -> bool:
         """Add usage of the view, which may call its model several times. Returns False if the ledger is closed.
@@ -198,7 +204,9 @@ class Ledger:
         """Find the conditional charges that the response makes free (without one: all), and correct the decision."""
         if not self.deductions:
             return
-        self.waived = [charge for charge, when in self.deductions if response is None or not when(response)]
+        self.waived = [
+            charge for charge, when in self.deductions if response is None or not _deducts(when, response, charge)
+        ]
         if self.waived and self.decision:
             self.decision = self.decision.without(self.waived)
 
@@ -251,7 +259,8 @@ class Ledger:
             self._settled = self.recorded, self.recorded_units
             self.settlements += 1
             # A stranger's request that only its address was charged for is on nobody's bill.
-            if usage_settled.receivers and (source == RECORDED or not self.by_address_only):
+            is_billed = self.is_limited and (source == RECORDED or not self.by_address_only)
+            if usage_settled.receivers and is_billed:
                 self._tell(usage, source, ending)
 
     def resume(self) -> None:
@@ -391,7 +400,8 @@ class Ledger:
         """
         if self.selection is not None:
             return self.payers[0].subject
-        charges = [verdict.charge for verdict in self.decision.verdicts] if self.decision else []
+        verdicts = self.decision.verdicts if self.decision else ()
+        charges = [verdict.charge for verdict in verdicts if not verdict.charge.shadow]
         of_tokens = [charge for charge in charges if charge.quota.unit in TOKEN_UNITS]
         return next((charge.subject for charge in of_tokens or charges), b"")
 
@@ -410,6 +420,16 @@ def _end_all(reservations: Sequence[Reservation], actual_of: ActualOf) -> Ended:
         # Logged as text: a handler that kept the error would keep the reservations in its traceback, too.
         _log.error("A request was not settled: %s", str(error))
         return Ended(was_open=False, passed=())
+
+
+def _deducts(when: Callable[[Response], bool], response: Response, charge: Charge) -> bool:
+    try:
+        return when(response)
+    except Exception as error:
+        if not charge.shadow:
+            raise
+        _log.warning("deduct_when: %r raised %s for a limit that is only tried", when, type(error).__name__)
+        return False
 
 
 def _nothing(_: Charge) -> int:

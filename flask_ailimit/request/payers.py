@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.current import current_request
 from flask_ailimit.engine.few_lines import once_a_minute
-from flask_ailimit.http.errors import LimiterUnavailable, Suspended
+from flask_ailimit.http.errors import BodyTooLarge, LimiterUnavailable, Suspended
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Payer
 from flask_ailimit.limits.plans.change import EVERYBODY
@@ -103,7 +103,15 @@ def _have_rules(payers: Iterable[PlannedPayer]) -> bool:
 
 
 def _for_model(ledger: Ledger, payers: tuple[PlannedPayer, ...]) -> Selection:
-    is_known, model = _model_of(ledger)
+    needs_model = any(payer.plan.needs_model for payer in payers)
+    try:
+        is_known, model = _model_of(ledger)
+    except BodyTooLarge:
+        raise
+    except HTTPException:  # The app's model_of failed, or turns the client away.
+        if needs_model:
+            raise
+        is_known, model = False, None
     if ledger.invalid is not None:
         return Selection(payers)  # It gets its 400 after the decision.
     rules: list[ModelRule | None] = []
@@ -113,7 +121,7 @@ def _for_model(ledger: Ledger, payers: tuple[PlannedPayer, ...]) -> Selection:
         rule = plan.rule_for(model) if is_known and plan.models else None
         rules.append(rule)
         # A plan without rules has every model, also one that nobody knows.
-        if plan.models is not None and not (is_known and plan.has(rule)):
+        if plan.needs_model and not (is_known and plan.has(rule)):
             is_allowed = False
     return Selection(payers, tuple(rules), is_allowed, names_model=not is_known or model is not None)
 

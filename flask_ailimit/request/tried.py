@@ -21,5 +21,5 @@ def tell_tried(ledger: Ledger, decision: Decision) -> None:
 
 def was_only_read_to_try(ledger: Ledger) -> bool:
     """Whether the body was read for limits that are only tried, and for nothing else."""
-    for_model = any(payer.plan.models is not None for payer in ledger.payers)
+    for_model = any(payer.plan.needs_model for payer in ledger.payers)
     return not for_model and not any(each.charge.quota.unit in TOKEN_UNITS for each in ledger.limits)

@@ -219,7 +219,7 @@ def _inherited(
     for each in limits_of_plan(ledger, payer, rule):
         value = _value(each)
         is_behind = period is None or value[-1] in (period, None)
-        if is_behind and _unit(each) == _unit(limit) and is_told(each.limit.cost):
+        if is_behind and _unit(each) == _unit(limit) and is_told(each.limit.cost) and not _is_only_tried(each):
             yield InheritedLimit(*value, _source(payer, rule, each))
 
 
@@ -283,9 +283,12 @@ def _row(shown: _Shown, verdict: Verdict | None, at_us: int) -> LimitUsage:
 
 
 def _is_tried(shown: _Shown) -> bool:
+    return _is_only_tried(shown.limit)
+
+
+def _is_only_tried(limit: EndpointLimit) -> bool:
     """Whether a limit is only tried on its subject. One that counts nothing is, if it is so for anybody."""
-    counts = shown.limit.counts
-    return counts[0].shadow if counts else enforced_percent(shown.limit.limit.cost) < ALL_PAYERS
+    return limit.counts[0].shadow if limit.counts else enforced_percent(limit.limit.cost) < ALL_PAYERS
 
 
 def _unit(limit: EndpointLimit) -> str:

@@ -476,3 +476,143 @@ def test_key_that_is_ambiguous_for_a_limit_that_is_only_tried_turns_nobody_away(
     tried(served, served.limiter.limit("9 per minute", key_func=api_key, enforced_percent=0))
     keys = [("Authorization", "Bearer one"), ("x-api-key", "two")]
     assert served.app.test_client().post("/", json=PROMPT, headers=keys).status_code == 200
+
+
+# What others see of it
+
+
+@contextmanager
+def settled(app):
+    told = []
+    with usage_settled.connected_to(lambda _, **facts: told.append(facts), app):
+        yield told
+
+
+def test_route_with_nothing_but_a_trial_tells_no_event_and_writes_no_header():
+    served = limited()
+    tried(served, served.limiter.limit("9 per minute", enforced_percent=0))
+    with settled(served.app) as told:
+        assert "x-request-id" not in served.client().post("/", json=PROMPT).headers
+    assert told == []
+
+
+def test_trial_beside_a_limit_by_address_puts_no_stranger_on_a_bill():
+    served = limited(address_limits=["9 per minute"])
+    tried(served, served.limiter.limit("9 per minute", enforced_percent=0))
+    with settled(served.app) as told:
+        assert "x-request-id" in served.client().post("/", json=PROMPT).headers
+    assert told == []
+
+
+def test_subject_of_an_event_is_that_of_a_limit_that_holds():
+    served = limited()
+    other = served.limiter.limit_tokens("900 per minute", key_func=lambda: "other", enforced_percent=0)
+    tried(served, other, served.limiter.limit("9 per minute"))
+    with settled(served.app) as told, served.app.app_context():
+        keyed(served, 1)
+        assert told[0]["subject"] == served.limiter.subject("alice").hex()
+
+
+def test_binding_verdict_is_never_of_what_is_tried():
+    served = limited()
+    seen = []
+
+    def view():
+        seen.append(served.limiter.decision.binding.limit)
+        return {}
+
+    limit = served.limiter.limit
+    tried(served, limit("2 per minute", enforced_percent=0), limit("50 per minute"), view=view)
+    keyed(served, 3)
+    assert seen == [50] * 3
+
+
+def test_handler_of_a_refusal_sees_only_limits_that_hold():
+    served = limited()
+    seen = []
+
+    @served.app.errorhandler(429)
+    def refused(_):
+        seen.append(len(served.limiter.current_limits))
+        return {}, 429
+
+    limiter = served.limiter
+    tried(served, limiter.limit("1 per minute"), limiter.limit_tokens("900 per minute", enforced_percent=0))
+    assert keyed(served, 3) == [200, 429, 429]
+    assert seen == [1, 1]
+
+
+def test_limit_of_0_that_is_tried_is_looked_over_by_a_peek():
+    served = limited()
+    tried(served, served.limiter.limit("0 per minute", enforced_percent=0), served.limiter.limit("5 per minute"))
+    assert served.used() == {"requests-per-minute": 0}
+
+
+def test_clients_see_nothing_of_a_candidate_behind_the_limit_of_a_model():
+    plan = {
+        "requests": {"limit": "9 per minute", "candidate": "3 per minute"},
+        "models": {"a": {"requests": "5 per day"}},
+    }
+    served = planned({"plans": {"pro": plan}})
+    served.app.get("/usage")(served.limiter.usage_view)
+    shown = served.app.test_client().get("/usage?inherited=1", headers={"X-User": "7:pro"}).json["limits"]
+    assert [[each["limit"] for each in row["inherited"]] for row in shown] == [[], [9]]
+
+
+# Bodies and answers
+
+
+@pytest.mark.parametrize("is_block", [True, False])
+def test_unreadable_body_passes_a_later_limit_on_requests_where_tokens_are_only_tried(is_block):
+    served = limited()
+    inner = served.limiter.limit("9 per minute")
+
+    def view():
+        if not is_block:
+            return inner(dict)()
+        with inner:
+            return {}
+
+    tried(served, served.limiter.limit_tokens("40 per minute", enforced_percent=0), view=view)
+    assert served.client().post("/", data=b"{", content_type="application/json").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"data": b"{", "content_type": "application/json"},
+        {"data": b'{"model": "a", "model": "b"}', "content_type": "application/json"},
+        {"json": {"model": "x" * 300}},
+        {"json": [{"model": "a"}, {"model": "b"}]},
+        {"json": {"model": 3}},
+    ],
+)
+@pytest.mark.parametrize(("percent", "status"), [(0, {200}), (100, {400, 403})])
+def test_body_without_one_model_passes_where_limits_of_models_are_only_tried(sent, percent, status):
+    models = {"large-*": {"requests": {"limit": "9 per minute", "enforced_percent": percent}}}
+    served = planned({"plans": {"pro": {"requests": "9 per minute", "models": models}}})
+    answer = served.app.test_client().post("/", **sent, headers={"X-User": "7:pro"})
+    assert answer.status_code in status
+
+
+def test_model_of_that_fails_turns_nobody_away_where_limits_of_models_are_only_tried():
+    models = {"large-*": {"requests": {"limit": "9 per minute", "enforced_percent": 0}}}
+    served = planned({"plans": {"pro": {"requests": "9 per minute", "models": models}}}, model_of=failing)
+    assert statuses(served, 2) == [200, 200]
+
+
+def test_what_is_tried_is_deducted_only_when_the_response_says_so():
+    served = limited()
+    limit = served.limiter.limit(
+        "1 per minute", deduct_when=lambda answer: answer.status_code > 299, enforced_percent=0
+    )
+    tried(served, limit)
+    with reported(served.app) as told:
+        assert keyed(served, 3) == [200] * 3
+    assert told == []
+
+
+def test_deduct_when_that_fails_for_what_is_only_tried_breaks_no_answer():
+    served = limited()
+    tried(served, served.limiter.limit("9 per minute", deduct_when=failing, enforced_percent=0))
+    assert keyed(served, 2) == [200, 200]

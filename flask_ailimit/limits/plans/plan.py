@@ -115,6 +115,11 @@ class ModelRule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_compiled", re.compile(translate(self.pattern)))
 
+    @property
+    def is_only_tried(self) -> bool:
+        """Whether it has limits, and each of them is only tried."""
+        return bool(self.limits) and all(limit.shadow for limit in self.limits)
+
     def matches(self, model: str | None) -> bool:
         """Whether the model matches; None for a request that names none."""
         return self.pattern == ANY if model is None else self._compiled.match(model) is not None
@@ -149,6 +154,11 @@ class Plan:
         """The parts of the payers for whom something that is tried holds, in percent, rising; empty without any."""
         every = [*self.limits, *(limit for rule in self.models or () for limit in rule.limits)]
         return tuple(sorted({limit.percent for limit in every if limit.tries}))
+
+    @cached_property
+    def needs_model(self) -> bool:
+        """Whether the answer to a request depends on its model: not if the plan only tries limits of models."""
+        return self.models is not None and not (self.has_others and all(rule.is_only_tried for rule in self.models))
 
     def rule_for(self, model: str | None) -> ModelRule | None:
         """The first rule that the model matches; None if there is none."""
