@@ -42,7 +42,10 @@ class Verdict(NamedTuple):
 
     @property
     def used(self) -> int:
-        """Units taken out of the most that can be had at once, from 0 to the quota's burst."""
+        """Units taken out of the most that can be had at once, from 0 to the quota's burst.
+
+        Those that the charge leaves to others (its floor) are among them.
+        """
         return self.quota.burst - min(self.remaining, self.quota.burst)
 
     @property

@@ -50,6 +50,7 @@ class ResolvedLimit:
         charged_once: The request pays once, however often it meets the count. This is so for tokens, for calls in
             flight, for limits of plans, and for a blueprint's limits on requests. Any other limit on requests counts
             each call of the function or block that it limits, as Flask-Limiter does.
+        floor: Units that a request leaves to others.
     """
 
     limit: RuntimeLimit
@@ -60,11 +61,12 @@ class ResolvedLimit:
     cost: int | None
     charged_once: bool
     enforced_percent: int = ALL_PAYERS
+    floor: int = 0
 
     def charge(self, subject: bytes, scope: str, cost: int) -> Charge:
         """The charge of this limit to a subject."""
         shadow = not holds_for(subject, self.quota.label, self.enforced_percent)
-        return Charge(subject, self.quota, cost, scope, self.only_checked, self.on_store_error, 0, shadow)
+        return Charge(subject, self.quota, cost, scope, self.only_checked, self.on_store_error, self.floor, shadow)
 
 
 class LimitCharge(NamedTuple):

@@ -172,6 +172,7 @@ class UnitLimit(ViewLimit):
         enforced_percent: The part of the subjects for whom it holds. On the others it is only tried.
         soft_percent: From which part on is told that it is nearly used up; None for the app's own.
         source: Where its value was set, if it is a limit of a plan; else None.
+        floor: Percent of what it gives at once that a request leaves to others.
     """
 
     unit: str
@@ -187,6 +188,7 @@ class UnitLimit(ViewLimit):
     enforced_percent: int = ALL_PAYERS
     soft_percent: int | None = None
     source: Source | None = None
+    floor: int = 0
 
     def __post_init__(self, limiter: Any) -> None:
         super().__post_init__(limiter)

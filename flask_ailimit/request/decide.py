@@ -113,7 +113,7 @@ def refuse_before_model(ledger: Ledger, endpoint: str, by_plan: Phase) -> None:
         return
     subjects = {payer.role: payer.subject for payer in of_any_model.payers}
     counts = [
-        (subjects[each.limit.key_func.role], each.quota.bucket(each.scope or ""))
+        ((subjects[each.limit.key_func.role], each.quota.bucket(each.scope or "")), each.floor)
         for each in phase.limits
         if isinstance(each.limit.key_func, PayerKey)
     ]

@@ -144,7 +144,9 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
     subject, prefix = ledger.engine_now().subject, ledger.flask_limiter.key_prefix
     before = (prefix,) if prefix else ()
     in_force = ledger.app_state.changes.in_force()
-    for role, payer in _payers_named(ledger):
+    payers, service_class = _payers_named(ledger)
+    service = plans.service if service_class is None else _service_in(ledger, plans, service_class)
+    for role, payer in payers:
         name = str(payer.id)
         changed = in_force.get((role, name)) if in_force else None  # type: ignore[call-overload]  # a name is a tuple
         moved = None if changed is None or changed.plan is None else plans.plans.get(changed.plan)
@@ -154,8 +156,10 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
         plan = as_tried(plan, hashed)
         if changed is not None:
             plan = _as_changed(ledger, (role, name), changed, plan)
+        if plan.service_class is not None and service_class is None:
+            service = _leaving_more(service, plans.classes[plan.service_class])
         yield PlannedPayer(role, name, hashed, plan, payer.label, is_default)
-    service, hashed = plans.service, b""
+    hashed = b""
     if service is not None:
         hashed = subject(*before, SERVICE, "")
         service = as_tried(service, hashed)
@@ -172,21 +176,46 @@ def _as_changed(ledger: Ledger, payer: tuple[str, str], changed: InForce, plan: 
     return plan and ledger.app_state.changes.plan_of(payer, changed, plan)
 
 
-def _payers_named(ledger: Ledger) -> Iterable[tuple[str, Payer]]:
-    """The payers by role. If the app names none, the client's address pays, under the default plan."""
+def _payers_named(ledger: Ledger) -> tuple[Iterable[tuple[str, Payer]], str | None]:
+    """The payers by role, and the class that the app names for the request; None for that of the plans.
+
+    If the app names no payer, the client's address pays, under the default plan.
+    """
+    service_class = None
     access = ledger.flask_limiter
     if access.identify is not None:
         caller = ask(ledger, "identify", access.identify)
         if caller is not None and not isinstance(caller, Caller):
             access.logger.error("identify: %r returned a %s, and no Caller.", access.identify, type(caller).__name__)
             raise LimiterUnavailable(**ledger.answer_facts)
-        if caller is not None and caller.payers:
-            return caller.payers
+        if caller is not None:
+            service_class = caller.service_class
+            if caller.payers:
+                return caller.payers, service_class
     elif access.payer_key is not None:
         key = ask(ledger, "key_func", access.payer_key)
         if key:
-            return [(USER, Payer(str(key)))]
-    return [(ADDRESS, Payer(remote_address() or "unknown"))]
+            return [(USER, Payer(str(key)))], None
+    return [(ADDRESS, Payer(remote_address() or "unknown"))], service_class
+
+
+def _service_in(ledger: Ledger, plans: Plans, name: str) -> Plan:
+    """The service's plan as it holds for the class that the app names."""
+    plan = plans.classes.get(name)
+    if plan is None:
+        ledger.flask_limiter.logger.error(
+            "A request was refused: identify returned a Caller in the class %r, which [service.classes] of %s doesn't "
+            "have.",
+            *(name[:40], plans.source),
+            extra=once_a_minute(name),
+        )
+        raise LimiterUnavailable(**ledger.answer_facts)
+    return plan
+
+
+def _leaving_more(plan: Plan | None, other: Plan) -> Plan:
+    """Of the service's plans for two classes the one that leaves more to others."""
+    return plan if plan is not None and plan.floor >= other.floor else other
 
 
 def _plan_of(ledger: Ledger, plans: Plans, role: str, name: str | None) -> Plan:

@@ -116,8 +116,8 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
     scope = None if callable(limit.scope) else limit.scope_for(endpoint, counted_method(flask.request))
     charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit | PayerLimit)
     cost = _fixed_cost(limit.cost)
-    policy, percent = policy_of(ledger, limit), enforced_percent(limit.cost)
-    return ResolvedLimit(limit, quota, policy, only_checked, scope, cost, charged_once, percent)
+    policy, percent, floor = policy_of(ledger, limit), enforced_percent(limit.cost), _floor(limit, quota)
+    return ResolvedLimit(limit, quota, policy, only_checked, scope, cost, charged_once, percent, floor)
 
 
 def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:
@@ -263,6 +263,12 @@ def _is_last_phase(ledger: Ledger) -> bool:
     """Whether this is the last phase before the view: that of its decorator, or without one that of the application."""
     name = view_name(ledger)
     return ledger.before_view != ledger.flask_limiter.asks_itself(name) and ledger.limited_function in (None, name)
+
+
+def _floor(limit: RuntimeLimit, quota: Quota) -> int:
+    """The units that a request leaves to others: so many percent of the burst, and no less."""
+    percent = limit.cost.limit.floor if isinstance(limit.cost, UnitCost) else 0
+    return -(-quota.burst * percent // 100)
 
 
 def _fixed_cost(cost: object) -> int | None:

@@ -39,6 +39,14 @@ concurrency = 64
 """
 
 
+SERVED = """
+[plans.free]
+requests = '1 per day'
+[service]
+requests = '9 per day'
+"""
+
+
 def read(text, folder):
     (folder / "plans.toml").write_text(text, encoding="utf-8")
     return read_plans("plans.toml", str(folder), "fixed-window")
@@ -69,6 +77,24 @@ def test_file_and_dictionary_give_the_same_plans(tmp_path):
     assert of_file.service.limits[0].value == 64
 
 
+def test_class_is_the_plan_of_the_service_with_a_floor(tmp_path):
+    text = f"""{SERVED}
+    models = {{ "large-*" = {{ tokens = "9 per day" }} }}
+    classes = {{ interactive = 0, batch = 50, all = 100 }}
+    [plans.b]
+    class = "batch"
+    requests = "1 per day"
+    """
+    plans = read(text, tmp_path)
+    assert {name: plan.floor for name, plan in plans.classes.items()} == {"interactive": 0, "batch": 50, "all": 100}
+    assert {(plan.limits, plan.models) for plan in plans.classes.values()} == {
+        (plans.service.limits, plans.service.models)
+    }
+    assert len({plan.key for plan in plans.classes.values()}) == 3
+    assert [plan.service_class for plan in plans.plans.values()] == [None, "batch"]
+    assert read(SAMPLE, tmp_path).classes == {}
+
+
 def test_no_limit_and_nothing_can_be_written():
     plans = read_plans({"plans": {"a": {"requests": "unlimited", "tokens": 0, "concurrency": 0}}}, "", "fixed-window")
     requests, tokens, concurrency = plans.plans["a"].limits
@@ -87,8 +113,8 @@ def test_no_limit_and_nothing_can_be_written():
         (
             "[plans.free]\ntoken = '9 per day'",
             (
-                "plans.toml: plans.free.token: there is no such key. Did you mean tokens? Allowed are requests, "
-                "tokens, input_tokens, output_tokens, concurrency, units, models, enforced_percent, soft_percent."
+                "plans.toml: plans.free.token: there is no such key. Did you mean tokens? Allowed are requests, tokens, "
+                "input_tokens, output_tokens, concurrency, units, models, enforced_percent, soft_percent, class."
             ),
         ),
         ("[plans.free]\nrequests = 5", "plans.toml: plans.free.requests: a text is needed, such as '10 per minute'"),
@@ -158,6 +184,48 @@ def test_no_limit_and_nothing_can_be_written():
             "[plans.free]\nrequests = '1 per day'\nrequests = '2 per day'",
             "plans.toml: it can't be read as TOML: Cannot",
         ),
+        (f"{SERVED}[service.classes]\n", "plans.toml: service.classes: it has no class. Write one with its floor"),
+        (f"{SERVED}classes = ['batch']\n", "plans.toml: service.classes: a table is needed. Got list."),
+        (
+            f"{SERVED}classes = {{ 'two words' = 5 }}\n",
+            'plans.toml: service.classes."two words": name: 1 to 64 letters',
+        ),
+        (f"{SERVED}classes = {{ a = 101 }}\n", "service.classes.a: a whole number of percent from 0 to 100 is needed."),
+        (f"{SERVED}classes = {{ a = -1 }}\n", "service.classes.a: a whole number of percent from 0 to 100 is needed."),
+        (f"{SERVED}classes = {{ a = 0.5 }}\n", "service.classes.a: a whole number of percent from 0 to 100 is needed."),
+        (
+            f"{SERVED}classes = {{ a = true }}\n",
+            "service.classes.a: a whole number of percent from 0 to 100 is needed.",
+        ),
+        (f"{SERVED}classes = {{ a = '50 %' }}\n", "service.classes.a: a whole number of percent from 0 to 100 is"),
+        (
+            f"{SERVED}class = 'batch'\n",
+            "plans.toml: service.class: there is no such key. Did you mean classes? Allowed",
+        ),
+        (
+            f"{SERVED}classes = {{ batch = 50, bulk = 9 }}\n[plans.b]\nclass = 'bach'\nrequests = '1 per day'",
+            (
+                "plans.toml: plans.b.class: there is no class 'bach'. Did you mean batch? "
+                "[service.classes] has batch, bulk."
+            ),
+        ),
+        (
+            f"{SERVED}[plans.b]\nclass = 'batch'\nrequests = '1 per day'",
+            "plans.toml: plans.b.class: there is no class 'batch'. [service.classes] has none.",
+        ),
+        (
+            f"{SERVED}classes.a = 5\n[plans.b]\nclass = ['a']\nrequests = '1 per day'",
+            "b.class: there is no class list.",
+        ),
+        ("[plans.a]\nrequests = '1 per day'\n[service.classes]\na = 5", "plans.toml: service: it has no limit."),
+        (
+            "[plans.a]\nrequests = '1 per day'\n[service]\ntokens = 'unlimited'\nclasses.a = 5",
+            "plans.toml: service.classes: service has only 'unlimited', and nothing to leave to others.",
+        ),
+        (
+            f"{SERVED}classes.a = 5\n[plans.a.classes]\nb = 5",
+            "plans.a.classes: there is no such key. Did you mean class",
+        ),
         ("[plans.free]\nrequests = 1 per day", "(at line 2, column 14)."),
         ("a = " + "[" * 5000, "plans.toml: it can't be read as TOML: it is nested too deep."),
         ("a = " + "9" * 5000, "plans.toml: it can't be read as TOML: "),
@@ -178,6 +246,7 @@ def test_mistake_is_said_with_its_place_and_its_fix(text, sentence, tmp_path):
         ('[plans.a.units]\npages = {{ limit = "1 per day", cost = {} }}', "plans.a.units.pages.cost"),
         ("[plans.a]\nmodels = [{}]", "plans.a.models"),
         ("[plans.a.models]\nx = {}", "plans.a.models.x"),
+        (f"{SERVED}classes.a = {{}}", "service.classes.a"),
     ],
 )
 def test_number_that_python_can_t_write_is_said_to_be_too_large(text, place, tmp_path):
@@ -236,6 +305,7 @@ def test_changed_dictionary_changes_no_plan():
 
 KEYS = [
     *("plans", "service", "default_plan", "requests", "tokens", "output_tokens", "concurrency", "units", "models"),
+    *("class", "classes"),
     *(
         "limit",
         "burst",
@@ -267,7 +337,7 @@ ANYTHING = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)),
     max_leaves=25,
 )
-TABLES = st.dictionaries(st.sampled_from(KEYS[3:9]), ANYTHING, max_size=4)
+TABLES = st.dictionaries(st.sampled_from(KEYS[3:11]), ANYTHING, max_size=4)
 
 
 def require_plans_or_a_sentence(given, folder=""):

@@ -27,6 +27,8 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 BEYOND_A_SCHEMA = re.compile(
     r": there is no plan "  # The default plan is none of the file.
+    r"|: there is no class "  # The same of a plan's class.
+    r"|: service has only 'unlimited'"
     r"|it never matches"  # A pattern comes after one that matches the same.
     r"|: burst: only the token-bucket"
     r"|: cost: \d+ never fits"
@@ -152,11 +154,15 @@ MODELS = sometimes_wrong(
         st.dictionaries(KEYS, sometimes_wrong(st.one_of(st.booleans(), table(**LIMITS))), max_size=3),
     )
 )
-PLAN = table(("tokens",), **LIMITS, models=MODELS)
+CLASS = sometimes_wrong(st.just("batch"), NAMES)
+FLOOR = sometimes_wrong(st.integers(0, 100), NUMBERS)
+CLASSES = sometimes_wrong(st.dictionaries(CLASS, FLOOR, max_size=2))
+PLAN = table(("tokens",), **LIMITS, models=MODELS, **{"class": CLASS})
+SERVICE = table(("tokens",), **LIMITS, models=MODELS, classes=CLASSES)
 FILE = table(
     ("plans",),
     plans=sometimes_wrong(st.dictionaries(sometimes_wrong(st.just("pro"), NAMES), PLAN, max_size=2)),
-    service=sometimes_wrong(PLAN),
+    service=sometimes_wrong(SERVICE),
     default_plan=sometimes_wrong(st.just("pro")),
 )
 
@@ -185,6 +191,16 @@ def test_schema_agrees_with_the_reader_about_calls_in_flight(value):
 def test_schema_agrees_with_the_reader_about_models(value):
     require_agreement({"plans": {"a": {"tokens": "9 per day", "models": value}}})
     require_agreement({"plans": {"a": {"models": value}}})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(CLASSES, WRONG), CLASS)
+def test_schema_agrees_with_the_reader_about_classes(classes, named):
+    service = {"tokens": "9 per day", "classes": classes}
+    require_agreement({"plans": {"a": {"tokens": "9 per day"}}, "service": service})
+    require_agreement({"plans": {"a": {"tokens": "9 per day", "class": named}}, "service": service})
+    require_agreement({"plans": {"a": {"tokens": "9 per day", "classes": classes}}})
+    require_agreement({"plans": {"a": {"tokens": "9 per day"}}, "service": {"tokens": "9 per day", "class": named}})
 
 
 @settings(max_examples=300, deadline=None)
@@ -220,6 +236,7 @@ def test_schema_is_a_schema():
 def test_keys_of_the_schema_are_those_of_the_reader():
     assert {*SCHEMA["properties"]} == {*plan_file._FILE}
     assert {*PARTS["plan"]["properties"]} == {*plan_file._PLAN}
+    assert {*PARTS["service"]["properties"]} == {*plan_file._SERVICE}
     assert {*PARTS["model"]["anyOf"][1]["properties"]} == {*plan_file._LIMITS}
     assert {*PARTS["over_time"]["anyOf"][1]["properties"]} == {*plan_file._OF_TIMED}
     assert {*PARTS["own_unit"]["anyOf"][1]["properties"]} == {*plan_file._OF_OWN}

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from fnmatch import fnmatchcase
+from fractions import Fraction
+from math import ceil
 from random import Random
 
 import pytest
@@ -13,6 +15,7 @@ from flask_ailimit import Caller, Payer
 ROLES = ("user", "organisation", "team_2")
 PERIODS = ("second", "minute", "hour", "day")
 PATTERNS = ("a*", "*b", "a?", "[ab]*", "ab", "*", "c", "a-*")
+NO_LIMITS = ("models", "units", "class", "classes")
 MODELS = ("a", "ab", "b", "c", "a-1", "A", "", None, "zzz")
 CASES = 60
 """Requests to one app, of whose plans none is like that of another app."""
@@ -33,6 +36,7 @@ class Rules:
         paying = [(role, payer, self.plans.get(plan) or self.plans.get(self.default)) for role, payer, plan in payers]
         if any(plan is None for _, _, plan in paying):
             return 503, "limiter_unavailable", None
+        floor = self.floor_of(plan for _, _, plan in paying)
         limits = []
         for role, payer, plan in [*paying, *([("service", "", self.service)] if self.service else [])]:
             limits += [(role, payer, "plan", unit, text) for unit, text in limits_in(plan)]
@@ -42,29 +46,36 @@ class Rules:
             limits += [(role, payer, f"plan/models/{pattern}", unit, text) for unit, text in limits_in(rule)]
         if any(str(text).startswith("0") for *_, text in limits):
             return 403, "not_allowed", None
-        return self.charge(limits, tokens)
+        return self.charge(limits, tokens, floor)
+
+    def floor_of(self, plans):
+        """The percent that a request leaves to others: the most that a plan of one of its payers says."""
+        classes = (self.service or {}).get("classes", {})
+        return max((classes[plan["class"]] for plan in plans if "class" in plan), default=0)
 
     def may_be_refused_unread(self, payers):
         """Whether a limit over all models refuses, whatever the body is: then its model may not be looked at."""
         paying = [(role, payer, self.plans.get(plan) or self.plans.get(self.default)) for role, payer, plan in payers]
+        floor = self.floor_of(plan for _, _, plan in paying)
         for role, payer, plan in [*paying, *([("service", "", self.service)] if self.service else [])]:
             for unit, text in limits_in(plan):
                 limit = (role, payer, "plan", unit, text)
-                if (
-                    unit in ("requests", "pages")
-                    and text != "unlimited"
-                    and self.used[count_of(limit)] >= number_in(limit)
-                ):
+                if unit in ("requests", "pages") and text != "unlimited" and not self.fits(limit, 1, floor):
                     return True
         return False
 
-    def charge(self, limits, tokens):
+    def fits(self, limit, cost, floor):
+        """Whether so much fits, and leaves what it must to others if it ever can."""
+        kept = min(kept_of(limit, floor), max(0, number_in(limit) - cost))
+        return self.used[count_of(limit)] + cost + kept <= number_in(limit)
+
+    def charge(self, limits, tokens, floor):
         held = [limit for limit in limits if limit[3] != "concurrency" and limit[4] != "unlimited"]
         costs = {"requests": 1, "tokens": tokens, "output_tokens": tokens, "input_tokens": 1, "pages": 1}
-        used = {limit: self.used[count_of(limit)] + costs[limit[3]] for limit in held}
-        if any(used[limit] > number_in(limit) for limit in held):
+        if not all(self.fits(limit, costs[limit[3]], floor) for limit in held):
             return 429, None, None
-        seen = [[limit[0], *limit[2:4], str(number_in(limit)), used[limit]] for limit in held]
+        used = {limit: self.used[count_of(limit)] + costs[limit[3]] + kept_of(limit, floor) for limit in held}
+        seen = [[*limit[:1], *limit[2:4], str(number_in(limit)), min(used[limit], number_in(limit))] for limit in held]
         for limit in held:
             self.used[count_of(limit)] += {**costs, "input_tokens": 0, "pages": 3}[limit[3]]
         return 200, None, sorted(seen)
@@ -84,6 +95,11 @@ def count_of(limit):
     return *limit[:4], limit[4].split(" per ")[1]
 
 
+def kept_of(limit, floor):
+    """The units of a limit that so many percent are, rounded up."""
+    return ceil(Fraction(number_in(limit) * floor, 100)) if limit[0] == "service" else 0
+
+
 def number_in(limit):
     return int(limit[4].split()[0])
 
@@ -91,8 +107,8 @@ def number_in(limit):
 def limits_in(table):
     """The single limits of a plan or of a model."""
     for unit, given in table.items():
-        value = given["limit"] if isinstance(given, dict) and unit not in ("models", "units") else given
-        if unit in ("models", "units"):
+        value = given["limit"] if isinstance(given, dict) and unit not in NO_LIMITS else given
+        if unit in NO_LIMITS:
             yield from limits_in(value) if unit == "units" else ()
             continue
         if unit == "concurrency":
@@ -137,6 +153,11 @@ def some_plans(random):
     plans = {"plans": {name: some_plan(random) for name in ("free", "pro", "team")}}
     if random.random() < 0.5:
         plans["service"] = some_plan(random)
+        limits = [unit for unit, text in limits_in(plans["service"]) if text != "unlimited"]
+        if limits and random.random() < 0.6:
+            plans["service"]["classes"] = {"first": 0, "batch": random.choice((1, 20, 50, 100)), "night": 70}
+            for plan in random.sample([*plans["plans"].values()], 2):
+                plan["class"] = random.choice(("first", "batch", "night"))
     if random.random() < 0.7:
         plans["default_plan"] = "free"
     return plans

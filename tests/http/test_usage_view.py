@@ -10,7 +10,7 @@ import pytest
 from flask import Blueprint, Flask, abort, g, jsonify, request
 from limited_apps import ADDRESS, commandable, limited
 from test_plans import another, answer, code_of, named_in_query, planned, post
-from test_plans_against_rules import MODELS, Rules, limits_in, number_in, some_payers, some_plans
+from test_plans_against_rules import MODELS, Rules, kept_of, limits_in, number_in, some_payers, some_plans
 
 from flask_ailimit import UNLIMITED, AILimiter, Caller, LimitSource, Payer, RequestsLimit, StoreError, api_key
 from flask_ailimit.cli import cli
@@ -573,6 +573,11 @@ def test_usage_of_a_local_store_is_what_was_counted(tmp_path):
     assert sum(limits_compared(seed, f"local://{tmp_path}/{seed}") for seed in (40, 41)) > 30
 
 
+def kept_of_row(row, floor):
+    """The units that a request leaves to others."""
+    return kept_of((row["role"], "", "", row["unit"], str(row["limit"])), floor)
+
+
 def limits_compared(seed, uri):
     """Send random requests under random plans; of how many limits the answers' headers told the same as the usage."""
     random = Random(seed)
@@ -617,8 +622,12 @@ def limits_compared(seed, uri):
             for role, name, pattern, unit, text, _ in (limit for payer in payers for limit in limits_of(*payer)):
                 if pattern in (None, held[role]) and unit != "concurrency":
                     used[role, name, pattern, unit, text] += {**costs, "input_tokens": 0, "pages": 3}[unit]
+            floor = rules.floor_of(plan for *_, plan in payers)
             told = Counter(
-                (row["unit"], row["limit"], row["period"], row["remaining"] - costs.get(row["unit"], 1))
+                (
+                    *(row["unit"], row["limit"], row["period"]),
+                    max(0, row["remaining"] - costs.get(row["unit"], 1) - kept_of_row(row, floor)),
+                )
                 for row in rows
                 if row["limit"] is not None and row["model"] in (None, held[row["role"]])
             )

@@ -214,6 +214,16 @@ def test_payer_that_refuses_costs_one_command_and_charges_no_other(serve, counte
     assert used == {1}
 
 
+def test_class_costs_no_command_and_leaves_its_floor_to_others(serve, counted):
+    served = serve(plans={**PLANS, "service": {"requests": "4 per day", "classes": {"batch": 50}}})
+    callers = [Caller(user=Payer(name, "pro"), service_class=named) for name, named in [("a", "batch"), ("b", None)]]
+    served.limiter.identify(lambda: callers[0])
+    while callers:
+        costs = [(response.status_code, sum(costs)) for response, *costs in [served.post("/by-plan") for _ in range(3)]]
+        assert costs == [(200, 2), (200, 2), (429, 1)]
+        callers.pop(0)
+
+
 def test_usage_of_all_limits_of_three_payers_costs_one_command(serve, server, counted):
     served = serve(plans=PLANS, told_roles=["organisation", "service"], application_limits=["5000 per day"])
     served.limiter.identify(lambda: Caller(user=Payer("alice", "pro"), organisation=Payer("shop", "team")))

@@ -10,6 +10,9 @@ ADDRESS = "address"
 RESERVED = (SERVICE, ADDRESS)
 """Roles that the limiter gives itself: everybody together, and an address that nobody has an account for."""
 
+_NO_ROLES = (*RESERVED, "service_class")
+"""Also what else a caller has."""
+
 _LARGEST = 10**100
 """Python writes no number of more than some thousand digits as a text."""
 
@@ -53,17 +56,22 @@ class Caller:
 
     Args:
         **payers: The payers. A role is 1 to 32 lower case letters, digits and underscores, the first a letter;
-            ``service`` and ``address`` are taken.
+            ``service``, ``address`` and ``service_class`` are taken.
+        service_class: The class in which this request takes from the limits of ``[service]``: a name of
+            ``[service.classes]``. None for the class that the payers' plans name.
 
     Raises:
         ValueError: There is no such role.
-        TypeError: A payer is something else.
+        TypeError: A payer is something else, or the class is no text.
     """
 
-    __slots__ = ("payers",)
+    __slots__ = ("payers", "service_class")
     payers: tuple[tuple[str, Payer], ...]
 
-    def __init__(self, **payers: Payer | None) -> None:
+    def __init__(self, *, service_class: str | None = None, **payers: Payer | None) -> None:
+        if service_class is not None and not isinstance(service_class, str):
+            raise TypeError("Caller: the service_class is the name of a class or None.")
+        self.service_class = service_class
         found = []
         for role, payer in payers.items():
             _require_role(role)
@@ -74,13 +82,15 @@ class Caller:
         self.payers = tuple(found)
 
     def __repr__(self) -> str:
-        roles = ", ".join(f"{role}={payer!r}" for role, payer in self.payers)
-        return f"Caller({roles})"
+        named = [f"{role}={payer!r}" for role, payer in self.payers]
+        if self.service_class is not None:
+            named.append(f"service_class={self.service_class!r}")
+        return f"Caller({', '.join(named)})"
 
 
 def is_role(role: object) -> bool:
     """Whether it is the name of a role that an app may use."""
-    return isinstance(role, str) and _ROLE.fullmatch(role) is not None and role not in RESERVED
+    return isinstance(role, str) and _ROLE.fullmatch(role) is not None and role not in _NO_ROLES
 
 
 @lru_cache(maxsize=256)
@@ -88,5 +98,5 @@ def _require_role(role: str) -> None:
     if not is_role(role):
         raise ValueError(
             "Caller: a role is 1 to 32 lower case letters, digits and underscores, the first a letter, and none of "
-            f"{', '.join(RESERVED)}. Got {role[:40]!r}."
+            f"{', '.join(_NO_ROLES)}. Got {role[:40]!r}."
         )

@@ -33,7 +33,8 @@ def derived(plan: Plan, values: Values) -> Plan:
 def keyed(plan: Plan) -> Plan:
     """The plan with a key that is made of all that it says, and not of its name alone."""
     # No name has this sign: so it is no other plan's key.
-    digest = blake2b(repr((plan.limits, plan.models, plan.has_others)).encode(), digest_size=16).hexdigest()
+    said = (plan.limits, plan.models, plan.has_others, plan.service_class, plan.floor)
+    digest = blake2b(repr(said).encode(), digest_size=16).hexdigest()
     return replace(plan, key=f"{plan.name}#{digest}")
 
 
@@ -45,6 +46,7 @@ def all_keyed(plans: Plans) -> Plans:
         MappingProxyType(named),
         None if plans.service is None else keyed(plans.service),
         None if plans.default is None else named[plans.default.name],
+        MappingProxyType({name: keyed(plan) for name, plan in plans.classes.items()}),
     )
 
 

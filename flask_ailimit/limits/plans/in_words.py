@@ -17,11 +17,16 @@ def plans_in_words(plans: Plans) -> Iterator[str]:
     if plans.service is not None:
         yield "everybody together"
         yield from _plan(plans.service)
+        for name, plan in plans.classes.items():
+            yield f"    class {name}"
+            yield f"        leaves {plan.floor} % of each limit to others" if plan.floor else "        may take all"
     if plans.default is None:
         yield "There is no default_plan: a payer without a plan gets a 503."
 
 
 def _plan(plan: Plan) -> Iterator[str]:
+    if plan.service_class is not None:
+        yield f"    class: {plan.service_class}"
     yield from _indented(_limits(plan.limits), 4)
     for rule in plan.models or ():
         yield f"    model {rule.pattern}"

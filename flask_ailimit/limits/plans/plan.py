@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 from flask_ailimit.engine.quota import REQUESTS
@@ -134,6 +135,9 @@ class Plan:
         limits: The limits over all models together.
         models: The rules for models; the first that matches holds. None if the plan says nothing of models.
         has_others: Whether the plan also has models that no rule matches.
+        service_class: The class in which a request of its payers takes from the service's limits; None for none.
+        floor: Percent of each of its limits that a request leaves to others. Only the service's plan has one, as it
+            holds for a class.
         key: What tells it from other plans: its name, unless values in it were changed for a payer.
         variants: What it comes to for payers, see :mod:`.tried`; made as they come.
     """
@@ -142,6 +146,8 @@ class Plan:
     limits: tuple[PlanLimit, ...]
     models: tuple[ModelRule, ...] | None = None
     has_others: bool = True
+    service_class: str | None = None
+    floor: int = 0
     key: str = ""
     variants: dict[int, "Plan"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -167,6 +173,11 @@ class Plan:
                 return rule
         return None
 
+    def leaving(self, floor: int) -> "Plan":
+        """This plan, under which a request leaves so many percent of each limit to others."""
+        # No name has this sign: so it is no other plan's key.
+        return replace(self, floor=floor, key=f"{self.key}%{floor}") if floor else self
+
     def has(self, rule: ModelRule | None) -> bool:
         """Whether the plan has the models of a rule; of None: those that no rule matches."""
         return self.has_others if rule is None else rule.is_allowed
@@ -180,9 +191,11 @@ class Plans(NamedTuple):
         plans: The plans by name.
         service: The limits of everybody together; None without any.
         default: The plan of a payer without one; None if such a payer is turned away.
+        classes: The service's plan as it holds for each class, by the class's name.
     """
 
     source: str
     plans: Mapping[str, Plan]
     service: Plan | None
     default: Plan | None
+    classes: Mapping[str, Plan] = MappingProxyType({})

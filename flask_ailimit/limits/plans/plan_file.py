@@ -36,17 +36,20 @@ from .plan import ALL_PAYERS, ANY, CANDIDATE, LONGEST_MODEL, NO_PAYERS, ModelRul
 _FILE = ("plans", SERVICE, "default_plan")
 _TIMED = (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
 _UNITS, _MODELS, _SOFT_PERCENT = "units", "models", "soft_percent"
+_CLASS, _CLASSES = "class", "classes"
 _LIMITS = (*_TIMED, CONCURRENCY, _UNITS)
 _ENFORCED = "enforced_percent"
 _OF_EACH = (_ENFORCED, _SOFT_PERCENT)
 """What a plan says for each of its limits that doesn't say it itself."""
-_PLAN = (*_LIMITS, _MODELS, *_OF_EACH)
+_PLAN = (*_LIMITS, _MODELS, *_OF_EACH, _CLASS)
+_SERVICE = (*(key for key in _PLAN if key != _CLASS), _CLASSES)
 _OF_ALL = ("limit", "candidate", _ENFORCED, "name", "in_headers")
 _OF_TIMED = (*_OF_ALL, "burst", "algorithm", _SOFT_PERCENT)
 _OF_OWN = (*_OF_TIMED, "cost")
 _OF_CONCURRENCY = (*_OF_ALL, "lease")
 _NO_LIMIT = "unlimited"
 _NOTHING = "0 per second"
+_ALL = 100
 _MOST_SHOWN = 20
 _LARGEST = 10**100
 """Python writes no number of more than some thousand digits as a text. TOML may have one, in hexadecimal."""
@@ -100,28 +103,56 @@ class _Reader:
         if not named:
             self._wrong((), "it has no plan. Write one, such as [plans.free] with requests = '10 per minute'")
         plans = {name: self._plan(("plans", name), name, value) for name, value in named.items()}
-        service = table.get(SERVICE)
+        given = table.get(SERVICE)
+        service = None if given is None else self._plan((SERVICE,), SERVICE, given, _SERVICE)
+        classes = {} if service is None or given is None else dict(self._classes(service, given.get(_CLASSES)))
+        for name, plan in plans.items():
+            if plan.service_class is not None:
+                self._named(("plans", name, _CLASS), "class", plan.service_class, classes, "[service.classes] has")
         return Plans(
             self._source,
             MappingProxyType(plans),
-            None if service is None else self._plan((SERVICE,), SERVICE, service),
+            service,
             self._default(plans, table.get("default_plan")),
+            MappingProxyType(classes),
         )
 
     def _default(self, plans: Mapping[str, Plan], name: object) -> Plan | None:
-        if name is None:
-            return None
-        if not isinstance(name, str) or name not in plans:
-            self._wrong(
-                ("default_plan",),
-                f"there is no plan {_shown(name)}. {_did_you_mean(name, plans)}The plans are {_listed(plans)}",
-            )
-        return plans[name]
+        return None if name is None else self._named(("default_plan",), "plan", name, plans, "The plans are")
 
-    def _plan(self, place: tuple[str, ...], name: str, value: object) -> Plan:
+    def _named(
+        self, place: tuple[str, ...], what: str, name: object, known: Mapping[str, Plan], known_are: str
+    ) -> Plan:
+        """The plan of this name, which must be one of the known."""
+        if not isinstance(name, str) or name not in known:
+            listed = _listed(known) or "none"
+            self._wrong(place, f"there is no {what} {_shown(name)}. {_did_you_mean(name, known)}{known_are} {listed}")
+        return known[name]
+
+    def _classes(self, service: Plan, given: object) -> Iterator[tuple[str, Plan]]:
+        """The service's plan as it holds for each class."""
+        if given is None:
+            return
+        place = (SERVICE, _CLASSES)
+        table = self._table(place, given)
+        if not table:
+            self._wrong(place, "it has no class. Write one with its floor in percent, such as batch = 50")
+        of_all = [service.limits, *(rule.limits for rule in service.models or ())]
+        if all(each.value is UNLIMITED and each.candidate is None for limits in of_all for each in limits):
+            self._wrong(place, f"{SERVICE} has only {_NO_LIMIT!r}, and nothing to leave to others. Write a limit")
+        for name, floor in table.items():
+            with self._at((*place, name)):
+                require_name(name)
+            if type(floor) is not int or not 0 <= floor <= _ALL:
+                self._wrong(
+                    (*place, name), f"a whole number of percent from 0 to {_ALL} is needed. Got {_shown(floor)}"
+                )
+            yield name, service.leaving(floor)
+
+    def _plan(self, place: tuple[str, ...], name: str, value: object, keys: Iterable[str] = _PLAN) -> Plan:
         with self._at(place):
             require_name(name)
-        table = self._table(place, value, _PLAN)
+        table = self._table(place, value, keys)
         models, given = table.get(_MODELS), {key: table[key] for key in _OF_EACH if key in table}
         with self._at(place):
             require_soft_percent(given.get(_SOFT_PERCENT, 0), REQUESTS)
@@ -129,7 +160,8 @@ class _Reader:
         rules = None if models is None else tuple(self._rules((*place, _MODELS), models, given))
         if not limits and not any(rule.limits for rule in rules or ()):
             self._wrong(place, f"it has no limit. Write one of {_listed(_LIMITS)}; {_NO_LIMIT!r} is a limit, too")
-        return Plan(name, limits, rules, has_others=not isinstance(models, list | tuple))
+        has_others = not isinstance(models, list | tuple)
+        return Plan(name, limits, rules, has_others, service_class=table.get(_CLASS))
 
     def _rules(self, place: tuple[str, ...], models: object, given: Mapping[str, Any]) -> Iterator[ModelRule]:
         if not isinstance(models, Mapping | list | tuple) or not models:

@@ -27,13 +27,13 @@ def limits_of_plans(limiter: Any, plans: Plans, algorithm_of_requests: str) -> L
         plans: The plans.
         algorithm_of_requests: The algorithm of the app's limits on requests.
     """
-    every = [*plans.plans.values(), *([plans.service] if plans.service else [])]
+    every = [*plans.plans.values(), *([plans.service] if plans.service else []), *plans.classes.values()]
     found: dict[tuple[Plan, ModelRule | None], Sequence[UnitLimit]] = {}
     for plan in every:
-        found[plan, None] = [_made(limiter, each, _SCOPE, algorithm_of_requests) for each in plan.limits]
+        found[plan, None] = [_made(limiter, each, _SCOPE, algorithm_of_requests, plan.floor) for each in plan.limits]
         for rule in plan.models or ():
             scope = f"{_SCOPE}/models/{rule.pattern}"
-            found[plan, rule] = [_made(limiter, each, scope, algorithm_of_requests) for each in rule.limits]
+            found[plan, rule] = [_made(limiter, each, scope, algorithm_of_requests, plan.floor) for each in rule.limits]
     return found
 
 
@@ -46,7 +46,7 @@ def limits_for_role(limits: Sequence[UnitLimit], role: str, *, is_told: bool) ->
         yield own
 
 
-def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str) -> UnitLimit:
+def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str, floor: int) -> UnitLimit:
     return UnitLimit(
         limit_provider=limit.value,  # type: ignore[arg-type]  # a number and UNLIMITED are ours
         limiter=limiter,
@@ -64,4 +64,5 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         enforced_percent=NO_PAYERS if limit.shadow else ALL_PAYERS,
         soft_percent=limit.soft_percent,
         source=limit.source,
+        floor=floor,
     )
