@@ -139,13 +139,15 @@ def _has_place(bucket: bytes, record: Record, taken: Record, wanted: set[bytes],
     return len(alive(record, now_us).keys() | taken.keys() | wanted | {bucket}) <= MOST_COUNTS
 
 
-def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[Settled, Changes]:
+def settle(
+    read: Read, settlements: Iterable[Settlement], now_us: int, *, is_heard: bool = True
+) -> tuple[Settled, Changes]:
     """Answer how many counts were no longer known and which have passed their soft percent, and the records to write.
 
     What was used too much is charged even to a count that is gone; a refund to it is nothing. A settlement that leaves
     its count above the soft percent writes a notice into the same record, unless there is one; so one settlement of
     all workers is told in each window. A settlement of nothing (``actual`` 0) is never told: that is how a store gives
-    back by itself what nobody asked it to. Nor is one of a limit that is only tried.
+    back by itself what nobody asked it to. Nor is one of a limit that is only tried; with ``is_heard`` False, none is.
     """
     unknown = 0
     passed: list[Verdict] = []
@@ -160,7 +162,7 @@ def settle(read: Read, settlements: Iterable[Settlement], now_us: int) -> tuple[
             state, now_us, quota, settlement.taken_at_us, charge.cost, settlement.actual, settlement.lease
         )
         _replace(record, bucket, quota, settled)
-        if quota.soft_left >= 0 and settlement.actual and not charge.shadow:
+        if quota.soft_left >= 0 and settlement.actual and not charge.shadow and is_heard:
             verdict = _newly_passed(record, charge, settled, now_us)
             if verdict:
                 passed.append(verdict)

@@ -235,6 +235,19 @@ def test_notices_are_among_the_counts_that_a_subject_may_have(store):
     assert refused.decision.retry_after == 60
 
 
+def test_store_without_room_for_a_notice_settles_all_the_same(clock):
+    engine = engine_of(MemoryStore(clock, max_counts=8))
+    tokens = Quota(10, 60, "tokens", soft_percent=50)
+    reservations = [engine.reserve([Charge(ALICE, tokens, 9, str(number))]) for number in range(8)]
+    reservations[0].settle({"tokens": 6})
+    assert reservations[0].passed == ()
+    assert engine.peek([Charge(ALICE, tokens, 0, "0")]).verdicts[0].used == 6
+    clock.advance(60)
+    again = engine.reserve([Charge(ALICE, tokens, 1)])
+    again.settle({"tokens": 6})
+    assert len(again.passed) == 1
+
+
 def test_share_of_a_limit_is_told_of_by_its_own_part(store):
     share = ShareStore(store, lambda: Share(0, 4))
     engine, quota = engine_of(share), requests(100).told_as("plan", soft_percent=80)

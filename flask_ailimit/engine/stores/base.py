@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from flask_ailimit.engine import decide
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Settled
+from flask_ailimit.engine.errors import StoreError
 from flask_ailimit.engine.native import give_way
 from flask_ailimit.engine.notice import NOTICE, notice_of
 
@@ -187,7 +188,14 @@ class StateStore(ABC):
 
         def step(transaction: Transaction) -> Settled:
             settled, changes = decide.settle(transaction.read, settlements, transaction.now_us)
-            transaction.write(changes)
+            try:
+                transaction.write(changes)
+            except StoreError:
+                if not settled.passed:
+                    raise
+                # A full store has no room for notices: rather nobody is told than the settlement is lost.
+                settled, changes = decide.settle(transaction.read, settlements, transaction.now_us, is_heard=False)
+                transaction.write(changes)
             return settled
 
         return self.alone(step)
