@@ -69,7 +69,7 @@ Sent with
   over has only ``plan``, and only that of its first payer
 - ``endpoint``, ``request_id``: of the request that was settled, as in :data:`usage_settled`
 
-While the store is away and this machine decides, all four numbers are those of its share of the limit.
+While the store is away and this machine decides, all numbers are those of its share of the limit.
 """
 
 store_changed = _signals.signal("store-changed")

@@ -183,8 +183,9 @@ class Engine:
         Raises:
             StoreError: The store can't answer.
         """
+        forgotten = self.store.reset(subject, bucket)
         self._announced.forget()
-        return self.store.reset(subject, bucket)
+        return forgotten
 
     def forgive(self, charges: Sequence[Charge]) -> int:
         """Forget each of these counts that is in debt: more was used of it than its limit. Answers how many.

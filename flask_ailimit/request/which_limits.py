@@ -121,7 +121,7 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
 
 
 def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:
-    """What a limit allows, and what clients are told of it. The limit is counted: it is neither UNLIMITED nor 0."""
+    """What a limit allows, and how it is told of. The limit is counted: it is neither UNLIMITED nor 0."""
     settings, options = ledger.app_state.settings, options_of(limit.cost)
     quota = quota_of(limit.limit, ledger.app_state.algorithm, settings.max_debt_periods)
     soft_percent = settings.soft_percent if options is None or options.soft_percent is None else options.soft_percent
@@ -129,6 +129,8 @@ def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:
     if isinstance(options, RequestCost):  # An item of Flask-Limiter's carries neither.
         label, in_headers = options.label, options.in_headers
     soft_percent = 0 if quota.unit == CONCURRENCY else soft_percent or 0
+    if (label, in_headers, soft_percent) == (quota.label, quota.in_headers, quota.soft_percent):
+        return quota
     return told_as(quota, label, in_headers=in_headers, soft_percent=soft_percent)
 
 
