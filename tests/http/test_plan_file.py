@@ -113,8 +113,9 @@ def test_no_limit_and_nothing_can_be_written():
         (
             "[plans.free]\ntoken = '9 per day'",
             (
-                "plans.toml: plans.free.token: there is no such key. Did you mean tokens? Allowed are requests, tokens, "
-                "input_tokens, output_tokens, concurrency, units, models, enforced_percent, soft_percent, class."
+                "plans.toml: plans.free.token: there is no such key. Did you mean tokens? Allowed are requests, "
+                "tokens, input_tokens, output_tokens, concurrency, units, models, enforced_percent, "
+                "soft_percent, class."
             ),
         ),
         ("[plans.free]\nrequests = 5", "plans.toml: plans.free.requests: a text is needed, such as '10 per minute'"),
@@ -313,6 +314,7 @@ KEYS = [
         "lease",
         "name",
         "in_headers",
+        "soft_percent",
         "cost",
         "free",
         "pro",

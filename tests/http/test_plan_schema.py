@@ -32,6 +32,7 @@ BEYOND_A_SCHEMA = re.compile(
     r"|it never matches"  # A pattern comes after one that matches the same.
     r"|: burst: only the token-bucket"
     r"|: cost: \d+ never fits"
+    r"|everybody together is one payer"  # Of [service]: the limit is that of any plan.
     r"|can't be counted exactly"
     r"|: limit: a whole number from 1 to"
     r"|: period: "
@@ -125,7 +126,12 @@ def table(required=(), **optional):
 
 TOLD = {"name": sometimes_wrong(st.just("calls"), NAMES), "in_headers": sometimes_wrong(st.booleans())}
 LIMIT = sometimes_wrong(st.sampled_from(["10 per minute", "10/minute; 99 per 2 hours", "30 Per Day", "unlimited", 0]))
+SOFT_PERCENT = sometimes_wrong(st.integers(0, 100), st.one_of(NUMBERS, WRONG))
+PERCENT = sometimes_wrong(st.integers(0, 100), NUMBERS)
 OVER_TIME = {
+    "candidate": LIMIT,
+    "enforced_percent": PERCENT,
+    "soft_percent": SOFT_PERCENT,
     "burst": sometimes_wrong(st.just(40)),
     "algorithm": sometimes_wrong(st.just("token-bucket"), ALGORITHM),
     **TOLD,
@@ -134,8 +140,9 @@ TIMED = sometimes_wrong(
     st.one_of(LIMIT, table(("limit",), limit=sometimes_wrong(LIMIT), **OVER_TIME), table(limit=LIMIT))
 )
 SLOTS = st.one_of(NUMBERS, st.just("unlimited"))
+LEASE = sometimes_wrong(st.integers(5, 3600), NUMBERS)
 IN_FLIGHT = sometimes_wrong(
-    st.one_of(SLOTS, table(("limit",), limit=SLOTS, lease=sometimes_wrong(st.integers(5, 3600), NUMBERS), **TOLD))
+    st.one_of(SLOTS, table(("limit",), limit=SLOTS, candidate=SLOTS, enforced_percent=PERCENT, lease=LEASE, **TOLD))
 )
 OWN = sometimes_wrong(
     st.one_of(LIMIT, table(("limit",), limit=LIMIT, cost=sometimes_wrong(st.integers(0, 9), NUMBERS), **OVER_TIME))
@@ -155,10 +162,10 @@ MODELS = sometimes_wrong(
     )
 )
 CLASS = sometimes_wrong(st.just("batch"), NAMES)
-FLOOR = sometimes_wrong(st.integers(0, 100), NUMBERS)
-CLASSES = sometimes_wrong(st.dictionaries(CLASS, FLOOR, max_size=2))
-PLAN = table(("tokens",), **LIMITS, models=MODELS, **{"class": CLASS})
-SERVICE = table(("tokens",), **LIMITS, models=MODELS, classes=CLASSES)
+CLASSES = sometimes_wrong(st.dictionaries(CLASS, PERCENT, max_size=2))
+OF_EACH = {"models": MODELS, "soft_percent": SOFT_PERCENT, "enforced_percent": PERCENT}
+PLAN = table(("tokens",), **LIMITS, **OF_EACH, **{"class": CLASS})
+SERVICE = table(("tokens",), **LIMITS, **OF_EACH, classes=CLASSES)
 FILE = table(
     ("plans",),
     plans=sometimes_wrong(st.dictionaries(sometimes_wrong(st.just("pro"), NAMES), PLAN, max_size=2)),

@@ -868,7 +868,7 @@ def test_commands_print_plans_and_which_routes_are_limited_by_them():
         "plans": {
             "max": {
                 "requests": {"limit": "5 per day", "burst": 9, "name": "calls", "in_headers": False},
-                "tokens": {"limit": "9 per day", "algorithm": "fixed-window"},
+                "tokens": {"limit": "9 per day", "algorithm": "fixed-window", "soft_percent": 90},
                 "output_tokens": "unlimited",
                 "units": {"pages": {"limit": "9 per day", "cost": 2}},
                 "models": {"old-*": False, "*": True},
@@ -881,7 +881,7 @@ def test_commands_print_plans_and_which_routes_are_limited_by_them():
     assert run(args=["plans"]).output.splitlines() == [
         "max",
         "    requests: 5 per day, up to 9 at once, named 'calls', in no header",
-        "    tokens: 9 per day, fixed-window",
+        "    tokens: 9 per day, fixed-window, told of from 90 % on",
         "    output tokens: unlimited",
         "    pages: 9 per day, 2 a request",
         "    model old-*",
