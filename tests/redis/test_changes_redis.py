@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import timedelta
 
 import pytest
+from flask import Flask
 from redis_servers import PATIENCE, free_port, wait_until
 from redis_stores import store_at
 
+from flask_ailimit import AILimiter
 from flask_ailimit.engine import StoreError
 
 KEY = "ailimit:{}:changes"
 SOON = 5.0
 """Seconds within which a change is in force everywhere."""
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -96,8 +101,7 @@ from flask import Flask, request
 from flask_ailimit import AILimiter, Caller, Payer
 
 app = Flask(__name__)
-plans = {"default_plan": "free", "plans": {"free": {"requests": "100000 per minute"}}}
-limiter = AILimiter(app=app, plans=plans, storage_uri="URI", secret="x" * 32)
+limiter = AILimiter(app=app, plans="plans.toml", storage_uri="URI", storage_options={"timeout": 3}, secret="x" * 32)
 
 
 @limiter.identify
@@ -105,24 +109,37 @@ def who():
     return Caller(user=Payer(request.args["user"]))
 
 
-@app.after_request
-def say_who(response):
-    response.headers["x-pid"] = str(os.getpid())
-    return response
+@app.get("/who")
+def worker():
+    return str(os.getpid())
 
 
 @app.get("/")
 @limiter.limit_by_plan()
 def answer():
-    return {}
+    return {"limit": limiter.decision.verdicts[0].charge.quota.limit}
 """
+
+PLANS = """
+default_plan = "free"
+
+[plans.free]
+requests = "100000 per minute"
+
+[plans.pro]
+requests = "700000 per minute"
+"""
+
+WORKERS = 4
+"""Of each server."""
 
 
 class Gunicorn:
-    """A server of two workers, on a machine of its own as far as it can tell."""
+    """A server of several workers, on a machine of its own as far as it can tell."""
 
     def __init__(self, folder, name):
         self.port = free_port()
+        self._connections = []
         self._log = folder / f"{name}.log"
         home = folder / name
         home.mkdir(exist_ok=True)
@@ -134,7 +151,11 @@ class Gunicorn:
             "gunicorn",
             "live_shop:app",
             "--workers",
+            str(WORKERS),
+            "--threads",
             "2",
+            "--keep-alive",
+            str(2 * PATIENCE),
             "--bind",
             f"127.0.0.1:{self.port}",
         ]
@@ -143,44 +164,85 @@ class Gunicorn:
                 command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
             )
 
-    def ask(self, user):
-        """The process that answered, and the status; None if nobody did."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        with suppress(OSError, http.client.HTTPException):
-            connection.request("GET", f"/?user={user}")
-            answer = connection.getresponse()
-            return int(answer.headers["x-pid"]), answer.status, json.loads(answer.read())
-        return None
+    def workers(self):
+        """Wait for all workers; a connection to each, which it keeps open."""
+        found = {}
+
+        def all_found():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            self._connections.append(connection)
+            with suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/who")
+                found.setdefault(connection.getresponse().read(), connection)
+            return len(found) == WORKERS
+
+        wait_until(all_found)
+        return [*found.values()]
 
     def kill(self):
         """``kill -9`` to all of it."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+        for connection in self._connections:
+            connection.close()
 
 
 @contextmanager
 def two_servers(folder):
+    """Their workers."""
     servers = [Gunicorn(folder, name) for name in ("first", "second")]
     try:
-        yield servers
+        yield [worker for server in servers for worker in server.workers()]
     finally:
         for server in servers:
             server.kill()
 
 
-def wait_for_all(servers, user, status):
-    """Ask until both workers of each server have answered with this status last."""
-    last = [{} for _ in servers]
+def ask(worker, user):
+    """The status, and the body."""
+    worker.request("GET", f"/?user={user}")
+    answer = worker.getresponse()
+    return answer.status, json.loads(answer.read())
 
-    def everywhere():
-        for server, seen in zip(servers, last, strict=True):
-            answer = server.ask(user)
-            if answer:
-                seen[answer[0]] = answer[1]
-        return all(len(seen) == 2 and set(seen.values()) == {status} for seen in last)
 
-    wait_until(everywhere)
+def known_by_all(workers, expected):
+    """Ask until each worker answers as expected, and say when it was so.
+
+    Args:
+        workers: Those of all servers.
+        expected: By user, the limit, or the status of a refusal.
+    """
+    to_ask, known = {user: [*workers] for user in expected}, {}
+
+    def is_other(worker, user):
+        status, body = ask(worker, user)
+        return body.get("limit", status) != expected[user]
+
+    def all_know():
+        for user in expected.keys() - known.keys():
+            to_ask[user] = [worker for worker in to_ask[user] if is_other(worker, user)]
+            if not to_ask[user]:
+                known[user] = time.monotonic()
+        return len(known) == len(expected)
+
+    wait_until(all_know)
+    return known
+
+
+def seconds_to(workers, changes):
+    """Make changes, each for another user, and answer after how long each was in force on all workers.
+
+    Args:
+        workers: Those of all servers.
+        changes: By user, what makes the change, and what is expected then.
+    """
+    began = {}
+    for user, (make, _) in changes.items():
+        began[user] = time.monotonic()
+        make()
+    known = known_by_all(workers, {user: expected for user, (_, expected) in changes.items()})
+    return {user: known[user] - began[user] for user in changes}
 
 
 def command(folder, *arguments):
@@ -198,26 +260,72 @@ def command(folder, *arguments):
     return ran.stdout
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """Makes a folder with an app, which counts in a server, and its plans."""
+
+    def make(uri):
+        (tmp_path / "live_shop.py").write_text(APP.replace("URI", uri))
+        write_plans(tmp_path, PLANS)
+        return tmp_path
+
+    return make
+
+
+def write_plans(place, plans):
+    """In one step: a worker that starts may read the file."""
+    (place / "plans.new").write_text(plans)
+    (place / "plans.new").rename(place / "plans.toml")
+
+
+@contextmanager
+def office(place, uri):
+    """What changes plans, in a process beside all workers."""
+    app = Flask("office", root_path=str(place), static_folder=None)
+    limiter = AILimiter(app=app, plans="plans.toml", storage_uri=uri, storage_options={"timeout": 3}, secret="x" * 32)
+    limiter.identify(lambda: None)
+    with closing(limiter.engine):
+        yield limiter.admin
+
+
 @pytest.mark.server
-def test_change_is_in_force_on_all_workers_within_seconds_and_after_every_restart(new_server, tmp_path):
+def test_change_of_each_kind_is_in_force_on_all_workers_within_seconds_and_after_every_restart(new_server, folder):
     redis = new_server("--appendonly", "yes", "--appendfsync", "always")
-    (tmp_path / "live_shop.py").write_text(APP.replace("URI", redis.uri))
-    with two_servers(tmp_path) as servers:
-        wait_for_all(servers, "7", 200)
-        said = command(tmp_path, "suspend", "user:7", "--tell", "Call us.", "--reason", "fraud", "--by", "ann")
-        assert said == "Change 1: suspend user:7: from not suspended to suspended: Call us.\n"
-        began = time.monotonic()
-        wait_for_all(servers, "7", 403)
-        assert time.monotonic() - began <= SOON
-        assert servers[0].ask("7")[2]["error"]["message"] == "Call us."
-        wait_for_all(servers, "8", 200)
+    place = folder(redis.uri)
+    why, free = {"reason": "a test", "by": "ann"}, {"plan": "free", "reason": "a test", "by": "ann"}
+    with two_servers(place) as workers, office(place, redis.uri) as admin:
+        known_by_all(workers, dict.fromkeys("12345", 100_000))
+        first = seconds_to(
+            workers,
+            {
+                "1": (lambda: admin.raise_limit("user:1", "requests", "200000 per minute", **free), 200_000),
+                "2": (lambda: admin.lower_limit("user:2", "requests", "50000 per minute", **free), 50_000),
+                "3": (lambda: admin.boost("user:3", "requests", "900000 per minute", until=HOUR, **why), 900_000),
+                "4": (lambda: admin.move("user:4", "pro", **why), 700_000),
+                "5": (lambda: admin.suspend("user:5", **why), 403),
+            },
+        )
+        write_plans(place, PLANS.replace("700000", "800000"))
+        then = seconds_to(
+            workers,
+            {
+                "1": (lambda: admin.undo(1, **why), 100_000),
+                "2": (lambda: admin.forget("user:2", **why), 100_000),
+                "4": (lambda: admin.reload(**why), 800_000),
+                "5": (lambda: admin.resume("user:5", **why), 100_000),
+            },
+        )
+        assert max(*first.values(), *then.values()) <= SOON, (first, then)
+        said = command(place, "suspend", "user:7", "--tell", "Call us.", "--reason", "fraud", "--by", "ann")
+        assert said == "Change 10: suspend user:7: from not suspended to suspended: Call us.\n"
+        known_by_all(workers, {"7": 403, "8": 100_000})
+        assert ask(workers[0], "7")[1]["error"]["message"] == "Call us."
         # While Redis is away, what is known holds.
         redis.kill()
-        wait_for_all(servers, "7", 403)
+        known_by_all(workers, {"7": 403, "3": 900_000})
     redis.restart()
-    with two_servers(tmp_path) as servers:
-        for server in servers:
-            assert wait_until(lambda: server.ask("7"))[1] == 403  # noqa: B023  asked at once
-        wait_for_all(servers, "8", 200)
-        command(tmp_path, "undo", "1", "--reason", "a mistake", "--by", "ann")
-        wait_for_all(servers, "7", 200)
+    with two_servers(place) as workers:
+        assert [ask(worker, "7")[0] for worker in workers] == [403] * WORKERS * 2
+        known_by_all(workers, {"1": 100_000, "3": 900_000, "4": 800_000, "7": 403, "8": 100_000})
+        command(place, "undo", "10", "--reason", "a mistake", "--by", "ann")
+        known_by_all(workers, {"7": 100_000})
