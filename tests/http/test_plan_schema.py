@@ -108,8 +108,8 @@ NAMES = st.one_of(
 
 
 def sometimes_wrong(right, wrong=WRONG):
-    """The right thing most of the time: a file has some ten places for mistakes."""
-    return st.integers(0, 29).flatmap(lambda dice: wrong if dice == 17 else right)
+    """The right thing most of the time: a file has some twenty places for mistakes."""
+    return st.integers(0, 59).flatmap(lambda dice: wrong if dice == 17 else right)
 
 
 def table(required=(), **optional):
@@ -119,7 +119,7 @@ def table(required=(), **optional):
     return st.builds(
         lambda known, dice, more: known | more if dice == 17 else known,
         st.fixed_dictionaries(keys, optional=optional),
-        st.integers(0, 29),
+        st.integers(0, 59),
         extra,
     )
 

@@ -1,9 +1,16 @@
-"""Random plans, payers, models and requests get the verdicts of the rules, written down plainly."""
+"""Random plan files, payers, models and requests get the verdicts of the rules, written down plainly.
 
+They get them from each store. The slow test asks for many times as many, see its docstring.
+"""
+
+import json
+import sys
 from collections import Counter
+from contextlib import closing
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,14 +18,24 @@ from flask import g, jsonify, request
 from limited_apps import limited
 
 from flask_ailimit import Caller, Payer
+from flask_ailimit.engine.stores.redis import RedisStore
+
+sys.path.append(str(Path(__file__).parents[1] / "redis"))
+
+from redis_servers import binary_of, start_server
 
 ROLES = ("user", "organisation", "team_2")
-PERIODS = ("second", "minute", "hour", "day")
+PERIODS = ("minute", "hour", "2 hours", "day")
+"""None is shorter than a test: Redis forgets what has ended by its own clock, too."""
+
 PATTERNS = ("a*", "*b", "a?", "[ab]*", "ab", "*", "c", "a-*")
 NO_LIMITS = ("models", "units", "class", "classes")
 MODELS = ("a", "ab", "b", "c", "a-1", "A", "", None, "zzz")
 CASES = 60
-"""Requests to one app, of whose plans none is like that of another app."""
+"""Requests to one app."""
+
+FILES = 1000
+"""Plan files of the slow test, for each store."""
 
 
 class Rules:
@@ -105,7 +122,7 @@ def number_in(limit):
 
 
 def limits_in(table):
-    """The single limits of a plan or of a model."""
+    """The single limits of a plan or of a model, each a unit and a text."""
     for unit, given in table.items():
         value = given["limit"] if isinstance(given, dict) and unit not in NO_LIMITS else given
         if unit in NO_LIMITS:
@@ -169,16 +186,39 @@ def some_payers(random):
     return [(role, random.choice(("7", "9")), plan()) for role in roles]
 
 
-@pytest.mark.parametrize(
-    ("seed", "store"), [*((seed, "memory://") for seed in range(80)), (80, "local://"), (81, "local://")]
-)
-def test_verdicts_and_counts_are_those_of_the_rules(seed, store, tmp_path):
-    random = Random(seed)
-    plans = some_plans(random)
-    rules, served = (
-        Rules(plans),
-        limited(None, plans=plans, storage_uri=store if store == "memory://" else f"{store}{tmp_path}"),
-    )
+def toml(value):
+    """A value in a line of TOML, which JSON's strings, numbers and lists are already."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return f"{{ {', '.join(f'{json.dumps(key)} = {toml(each)}' for key, each in value.items())} }}"
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with closing(start_server(binary_of("valkey"))) as server:
+        yield server
+
+
+@pytest.fixture
+def stored(request, tmp_path):
+    """Where the counts of an app are to be, by the name of the kind; there are none yet."""
+
+    def place(kind, number):
+        if kind != "valkey":
+            return {"storage_uri": "memory://" if kind == "memory" else f"local://{tmp_path}/{number}"}
+        server = request.getfixturevalue("valkey")
+        server.clear()
+        return {"storage_uri": server.uri, "storage_options": {"timeout": 3}, "secret": "x" * 32}
+
+    return place
+
+
+def app_of(plans, file, stored):
+    """An app that is limited by a plan file, and whose answers say what each limit has used."""
+    file.write_text("\n".join(f"{key} = {toml(value)}" for key, value in plans.items()))
+    served = limited(None, plans=str(file), **stored)
+    if isinstance(served.limiter.engine.store, RedisStore):
+        served.limiter.engine.store._clock = served.clock  # Otherwise the server tells the time itself.
     served.limiter.identify(lambda: Caller(**{role: Payer(name, plan) for role, name, plan in g.payers}))
 
     @served.app.post("/<path:_>")
@@ -195,15 +235,25 @@ def test_verdicts_and_counts_are_those_of_the_rules(seed, store, tmp_path):
             )
         )
 
+    return served
+
+
+def compare(seed, file, stored):
+    """Ask an app, whose plans none other has, and the rules the same; how many got which status."""
+    random, seen = Random(seed), Counter()
+    plans = some_plans(random)
+    rules, served = Rules(plans), app_of(plans, file, stored)
     served.app.before_request(lambda: setattr(g, "payers", now))
+    client = served.client()
     for number in range(CASES):
         if random.random() < 0.05:
             served.clock.advance(10 * 86_400)
             rules.used.clear()
         now, model, tokens = some_payers(random), random.choice(MODELS), random.choice((1, 2, 5, 30))
         body = {"prompt": "", "max_tokens": tokens} | ({} if model is None else {"model": model})
-        answered = served.client().post(f"/{random.choice('ab')}", json=body)
+        answered = client.post(f"/{random.choice('ab')}", json=body)
         status, code, used = rules.decide(now, model, tokens)
+        seen[answered.status_code] += 1
         if answered.status_code == 429 and status == 403:
             assert rules.may_be_refused_unread(now)
             continue
@@ -212,3 +262,29 @@ def test_verdicts_and_counts_are_those_of_the_rules(seed, store, tmp_path):
         assert code is None or answered.json["error"]["code"] == code, where
         assert used is None or answered.json == used, where
     served.limiter.engine.close()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "seeds"),
+    [
+        *(("memory", range(first, first + 20)) for first in range(0, 80, 20)),
+        ("local", range(80, 82)),
+        pytest.param("valkey", range(82, 86), marks=pytest.mark.server),
+    ],
+)
+def test_verdicts_and_counts_are_those_of_the_rules(kind, seeds, stored, tmp_path):
+    for seed in seeds:
+        compare(seed, tmp_path / "plans.toml", stored(kind, seed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["memory", "local", pytest.param("valkey", marks=pytest.mark.server)])
+def test_verdicts_and_counts_are_those_of_the_rules_for_many_plan_files(kind, stored, tmp_path):
+    """Every kind of answer is among them."""
+    seen = Counter()
+    for seed in range(1000, 1000 + FILES):
+        seen += compare(seed, tmp_path / "plans.toml", stored(kind, seed))
+    assert set(seen) == {200, 403, 413, 429, 503}
+    assert seen.total() == FILES * CASES
