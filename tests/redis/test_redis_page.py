@@ -572,11 +572,10 @@ def test_policies_and_their_default_are_on_the_page():
 
 
 def test_all_signals_are_documented():
-    assert {"request_refused", "usage_settled", "store_changed"} == {
-        name for name, value in vars(signals).items() if isinstance(value, NamedSignal)
-    }
-    for name in ("request_refused", "usage_settled", "store_changed"):
-        assert name in CONFIGURATION
+    names = {name for name, value in vars(signals).items() if isinstance(value, NamedSignal)}
+    assert {"request_refused", "usage_settled", "soft_limit_passed", "store_changed"} <= names
+    for name in names:
+        assert f"`{name}`" in CONFIGURATION
 
 
 # README.md
