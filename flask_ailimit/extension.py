@@ -410,7 +410,7 @@ class AILimiter(Decorators):
     @property
     def decision(self) -> Decision | None:
         """The decision over this request's limits; None outside a request or if no limit applied."""
-        return self.ledger.decision if flask.has_request_context() and self._active else None
+        return self.ledger.decision_told if flask.has_request_context() and self._active else None
 
     @property
     def current_limit(self) -> RequestLimit | None:

@@ -96,6 +96,7 @@ class Phase:
         has_soft_percent: Whether of a limit is told that it is nearly used up.
         charged_once: Whether a limit is charged once in a request, which may have met its count in an earlier phase.
         tries: Whether a limit holds for a part of the subjects only.
+        only_tries: Whether each limit does.
         may_collide: Whether two of the limits may have the same count.
         has_deduct_when: Whether a limit is charged only if the response says so (Flask-Limiter's ``deduct_when``).
         sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
@@ -114,6 +115,7 @@ class Phase:
     has_soft_percent: bool = field(init=False)
     charged_once: bool = field(init=False)
     tries: bool = field(init=False)
+    only_tries: bool = field(init=False)
     may_collide: bool = field(init=False)
     has_deduct_when: bool = field(init=False)
     sole_key_func: Callable[[], str] | None = field(init=False)
@@ -130,6 +132,7 @@ class Phase:
         self.has_soft_percent = any(each.quota.soft_percent for each in limits)
         self.charged_once = any(each.charged_once for each in limits)
         self.tries = any(each.enforced_percent < ALL_PAYERS for each in limits)
+        self.only_tries = self.tries and all(each.enforced_percent < ALL_PAYERS for each in limits)
         is_known = all(each.scope is not None for each in limits)
         self.may_collide = len({_count_of(each, is_known=is_known) for each in limits}) < len(limits)
         self.sole_key_func = None if self.may_collide else _sole_key_func(limits)

@@ -79,7 +79,9 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, 
         if percent_of(limit) == NO_PAYERS:
             return []  # What is only tried turns nobody away. The log says what happened.
         raise
-    metas = [meta_of(limit, each) for each in limit.meta_limits or ()]
+    # A limit that is only tried refuses nobody, so nobody is told of its limits on refusals.
+    written = () if percent_of(limit) == NO_PAYERS else limit.meta_limits or ()
+    metas = [meta_of(limit, each) for each in written]
     resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, mark_of, ask=ask))
     if not is_told(limit.cost):  # A meta limit tells that there is a limit.
         resolved_metas = tuple(replace(meta, cost=RequestCost(1, in_headers=False)) for meta in resolved_metas)

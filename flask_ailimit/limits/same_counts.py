@@ -22,6 +22,7 @@ from .resolve import meta_of, request_items
 from .unit_limit import UnitLimit, enforced_percent, percent_of, quota_of
 
 _MOST_KEPT = 4096
+_TRIED = "/tried"
 
 Numbers = object
 """What sets a limit apart from those beside it: its limit and burst, or the callable that returns it; and whether it is
@@ -105,8 +106,8 @@ class SameCounts:
             return marked(place) if place > 1 else ""
         provider = limit.provider
         if isinstance(provider, FunctionType) and "<" not in provider.__qualname__:  # No other function has its name.
-            return marked(f"{provider.__module__}.{provider.__qualname__}")
-        return marked(f"{quota.limit}/{quota.burst}")
+            return marked(f"{provider.__module__}.{provider.__qualname__}{_TRIED if is_tried else ''}")
+        return marked(f"{quota.limit}/{quota.burst}{_TRIED if is_tried else ''}")
 
     def _beside(self, limit: CountedLimit, quota: Quota, endpoint: str) -> Sequence[Numbers]:
         """The numbers of all limits that would have the count of this one, each once, as they are written."""

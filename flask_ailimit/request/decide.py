@@ -21,6 +21,7 @@ from .ledger import Ledger
 from .payers import must_read_model, payers_of
 from .refuse import forbid, refuse
 from .tried import tell_tried, was_only_read_to_try
+from .which_limits import is_inside_view
 
 
 def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
@@ -37,11 +38,14 @@ def decide_phase(ledger: Ledger, endpoint: str, phase: Phase) -> None:
         NotAllowed: A limit is 0.
         UnreadableBody: The limits allow the request, but its body can't be read.
     """
+    before = ledger.limits
     ledger.limits = ledger.refused = ()
     if phase.zero_limits:
         forbid(ledger, phase.zero_limits)
     if phase.limits or phase.metas:
         _reserve(ledger, endpoint, phase)
+    if phase.only_tries and not ledger.limits and is_inside_view(ledger):
+        ledger.limits = before  # As if there were no such phase.
     # Raised after the decision, so that invalid requests count too.
     if ledger.invalid is not None and not was_only_read_to_try(ledger):
         raise ledger.invalid

@@ -371,10 +371,15 @@ class Ledger:
         )
 
     @property
+    def decision_told(self) -> Decision | None:
+        """The decision as the app sees it: None if every limit so far is only tried."""
+        return self.decision if self.is_limited else None
+
+    @property
     def facts(self) -> dict[str, object]:
         """The facts that every event about this request has."""
         return {
-            "decision": self.decision,
+            "decision": self.decision_told,
             "subject": self.subject.hex(),
             "endpoint": self.endpoint,
             "request_id": self.request_id,

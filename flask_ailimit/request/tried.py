@@ -16,7 +16,9 @@ def tell_tried(ledger: Ledger, decision: Decision) -> None:
     for verdict in would_refuse:
         limit, subject, scope = in_log(verdict.charge)
         ledger.flask_limiter.logger.info("ratelimit %s (%s) would be exceeded at endpoint: %s", limit, subject, scope)
-    tell(request_would_be_refused, ledger.app, would_refuse=would_refuse, **ledger.facts)
+    tell(
+        request_would_be_refused, ledger.app, would_refuse=would_refuse, **{**ledger.facts, "decision": ledger.decision}
+    )
 
 
 def was_only_read_to_try(ledger: Ledger) -> bool:

@@ -438,6 +438,19 @@ def test_limits_that_hold_go_on_counting_when_one_is_tried_beside_them(tmp_path,
         assert keyed(served, 2) == [200, 429]
 
 
+def test_limit_of_a_block_holds_also_if_the_same_is_tried_in_a_function_before():
+    served = limited()
+    inner = served.limiter.limit_units("pages", "2 per minute", enforced_percent=0)(dict)
+
+    def view():
+        inner()
+        with served.limiter.limit_units("pages", "2 per minute"):
+            return {}
+
+    tried(served, view=view)
+    assert keyed(served, 3) == [200, 200, 429]
+
+
 # What the app's functions do
 
 
@@ -557,6 +570,41 @@ def test_clients_see_nothing_of_a_candidate_behind_the_limit_of_a_model():
     served.app.get("/usage")(served.limiter.usage_view)
     shown = served.app.test_client().get("/usage?inherited=1", headers={"X-User": "7:pro"}).json["limits"]
     assert [[each["limit"] for each in row["inherited"]] for row in shown] == [[], [9]]
+
+
+def test_function_whose_limits_are_only_tried_leaves_the_current_limits_as_they_are():
+    served = limited()
+    inner = served.limiter.limit("9 per minute", enforced_percent=0)(dict)
+    seen = []
+
+    def view():
+        inner()
+        seen.append(str(served.limiter.current_limit.limit))
+        return {}
+
+    tried(served, served.limiter.limit("5 per minute"), view=view)
+    assert keyed(served, 2) == [200, 200]
+    assert seen == ["5 per 1 minute"] * 2
+
+
+def test_app_sees_no_decision_where_nothing_but_a_trial_was_decided():
+    served = limited()
+    seen = []
+
+    def view():
+        seen.append(served.limiter.decision)
+        return {}
+
+    tried(served, served.limiter.limit("1 per minute", enforced_percent=0), view=view)
+    assert keyed(served, 2) == [200, 200]
+    assert seen == [None, None]
+
+
+def test_clients_are_told_of_no_limit_on_refusals_of_what_is_tried():
+    served = limited()
+    limit = served.limiter.limit
+    tried(served, limit("1 per minute", meta_limits=["3 per day"], enforced_percent=0), limit("5 per minute"))
+    assert "w=86400" not in served.client().post("/", json=PROMPT).headers["RateLimit-Policy"]
 
 
 # Bodies and answers
