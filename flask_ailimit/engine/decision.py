@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
     def used(self) -> int:
         """Units taken out of the most that can be had at once, from 0 to the quota's burst.
 
-        Those that the charge leaves to others (its floor) are among them.
+        In the answer to a charge with a floor, the floor is among them.
         """
         return self.quota.burst - min(self.remaining, self.quota.burst)
 
