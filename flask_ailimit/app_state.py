@@ -37,6 +37,7 @@ from .limits.plans.derived import all_keyed
 from .limits.plans.plan import ModelRule, Plan, Plans
 from .limits.plans.plan_file import read_plans
 from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
+from .limits.plans.tried import all_enforced
 from .limits.plans.watching import LiveChanges
 from .limits.unit_limit import UnitLimit
 from .secret import require_agreement, secret_of
@@ -170,8 +171,9 @@ def open_app_state(
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
         sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
         output_tokens = settings.default_output_tokens if sets_output else None
-        for unit_limits in ((*defaults, *application), *of_plans.values()):
-            _require_room(unit_limits, output_tokens)
+        _require_room((*defaults, *application), output_tokens)
+        if plans:
+            _require_room_in(plans, limiter, algorithm, output_tokens)
         addresses: list[Limit] = []
         for each in settings.address_limits:
             listed = each if isinstance(each, RequestsLimit) else RequestsLimit(each)
@@ -265,8 +267,7 @@ def _read_again(
     try:
         plans = all_keyed(read_plans(settings.plans, folder, algorithm))
         found = limits_of_plans(limiter, plans, algorithm)
-        for limits in found.values():
-            _require_room(limits, output_tokens)
+        _require_room_in(plans, limiter, algorithm, output_tokens)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} No process of the app can start until the file is put right.") from error
     return plans, found
@@ -277,6 +278,14 @@ def _require_room(limits: Iterable[UnitLimit], output_tokens: int | None) -> Non
     if output_tokens is not None:
         for limit in limits:
             limit.require_room_for(output_tokens)
+
+
+def _require_room_in(plans: Plans, limiter: Decorators, algorithm: str, output_tokens: int | None) -> None:
+    """The same of all limits of plans, also of those that are only tried."""
+    for plan in [*plans.plans.values(), *([plans.service] if plans.service else [])]:
+        for each in {plan, all_enforced(plan)}:
+            for limits in _limits_of_plan(limiter, algorithm, each).values():
+                _require_room(limits, output_tokens)
 
 
 def _limits_of_plan(limiter: Decorators, algorithm: str, plan: Plan) -> LimitsOfPlans:

@@ -48,6 +48,9 @@ Changes = dict[bytes, Record]
 LATEST_SECOND = 2**32 - 1
 """In 2106: the latest that a store can note as the end of a count."""
 
+_MOST_WITH_TRIED = MOST_COUNTS // 2
+"""Beyond so many counts none begins that is only tried, so that those of limits that hold find a place."""
+
 _LATEST_US = LATEST_SECOND * MICROSECONDS
 _NO_LEASE = -1
 
@@ -133,10 +136,11 @@ def _open(subject: bytes, read: Read, opened: "dict[bytes, _Opened]") -> "_Opene
 
 
 def _has_place(bucket: bytes, record: Record, taken: Record, wanted: set[bytes], now_us: int) -> bool:
-    """Whether a count is in a record that has so many others, or finds a place there."""
-    if len(record) + len(taken) + len(wanted) < MOST_COUNTS:
+    """Whether a count that is only tried is in the record, or finds a place there."""
+    if len(record) + len(taken) + len(wanted) < _MOST_WITH_TRIED:
         return True
-    return len(alive(record, now_us).keys() | taken.keys() | wanted | {bucket}) <= MOST_COUNTS
+    living = alive(record, now_us).keys()
+    return bucket in living or len(living | taken.keys() | wanted | {bucket}) <= _MOST_WITH_TRIED
 
 
 def settle(

@@ -93,6 +93,15 @@ def test_nothing_is_tried_while_the_store_is_away():
     assert passed.decision.verdicts == ()
 
 
+def test_counts_that_are_tried_leave_half_of_a_record_to_those_that_hold():
+    engine = Engine(MemoryStore(ManualClock()))
+    user, quota = engine.subject("user"), Quota(10, 60)
+    tried = [Charge(user, quota, 1, f"tried {number}", shadow=True) for number in range(MOST_COUNTS)]
+    assert len([each for each in tried if engine.reserve([each]).decision.taken]) == MOST_COUNTS // 2
+    assert all(engine.reserve([Charge(user, quota, 1, str(number))]).allowed for number in range(MOST_COUNTS // 2))
+    assert engine.reserve([tried[0]]).decision.taken
+
+
 def test_count_that_is_tried_finds_no_place_in_a_full_record_and_the_request_passes():
     engine = Engine(MemoryStore(ManualClock()))
     user, quota = engine.subject("user"), Quota(10, 60)

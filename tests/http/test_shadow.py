@@ -146,6 +146,34 @@ def test_usage_is_kept_when_a_candidate_comes_to_hold(tmp_path):
             assert statuses(planned({"plans": {"pro": plan}}, make=make), 2) == expected
 
 
+def test_usage_is_kept_when_a_candidate_has_another_window(tmp_path):
+    with commandable(tmp_path / "limits") as make:
+        for percent, expected in ((0, [200, 200]), (100, [200, 429])):
+            limit = {"limit": "9 per minute", "candidate": "8 per minute; 3 per day", "enforced_percent": percent}
+            assert statuses(planned({"plans": {"pro": {"requests": limit}}}, make=make), 2) == expected
+
+
+def test_rule_for_models_that_is_tried_hides_none_that_holds():
+    tried = {"requests": {"limit": "1 per day", "enforced_percent": 0}}
+    models = {"large-x*": tried, "new-*": tried, "large-*": {"requests": "2 per minute"}}
+    served = planned({"plans": {"pro": {"models": models}}})
+
+    def answers(model, times):
+        return [post(served, body={**PROMPT, "model": model}).status_code for _ in range(times)]
+
+    with reported(served.app) as told:
+        assert answers("large-x1", 3) == [200, 200, 429]
+        assert told == []
+        assert answers("new-1", 2) == [200, 200]
+    assert told == [[("requests-per-day", 1)]]
+
+
+def test_candidate_that_is_all_that_is_reserved_by_default_is_refused():
+    tokens = {"limit": "1000 per minute", "candidate": "50 per minute"}
+    with pytest.raises(ConfigurationError, match="default_output_tokens: 100 is all that '50 tokens per 60 s'"):
+        planned({"plans": {"pro": {"tokens": tokens}}}, default_output_tokens=100)
+
+
 @pytest.mark.parametrize("limit", ["0 per minute", "unlimited", 0])
 def test_limit_without_a_count_is_tried_in_vain(limit):
     plan = {"concurrency": 9, "requests": {"limit": limit, "enforced_percent": 0}}

@@ -48,6 +48,10 @@ def test_only_the_slots_of_a_killed_node_are_decided_by_policy_until_it_is_back(
     with pytest.raises(StoreError):
         engine.reserve([Charge(kept[0], REQUESTS), Charge(lost, REQUESTS)])
     assert used(engine, kept[0], AMPLE) == traffic.allowed[kept[0]]
+    # What is only tried stops nobody.
+    passed = engine.reserve([Charge(kept[0], TOKENS), Charge(lost, TOKENS, shadow=True)])
+    assert [verdict.charge.subject for verdict in passed.decision.verdicts] == [kept[0]]
+    assert used(engine, kept[0], TOKENS) == 1
     cluster.nodes[0].restart()
     cluster.wait_ok()
     wait_until(lambda: decides(engine, lost))

@@ -102,7 +102,7 @@ def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(ser
     ]  # fmt: skip
     scopes = [str(number) for number in range(100)]
     most = crowded_out = tried_in_vain = 0
-    for lease in range(300):
+    for lease in range(400):
         clock.advance(random.choice((0, 0.1, 1, 3)))
         charges = [
             Charge(
@@ -112,7 +112,7 @@ def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(ser
                 scope,
                 dry=random.random() < 0.1,
                 floor=random.choice((0, 0, 5)),
-                shadow=random.random() < 0.3,
+                shadow=random.random() < 0.1,
             )
             for scope in random.choices(scopes, k=random.choice((1, 8, 40)))
         ]

@@ -55,7 +55,7 @@ def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:
     found: dict[WhichLimit, PlanLimit] = {}
     for model, limits in [(None, plan.limits), *((rule.pattern, rule.limits) for rule in plan.models or ())]:
         for limit in limits:
-            for part, period in () if limit.is_beside else _parts(limit):
+            for part, period in () if limit.beside else windows_of(limit):
                 which = WhichLimit(limit.unit, period, model)
                 if which not in found or number_of(part.value) < number_of(found[which].value):
                     found[which] = part  # Of several limits of one period the lowest holds.
@@ -69,10 +69,10 @@ def number_of(value: object) -> int:
 
 def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -> Iterator[PlanLimit]:
     for limit in limits:
-        if limit.is_beside:
+        if limit.beside:
             yield limit
             continue
-        parts = _parts(limit)
+        parts = windows_of(limit)
         if not any(WhichLimit(limit.unit, period, model) in wanted for _, period in parts):
             yield limit
             continue
@@ -80,7 +80,7 @@ def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -
             values = wanted.get(WhichLimit(limit.unit, period, model), {})
             yield with_value(part, *values[False]) if False in values else part
             if True in values:
-                yield replace(with_value(part, *values[True]), shadow=True)
+                yield replace(with_value(part, *values[True]), shadow=True, beside=True)
 
 
 def with_value(limit: PlanLimit, value: str | int | Unlimited, source: Source) -> PlanLimit:
@@ -92,7 +92,7 @@ def with_value(limit: PlanLimit, value: str | int | Unlimited, source: Source) -
     return replace(limit, value=value, burst=burst, source=source)
 
 
-def _parts(limit: PlanLimit) -> list[tuple[PlanLimit, int]]:
+def windows_of(limit: PlanLimit) -> list[tuple[PlanLimit, int]]:
     """The single limits of one, each with its window in seconds."""
     if limit.value is UNLIMITED:
         return []

@@ -58,6 +58,7 @@ class PlanLimit:
         soft_percent: From which part on is told that it is nearly used up; None for the app's own.
         source: Where its value was set.
         shadow: It is only tried: it refuses nothing.
+        beside: It is tried beside a limit of the same period that holds, and so has a count of its own.
     """
 
     unit: str
@@ -73,6 +74,7 @@ class PlanLimit:
     soft_percent: int | None = None
     source: Source = IN_PLAN
     shadow: bool = False
+    beside: bool = False
 
     @property
     def percent(self) -> int:
@@ -85,11 +87,6 @@ class PlanLimit:
     def tries(self) -> bool:
         """Whether payers differ in what holds for them."""
         return self.candidate is not None or self.percent < ALL_PAYERS
-
-    @property
-    def is_beside(self) -> bool:
-        """Whether it is tried beside the limit that holds, and so has a count of its own."""
-        return self.shadow and self.source.kind in (CANDIDATE.kind, TRY)
 
     def algorithm_in(self, algorithm_of_requests: str) -> str:
         """How it is counted, in an app that counts requests by this algorithm."""
@@ -167,11 +164,17 @@ class Plan:
         return self.models is not None and not (self.has_others and all(rule.is_only_tried for rule in self.models))
 
     def rule_for(self, model: str | None) -> ModelRule | None:
-        """The first rule that the model matches; None if there is none."""
+        """The first rule that the model matches; None if there is none.
+
+        One whose limits are only tried is passed over if another one matches: it changes nothing of what holds.
+        """
+        tried = None
         for rule in self.models or ():
             if rule.matches(model):
-                return rule
-        return None
+                if not rule.is_only_tried:
+                    return rule
+                tried = tried or rule
+        return tried
 
     def leaving(self, floor: int) -> "Plan":
         """This plan, under which a request leaves so many percent of each limit to others."""

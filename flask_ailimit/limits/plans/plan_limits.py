@@ -51,7 +51,7 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         limit_provider=limit.value,  # type: ignore[arg-type]  # a number and UNLIMITED are ours
         limiter=limiter,
         key_function=payer_key(USER),
-        scope=scope + marked(limit.source.kind) if limit.is_beside else scope,
+        scope=scope + marked(limit.source.kind) if limit.beside else scope,
         shared=True,
         unit=limit.unit,
         algorithm=limit.algorithm_in(algorithm_of_requests),

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
-from .derived import with_value
+from .derived import windows_of, with_value
 from .plan import ALL_PAYERS, CANDIDATE, Plan, PlanLimit
+
+_FIRST = -1
+"""The place of a payer that is in every part, also in one of 0 percent."""
 
 
 def place_of(subject: bytes, name: str) -> int:
@@ -27,6 +30,11 @@ def place_of(subject: bytes, name: str) -> int:
 def holds_for(subject: bytes, name: str, percent: int) -> bool:
     """Whether what is enforced for a part of all subjects, 0 to 100 percent, is enforced for this one."""
     return percent == ALL_PAYERS or place_of(subject, name) < percent
+
+
+def all_enforced(plan: Plan) -> Plan:
+    """The plan as it would be if all that is tried held."""
+    return _variant(plan, _FIRST, 0) if plan.percents else plan
 
 
 def as_tried(plan: Plan, subject: bytes) -> Plan:
@@ -55,4 +63,10 @@ def _held(limits: Iterable[PlanLimit], place: int) -> Iterator[PlanLimit]:
             yield plain if is_enforced else replace(plain, shadow=True)
             continue
         tried = with_value(plain, limit.candidate, CANDIDATE)
-        yield from [tried] if is_enforced else [plain, replace(tried, shadow=True)]
+        if is_enforced:
+            yield tried
+            continue
+        yield plain
+        held = {period for _, period in windows_of(plain)}
+        for part, period in windows_of(tried):
+            yield replace(part, shadow=True, beside=period in held)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Settled, Verdict
+from flask_ailimit.engine.errors import StoreError
 
 
 class Part(Protocol):
@@ -41,13 +42,16 @@ class SequencedDecision(Decision):
 def decide_in_sequence(
     part: Part, charges: Sequence[Charge], groups: Sequence[Sequence[int]], lease: int, *, dry: bool = False
 ) -> Decision:
-    """Decide each group of charges, given by their places. After the first that refuses, the others are only asked."""
+    """Decide each group of charges, given by their places. After the first that refuses, the others are only asked.
+
+    Charges that are only tried have no verdict if their server is away, as while a store is away.
+    """
     decisions: list[Decision] = []
     taken: list[Decision] = []
     refused = dry
     try:
         for places in groups:
-            decision = part.decide([charges[i] for i in places], lease, dry=refused)
+            decision = _decided(part, [charges[i] for i in places], lease, dry=refused, all_needed=dry)
             decisions.append(decision)
             refused = refused or not decision.allowed
             if not refused:
@@ -61,6 +65,16 @@ def decide_in_sequence(
     return _in_the_order_asked(decisions, groups)
 
 
+def _decided(part: Part, charges: Sequence[Charge], lease: int, *, dry: bool, all_needed: bool) -> Decision:
+    """The decision of one group; without verdicts if its server is away, and all of it is only tried."""
+    try:
+        return part.decide(charges, lease, dry=dry)
+    except StoreError:
+        if all_needed or not all(charge.shadow for charge in charges):
+            raise
+        return Decision((), 0)
+
+
 def _give_back(part: Part, taken: Iterable[Decision], lease: int) -> None:
     for decision in taken:
         charges = [verdict.charge for verdict in decision.taken]
@@ -71,8 +85,8 @@ def _in_the_order_asked(decisions: Sequence[Decision], groups: Sequence[Sequence
     verdicts: dict[int, Verdict] = {}
     times: dict[bytes, int] = {}
     for places, decision in zip(groups, decisions, strict=True):
-        for place, verdict in zip(places, decision.verdicts, strict=True):
+        for place, verdict in zip(places if decision.verdicts else (), decision.verdicts, strict=True):
             verdicts[place] = verdict
             times[verdict.charge.subject] = decision.at_us
     in_order = tuple(verdicts[place] for place in sorted(verdicts))
-    return SequencedDecision(in_order, max(times.values()), times)
+    return SequencedDecision(in_order, max(times.values(), default=0), times)

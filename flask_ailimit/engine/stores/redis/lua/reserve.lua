@@ -5,6 +5,7 @@
 local ASKS_ONLY = -1
 local MANY = 8
 local MOST_COUNTS = 512
+local MOST_WITH_TRIED = 256
 local TIME_BYTES = 8
 local TAKEN, NOT_TAKEN = '1', '0'
 
@@ -30,14 +31,14 @@ local function wait_for_room(record, now_us)
   return ends[lacking] * MICROSECONDS - now_us
 end
 
--- Whether a count is in a record that has so many others, or finds a place there.
+-- Whether a count that is only tried is in the record, or finds a place there.
 local function has_place(record, number, now_us)
-  if record.size <= MOST_COUNTS then return true end
+  if record.size <= MOST_WITH_TRIED or record.ends[number] * MICROSECONDS > now_us then return true end
   local places = 0
   for other = 1, record.size do
     if other == number or record.needed[other] or record.ends[other] * MICROSECONDS > now_us then places = places + 1 end
   end
-  return places <= MOST_COUNTS
+  return places <= MOST_WITH_TRIED
 end
 
 -- For each charge four numbers: whether it fits, what is left, and the waits until all is and until it fits.
