@@ -446,6 +446,9 @@ class AILimiter(Decorators):
 
         plans_now()
 
+        def subject_of(payer: PayerName) -> bytes:
+            return engine.subject(*with_prefix(prefix, [*payer]))
+
         def forget_counts(payer: PayerName) -> None:
             named = [[*payer]]
             if payer.role != SERVICE and self._access.payer_key is None:
@@ -457,7 +460,7 @@ class AILimiter(Decorators):
             for identity in named:
                 engine.reset(engine.subject(*with_prefix(prefix, identity)))
 
-        return Admin(plans_now, state.changes, forget_counts, state.limits_of_derived, state.read_again)
+        return Admin(plans_now, state.changes, subject_of, forget_counts, state.limits_of_derived, state.read_again)
 
     @property
     def app_state(self) -> AppState:

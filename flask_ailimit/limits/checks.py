@@ -35,7 +35,7 @@ def require_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
     names = sorted(known)
     for option in options:
         if option not in names:
-            close = get_close_matches(option, names, n=1)
+            close = get_close_matches(option, names, n=1, cutoff=0.65)
             hint = f"Did you mean {close[0]}?" if close else "See docs/configuration.md, and Flask-Limiter's."
             raise ConfigurationError(f"{option[:40]}: there is no such option. {hint}")
     for name in _LISTS:
@@ -123,7 +123,7 @@ def require_enforced_percent(percent: object) -> None:
     if type(percent) is not int or not NO_PAYERS <= percent <= ALL_PAYERS:
         raise ConfigurationError(
             f"enforced_percent: a whole number from {NO_PAYERS} (only tried) to {ALL_PAYERS} is needed. "
-            f"Got {str(percent)[:40]!r}."
+            f"Got {percent!r:.40}."
         )
 
 

@@ -381,7 +381,7 @@ def test_undone_resumption_suspends_again():
         (lambda a: a.raise_limit("user:7", "requests", "3 per minute; 4 per day", **WHY), "one limit at a time"),
         (lambda a: a.raise_limit("user:7", "requests", "many", **WHY), "can't read 'many'"),
         (lambda a: a.raise_limit("user:7", "requests", 5, **WHY), "can't read '5'"),
-        (lambda a: a.lower_limit("user:7", "requests", "0 per minute", **WHY), "Suspend the payer"),
+        (lambda a: a.lower_limit("user:7", "requests", "0 per minute", **WHY), "To stop the payer, suspend it"),
         (lambda a: a.raise_limit("user:7", "concurrency", "4 per minute", **WHY), "a number of calls in flight"),
         (lambda a: a.raise_limit("user:7", "concurrency", True, **WHY), "a number of calls in flight"),
         (lambda a: a.raise_limit("user:7", "concurrency", 10**30, **WHY), "a number of calls in flight"),

@@ -186,10 +186,14 @@ def test_no_limit_and_nothing_can_be_written():
             "plans.toml: it can't be read as TOML: Cannot",
         ),
         (f"{SERVED}[service.classes]\n", "plans.toml: service.classes: it has no class. Write one with its floor"),
-        (f"{SERVED}classes = ['batch']\n", "plans.toml: service.classes: a table is needed. Got list."),
+        (f"{SERVED}classes = ['batch']\n", "plans.toml: service.classes: a table is needed. Got a list."),
         (
             f"{SERVED}classes = {{ 'two words' = 5 }}\n",
             'plans.toml: service.classes."two words": name: 1 to 64 letters',
+        ),
+        (
+            f"{SERVED}classes = {{ tokens = 5 }}\n",
+            "service.classes.tokens: it is no name of a class, but a key of [service].",
         ),
         (f"{SERVED}classes = {{ a = 101 }}\n", "service.classes.a: a whole number of percent from 0 to 100 is needed."),
         (f"{SERVED}classes = {{ a = -1 }}\n", "service.classes.a: a whole number of percent from 0 to 100 is needed."),
@@ -216,7 +220,7 @@ def test_no_limit_and_nothing_can_be_written():
         ),
         (
             f"{SERVED}classes.a = 5\n[plans.b]\nclass = ['a']\nrequests = '1 per day'",
-            "b.class: there is no class list.",
+            "b.class: the name of a class is needed. Got a list.",
         ),
         ("[plans.a]\nrequests = '1 per day'\n[service.classes]\na = 5", "plans.toml: service: it has no limit."),
         (

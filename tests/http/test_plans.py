@@ -881,7 +881,7 @@ def test_commands_print_plans_and_which_routes_are_limited_by_them():
     assert run(args=["plans"]).output.splitlines() == [
         "max",
         "    requests: 5 per day, up to 9 at once, named 'calls', in no header",
-        "    tokens: 9 per day, fixed-window, told of from 90 % on",
+        "    tokens: 9 per day, fixed-window, soft percent 90",
         "    output tokens: unlimited",
         "    pages: 9 per day, 2 a request",
         "    model old-*",

@@ -196,6 +196,14 @@ def test_burst_of_a_candidate_is_in_proportion():
     assert len(told) == 1
 
 
+def test_burst_of_a_candidate_with_another_window_is_its_limit():
+    plan = {"requests": {"limit": "4 per minute", "burst": 8, "candidate": "2 per day"}}
+    served = planned({"plans": {"pro": plan}})
+    with reported(served.app) as told:
+        assert statuses(served, 3) == [200] * 3
+    assert told == [[("requests-per-day", 2)]]
+
+
 def test_service_tries_a_candidate():
     plans = {"plans": {"pro": {"requests": "9 per minute"}}, "service": {"concurrency": {"limit": 5, "candidate": 2}}}
     assert statuses(planned(plans), 3) == [200] * 3
@@ -263,6 +271,22 @@ def test_candidate_of_the_plan_and_a_tried_value_have_counts_of_their_own():
     with reported(served.app) as told:
         statuses(served, 4)
     assert told == [[("requests-per-minute", 2)], [("requests-per-minute", 3), ("requests-per-minute", 2)]]
+
+
+def test_operator_changes_the_value_that_holds_for_the_payer_also_if_it_is_a_candidate():
+    requests = {"limit": "9 per minute", "candidate": "2 per minute", "enforced_percent": 100}
+    served = planned({"plans": {"pro": {"requests": requests}}})
+    with served.app.app_context():
+        with pytest.raises(
+            ChangeError, match="lower: 3 per minute is not lower than 2 per minute, which user:7 has now"
+        ):
+            served.limiter.admin.lower_limit("user:7", "requests", "3 per minute", **WHY)
+        with pytest.raises(ChangeError, match="try: 2 per minute is what user:7 has now"):
+            served.limiter.admin.try_limit("user:7", "requests", "2 per minute", **WHY)
+        change = served.limiter.admin.raise_limit("user:7", "requests", "3 per minute", **WHY)
+    assert change.before == "2 per minute"
+    assert statuses(served, 4) == [200, 200, 200, 429]
+    assert statuses(served, 3, "8:pro") == [200, 200, 429]
 
 
 def test_value_that_holds_already_is_not_tried():

@@ -399,7 +399,9 @@ def test_event_says_whose_limit_it_is(heard):
 
 
 def test_calls_in_flight_of_a_plan_can_not_be_given_one():
-    with pytest.raises(ConfigurationError, match=r"plans\.free\.concurrency\.soft_percent: there is no such key"):
+    with pytest.raises(
+        ConfigurationError, match=r"concurrency\.soft_percent: soft_percent: a limit on calls in flight"
+    ):
         planned({"free": {"concurrency": {"limit": 2, "soft_percent": 80}}})
 
 

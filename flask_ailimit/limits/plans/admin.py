@@ -41,6 +41,7 @@ from .change import (
 from .derived import derived, limits_in, number_of
 from .plan import TRY, Plan, Plans, Source
 from .trail import InForce, Trail
+from .tried import as_tried
 from .watching import LiveChanges
 
 _NOTHING = re.compile(r"\s*0+(?!\d)")
@@ -72,6 +73,7 @@ class Admin:
         self,
         plans_now: Callable[[], Plans],
         changes: LiveChanges,
+        subject_of: Callable[[PayerName], bytes],
         forget_counts: Callable[[PayerName], object],
         check: Callable[[Plan], object],
         read_again: Callable[[], object],
@@ -81,12 +83,14 @@ class Admin:
         Args:
             plans_now: The app's plans, as they were read last.
             changes: What is in force.
+            subject_of: The hash of a payer.
             forget_counts: Resets every count of a payer.
             check: Raises ``ConfigurationError`` for a plan whose limits can't be counted.
             read_again: Reads the plan file, and raises ``ConfigurationError`` if it is wrong.
         """
         self._plans_now = plans_now
         self._changes = changes
+        self._subject_of = subject_of
         self._forget_counts = forget_counts
         self._check = check
         self._read_again = read_again
@@ -366,7 +370,9 @@ class Admin:
         else:
             candidates = [*self._plans.plans.values()] if only is None else [self._plan(only)]
         found: dict[Plan, str | int] = {}
-        for plan in candidates:
+        subject = self._subject_of(payer)
+        for each in candidates:
+            plan = as_tried(each, subject)
             now = derived(plan, known.values(plan.name, self._changes.now_s(), with_boosts=False))
             value = limits_in(now).get(limit)
             if value is not None:
@@ -444,7 +450,10 @@ def _value(unit: str, value: str | int) -> tuple[str | int, int]:
             )
         return int(value), 0
     if isinstance(value, str) and _NOTHING.match(value):
-        raise ChangeError(f"{unit}: {value.strip()[:80]} would let nothing through. Suspend the payer.")
+        raise ChangeError(
+            f"{unit}: {value.strip()[:80]} would let nothing through, and can't be tried. "
+            "To stop the payer, suspend it."
+        )
     try:
         text, _, period = limit_of_text(value if isinstance(value, str) else repr(value)[:80])
     except ConfigurationError as error:

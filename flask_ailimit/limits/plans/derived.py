@@ -84,12 +84,15 @@ def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -
 
 
 def with_value(limit: PlanLimit, value: str | int | Unlimited, source: Source) -> PlanLimit:
-    """The limit with another value. A burst changes in proportion."""
-    burst = limit.burst
-    if burst is not None and UNLIMITED not in (value, limit.value):
-        # In proportion: else a limit that was lowered to 10 would still give 600 at once.
-        burst = max(limit.cost, burst * number_of(value) // max(1, number_of(limit.value)), 1)
-    return replace(limit, value=value, burst=burst, source=source)
+    """The limit with another value. A burst changes in proportion; in another window it is the limit."""
+    other = replace(limit, value=value, source=source)
+    if limit.burst is None or UNLIMITED in (value, limit.value):
+        return other
+    burst = number_of(value)
+    if [period for _, period in windows_of(other)] == [period for _, period in windows_of(limit)]:
+        # Else a limit that was lowered to 10 would still give 600 at once.
+        burst = limit.burst * burst // max(1, number_of(limit.value))
+    return replace(other, burst=max(limit.cost, burst, 1))
 
 
 def windows_of(limit: PlanLimit) -> list[tuple[PlanLimit, int]]:

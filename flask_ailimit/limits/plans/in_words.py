@@ -67,7 +67,7 @@ def _options(limit: PlanLimit) -> Iterator[str]:
     if not limit.in_headers:
         yield "in no header"
     if limit.soft_percent:
-        yield f"told of from {limit.soft_percent} % on"
+        yield f"soft percent {limit.soft_percent}"
     if limit.candidate is not None:
         candidate = _value(replace(limit, value=limit.candidate))
         held = f", which holds for {limit.percent} % of its payers" if limit.percent else ""

@@ -51,6 +51,8 @@ _NO_LIMIT = "unlimited"
 _NOTHING = "0 per second"
 _ALL = 100
 _MOST_SHOWN = 20
+_CLOSE = 0.65
+"""So alike are two names of which one may be meant: soft_percent and enforced_percent are not."""
 _LARGEST = 10**100
 """Python writes no number of more than some thousand digits as a text. TOML may have one, in hexadecimal."""
 
@@ -124,7 +126,9 @@ class _Reader:
         self, place: tuple[str, ...], what: str, name: object, known: Mapping[str, Plan], known_are: str
     ) -> Plan:
         """The plan of this name, which must be one of the known."""
-        if not isinstance(name, str) or name not in known:
+        if not isinstance(name, str):
+            self._wrong(place, f"the name of a {what} is needed. Got {_shown(name)}")
+        if name not in known:
             listed = _listed(known) or "none"
             self._wrong(place, f"there is no {what} {_shown(name)}. {_did_you_mean(name, known)}{known_are} {listed}")
         return known[name]
@@ -143,6 +147,10 @@ class _Reader:
         for name, floor in table.items():
             with self._at((*place, name)):
                 require_name(name)
+            if name in _SERVICE:
+                self._wrong(
+                    (*place, name), f"it is no name of a class, but a key of [{SERVICE}]. Write it above this table"
+                )
             if type(floor) is not int or not 0 <= floor <= _ALL:
                 self._wrong(
                     (*place, name), f"a whole number of percent from 0 to {_ALL} is needed. Got {_shown(floor)}"
@@ -216,6 +224,9 @@ class _Reader:
     ) -> PlanLimit:
         table: Mapping[str, Any] = {"limit": value}
         if isinstance(value, Mapping):
+            if unit == CONCURRENCY and _SOFT_PERCENT in value:
+                with self._at((*place, _SOFT_PERCENT)):
+                    require_soft_percent(1, unit)  # Says why there is none.
             table = self._table(place, value, options)
         if "limit" not in table:
             self._wrong(place, f"the table has no limit. Allowed are {_listed(options)}")
@@ -324,7 +335,8 @@ def _is_too_large(value: object) -> bool:
 def _shown(value: object) -> str:
     if _is_too_large(value):
         return "a number of more than 100 digits"
-    return f"{value!r:.60}" if isinstance(value, str | int | float) else type(value).__name__
+    kind = "a table" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else type(value).__name__
+    return f"{value!r:.60}" if isinstance(value, str | int | float) else kind
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -333,7 +345,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _did_you_mean(name: object, known: Iterable[str]) -> str:
-    close = get_close_matches(name[:64], [*known], n=1) if isinstance(name, str) else []
+    close = get_close_matches(name[:64], [*known], n=1, cutoff=_CLOSE) if isinstance(name, str) else []
     return f"Did you mean {_key(close[0])}? " if close else ""
 
 
