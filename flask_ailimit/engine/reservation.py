@@ -239,10 +239,16 @@ def hold(store: Store, lease: int, slots: Sequence[Charge]) -> None:
 
 
 def ending(taken: Taken, actual_of: ActualOf) -> list[Settlement]:
-    """What the store must correct when each charge costs what ``actual_of`` says; slots are given back."""
+    """What the store must correct when each charge costs what ``actual_of`` says; slots are given back.
+
+    Of a count that may have to be told of, the charge is settled too if it needs no correction: whoever ends the work
+    has not seen the decision.
+    """
     corrected = []
     for charge, taken_at_us in taken.charges:
         actual = _corrected(charge, actual_of)
+        if actual is None and charge.quota.soft_percent and charge.cost and not charge.dry and not charge.shadow:
+            actual = charge.cost
         if actual is not None:
             corrected.append(Settlement(charge, taken_at_us, actual, taken.lease))
     return corrected

@@ -191,6 +191,15 @@ def test_dry_charges_and_charges_of_nothing_are_not_settled(store, settled):
     assert settled == []
 
 
+def test_work_that_was_handed_over_is_told_of_if_it_costs_what_was_reserved(store):
+    engine, told = engine_of(store), []
+    for _ in range(10):
+        work = engine.take_over(engine.hand_over([engine.reserve([Charge(ALICE, requests())])], {}))
+        work.settle({})
+        told.append([verdict.used for verdict in work.passed])
+    assert told == [*[[]] * 7, [8], [], []]
+
+
 def test_reopened_reservation_is_settled_for_what_it_used_since(store, settled):
     reservation = engine_of(store).reserve([Charge(ALICE, requests(), 9)])
     reservation.settle({})
