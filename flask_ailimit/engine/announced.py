@@ -28,7 +28,7 @@ class Announced:
             at_us: When it was given, by the clock of its store.
         """
         count = verdict.charge.counted_in
-        if self._until.get(count, 0) > at_us:
+        if at_us < self._until.get(count, 0) <= at_us + _LONGEST_US:  # Later than that: the clock went back.
             return False
         if len(self._until) >= _MOST_COUNTS:
             self._until.clear()

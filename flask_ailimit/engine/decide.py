@@ -230,10 +230,18 @@ def _newly_passed(record: Record, charge: Charge, state: State, now_us: int) -> 
     If the record has no room for the notice, nobody is told: every settlement would tell it.
     """
     quota, notice = charge.quota, notice_of(charge.bucket)
-    step = ALGORITHMS[quota.algorithm].admit(state, now_us, quota, 0, _NO_LEASE)
-    if step.remaining > quota.soft_left or notice in record or len(alive(record, now_us)) >= MOST_COUNTS:
+    algorithm, period_us = ALGORITHMS[quota.algorithm], quota.period_us
+    step = algorithm.admit(state, now_us, quota, 0, _NO_LEASE)
+    if step.remaining > quota.soft_left:
         return None
-    window_us = min(step.reset_after_us, quota.period_us)
+    is_there = notice in record
+    # One that ends later than a period from now is none: the clock went back.
+    if is_there and record[notice].expires_us <= _second(now_us + period_us):
+        return None
+    if len(alive(record, now_us)) - is_there >= MOST_COUNTS:
+        return None
+    # What is owed counts in the next window, too, which is another one all the same.
+    window_us = period_us - now_us % period_us if algorithm.follows_clock else min(step.reset_after_us, period_us)
     record[notice] = Bucket(NOTICE, _second(now_us + window_us))
     return Verdict(charge, True, step.remaining, step.reset_after_us, 0)
 

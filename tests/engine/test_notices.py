@@ -112,7 +112,10 @@ def test_each_window_is_told_of_by_its_first_settlement_above(store, clock, algo
         is_told = actual and now.used >= 14 and until.get(charge.counted_in, 0) <= clock()
         assert [v.used for v in ended.passed] == [now.used] * bool(is_told)
         if ended.passed:
-            window_us = min(now.reset_after_us, charge.quota.period_us)
+            period_us = charge.quota.period_us
+            window_us = min(now.reset_after_us, period_us)
+            if algorithm == "fixed-window":
+                window_us = period_us - clock() % period_us
             until[charge.counted_in] = -(-(clock() + window_us) // MICROSECONDS) * MICROSECONDS
             told += 1
     assert told > 20
@@ -220,6 +223,27 @@ def test_notice_ends_with_the_window_of_its_count(store, clock):
     record = store.read(ALICE)
     ends = [record[name].expires_us for name in (requests().bucket(""), notice_of(requests().bucket("")))]
     assert ends == [clock() + 48 * MICROSECONDS] * 2
+
+
+def test_window_that_begins_with_a_debt_is_told_of_for_itself(store, clock):
+    engine, day = engine_of(store), Quota(1000, 86400, "tokens", "fixed-window", soft_percent=80)
+    clock.advance(23 * 3600)
+    told = []
+    for cost, actual, hours in [(100, 1100, 2), (100, 600, 2), (100, 200, 2), (1, 1, 20), (100, 900, 0)]:
+        reservation = engine.reserve([Charge(ALICE, day, cost)])
+        reservation.settle({"tokens": actual})
+        told.append([verdict.used for verdict in reservation.passed])
+        clock.advance(hours * 3600)
+    assert told == [[1000], [], [900], [], [900]]
+
+
+@pytest.mark.parametrize("algorithm", TIMED)
+def test_count_is_told_of_in_its_windows_when_the_clock_went_back(store, clock, algorithm):
+    engine = engine_of(store)
+    spend(engine, requests(algorithm=algorithm), 9)
+    clock.advance(-86400)
+    assert sum(map(len, spend(engine, requests(algorithm=algorithm)))) == 1
+    assert spend(engine, requests(algorithm=algorithm), 3) == [[]] * 3
 
 
 def test_notice_of_a_debt_ends_after_a_period(store, clock):

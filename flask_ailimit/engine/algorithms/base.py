@@ -48,9 +48,11 @@ class Algorithm(NamedTuple):
         expires: ``(state, quota) -> int``: microseconds since the epoch at which the count is as if never used.
         renew: ``(state, now_us, quota, leases) -> State``: make all these leases run for a whole period from now, in
             one step, because each step may look at every number. None where nothing expires early.
+        follows_clock: Whether its windows are the periods of the clock, each of which begins anew.
     """
 
     admit: Callable[[State, int, Quota, int, int], Step]
     settle: Callable[[State, int, Quota, int, int, int, int], State]
     expires: Callable[[State, Quota], int]
     renew: Callable[[State, int, Quota, Container[int]], State] | None = None
+    follows_clock: bool = False

@@ -79,4 +79,4 @@ local function expires(state, quota)
   return paid_at(state[1], quota.limit + owed, quota)
 end
 
-return {admit = admit, settle = settle, expires = expires, least = 2, most = 4, step = 1}
+return {admit = admit, settle = settle, expires = expires, least = 2, most = 4, step = 1, follows_clock = true}

@@ -98,4 +98,4 @@ def _paid_at(window: int, units: int, quota: Quota) -> int:
     return (window - -units // quota.limit) * quota.period_us
 
 
-FIXED_WINDOW = Algorithm(admit, settle, expires)
+FIXED_WINDOW = Algorithm(admit, settle, expires, follows_clock=True)

@@ -20,18 +20,20 @@ if decision then
 end
 
 -- Has a notice written that somebody is told: this count has passed its soft percent. Answers whether there was none, and
--- room for it.
-local function noticed(record, number, window_us)
-  local notice, lives = number_of(record, notice_of(record.buckets[number])), 0
+-- room for it. One that ends later than a period from now is none: the clock went back.
+local function noticed(record, number, algorithm, reset_us)
+  local notice, lives, period_us = number_of(record, notice_of(record.buckets[number])), 0, quota.period * MICROSECONDS
   for each = 1, record.size do
     local change = record.changes[each]
     local ends = change and (change == '' and 0 or decode('<I4', change, 9)) or record.ends[each]
+    if each == notice and (ends - 1) * MICROSECONDS >= now_us + period_us then ends = 0 end
     if ends * MICROSECONDS > now_us then
       lives = lives + 1
       if each == notice then return false end
     end
   end
   if lives >= MOST_COUNTS then return false end
+  local window_us = algorithm.follows_clock and period_us - now_us % period_us or math.min(reset_us, period_us)
   replace(record, notice, {1}, now_us + window_us)
   return true
 end
@@ -55,7 +57,7 @@ for i = 1, count do
     end
     if soft_left >= 0 and actual > 0 then
       local _, _, left, reset_us = algorithm.admit(state, now_us, quota, 0, -1)
-      if left <= soft_left and noticed(record, number, math.min(reset_us, quota.period * MICROSECONDS)) then
+      if left <= soft_left and noticed(record, number, algorithm, reset_us) then
         passed = passed or {}
         local told = #passed
         passed[told + 1], passed[told + 2], passed[told + 3] = i - 1, left, reset_us
