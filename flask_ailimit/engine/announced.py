@@ -2,9 +2,13 @@
 
 The settlement of a charge that cost what was reserved needs no store call, unless it may be the one that has to tell
 that its count has passed. Each process asks once and then, for a while, not again: whoever asks first is told, and to
-the others the store would say that somebody was. A note that is lost costs one question.
+the others the store would say that somebody was. If there was nothing to tell, because the count stood below by then,
+it asks again. A note that is lost costs one question.
 """
 
+from collections.abc import Iterable
+
+from .charge import Charge
 from .clock import MICROSECONDS
 from .decision import Verdict
 
@@ -34,6 +38,11 @@ class Announced:
             self._until.clear()
         self._until[count] = at_us + min(verdict.reset_after_us, verdict.quota.period * MICROSECONDS, _LONGEST_US)
         return True
+
+    def ask_again(self, charges: Iterable[Charge]) -> None:
+        """Ask about the counts of these again: there was nothing to tell yet, or nobody heard the question."""
+        for charge in charges:
+            self._until.pop(charge.counted_in, None)
 
     def forget(self) -> None:
         """Ask about every count again, because some were reset."""

@@ -155,6 +155,7 @@ def settle(
     """
     unknown = 0
     passed: list[Verdict] = []
+    below: list[Charge] = []
     changes: Changes = {}
     for settlement in settlements:
         charge = settlement.charge
@@ -167,10 +168,13 @@ def settle(
         )
         _replace(record, bucket, quota, settled)
         if quota.soft_left >= 0 and settlement.actual and not charge.shadow and is_heard:
-            verdict = _newly_passed(record, charge, settled, now_us)
-            if verdict:
-                passed.append(verdict)
-    return Settled(unknown, tuple(passed)), changes
+            step = algorithm.admit(settled, now_us, quota, 0, _NO_LEASE)
+            if step.remaining > quota.soft_left:
+                if settlement.actual == charge.cost:
+                    below.append(charge)
+            elif _noticed(record, charge, step.reset_after_us, now_us):
+                passed.append(Verdict(charge, True, step.remaining, step.reset_after_us, 0))
+    return Settled(unknown, tuple(passed), tuple(below)), changes
 
 
 def renew(read: Read, held: Iterable[tuple[Charge, Container[int]]], now_us: int) -> Changes:
@@ -224,26 +228,23 @@ def _crowded_out(opened: dict[bytes, _Opened], verdicts: Sequence[Verdict], now_
     return found
 
 
-def _newly_passed(record: Record, charge: Charge, state: State, now_us: int) -> Verdict | None:
-    """How a count stands above its soft percent, if nobody was told yet, with a notice that somebody is told now.
+def _noticed(record: Record, charge: Charge, reset_after_us: int, now_us: int) -> bool:
+    """Leave a notice that somebody is told: the count has passed its soft percent. Answers whether nobody was yet.
 
     If the record has no room for the notice, nobody is told: every settlement would tell it.
     """
     quota, notice = charge.quota, notice_of(charge.bucket)
-    algorithm, period_us = ALGORITHMS[quota.algorithm], quota.period_us
-    step = algorithm.admit(state, now_us, quota, 0, _NO_LEASE)
-    if step.remaining > quota.soft_left:
-        return None
-    is_there = notice in record
+    period_us, is_there = quota.period_us, notice in record
     # One that ends later than a period from now is none: the clock went back.
     if is_there and record[notice].expires_us <= _second(now_us + period_us):
-        return None
+        return False
     if len(alive(record, now_us)) - is_there >= MOST_COUNTS:
-        return None
+        return False
     # What is owed counts in the next window, too, which is another one all the same.
-    window_us = period_us - now_us % period_us if algorithm.follows_clock else min(step.reset_after_us, period_us)
+    follows_clock = ALGORITHMS[quota.algorithm].follows_clock
+    window_us = period_us - now_us % period_us if follows_clock else min(reset_after_us, period_us)
     record[notice] = Bucket(NOTICE, _second(now_us + window_us))
-    return Verdict(charge, True, step.remaining, step.reset_after_us, 0)
+    return True
 
 
 def _record(read: Read, changes: Changes, subject: bytes, now_us: int) -> Record:

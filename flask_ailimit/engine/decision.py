@@ -50,8 +50,15 @@ class Verdict(NamedTuple):
 
     @property
     def is_near(self) -> bool:
-        """Whether the quota's soft percent is used: the count is nearly used up, or is so wholly."""
-        return self.remaining <= (self.share or self.charge.quota).soft_left
+        """Whether the quota's soft percent is used: the count is nearly used up, or is so wholly.
+
+        A charge's floor is not used. It is all that is left only for who is refused because of it.
+        """
+        quota, floor = self.share or self.charge.quota, self.charge.floor
+        if floor and self.allowed:
+            # What fits leaves the floor. What is too large to leave it fits if nothing is used.
+            return self.remaining + min(floor, max(0, quota.burst - self.charge.cost)) <= quota.soft_left
+        return self.remaining <= quota.soft_left
 
     @property
     def reset_after(self) -> float:
@@ -71,10 +78,13 @@ class Settled(NamedTuple):
         unknown: How many counts were no longer known.
         passed: The counts that have passed their soft percent, and of which nobody was told in this window: each as it
             was after its settlement, whatever floor its charge had. Whoever gets this is the only one who can tell.
+        below: The charges of settlements that corrected nothing and found their count below its soft percent, or of
+            which a store that is away has not heard yet. Whoever asked has to ask again.
     """
 
     unknown: int
     passed: tuple[Verdict, ...] = ()
+    below: tuple[Charge, ...] = ()
 
 
 @dataclass(frozen=True)

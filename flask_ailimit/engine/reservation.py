@@ -206,6 +206,10 @@ class Reservation(Endable):
                 corrected.append(Settlement(charge, decision.taken_at_us(charge), actual, lease))
         return corrected
 
+    def ask_again(self, charges: Iterable[Charge]) -> None:
+        """Note that nobody is known to have been told of these counts, about which the store may have been asked."""
+        self._announced.ask_again(charges)
+
     def _is_to_ask(self, verdict: Verdict) -> bool:
         """Whether the store is to be asked if a count that stands as its charge left it is to be told of."""
         charge = verdict.charge
@@ -286,7 +290,14 @@ def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> En
     passed: tuple[Verdict, ...] = ()
     for store, settlements in by_store.items():
         if settlements:
-            passed += store.settle(settlements).passed
+            below: Sequence[Charge] = [settlement.charge for settlement in settlements]  # If it raises.
+            try:
+                settled = store.settle(settlements)
+                passed, below = passed + settled.passed, settled.below
+            finally:
+                if below:
+                    for reservation in ended:
+                        reservation.ask_again(below)
     for reservation in ended:
         reservation.released()
     return Ended(bool(ended), passed)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_ailimit.engine import ALGORITHMS, Charge, ConfigurationError, Engine, Quota, Settlement
+from flask_ailimit.engine import ALGORITHMS, Charge, ConfigurationError, Engine, Quota, Settlement, StoreError
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decide import MOST_COUNTS
 from flask_ailimit.engine.hand_over_token import read_token
@@ -192,6 +192,45 @@ def test_dry_charges_and_charges_of_nothing_are_not_settled(store, settled):
     spend(engine, requests(soft_percent=0), 10)
     engine.reserve([Charge(ALICE, requests(), 0), Charge(ALICE, requests(), 0, dry=True)]).settle({})
     assert settled == []
+
+
+def test_request_that_is_below_again_when_it_ends_does_not_keep_others_from_asking(store, clock, settled):
+    engine, quota = engine_of(store), requests(60, 60, algorithm="token-bucket")
+    spend(engine, quota, 47)
+    reservation = engine.reserve([Charge(ALICE, quota)])
+    clock.advance(1.5)
+    reservation.settle({})
+    assert (reservation.decision.verdicts[0].used, reservation.passed, settled) == (48, (), [1])
+    assert spend(engine, quota, 5) == [[48], [], [], [], []]
+    assert settled == [1, 1]
+
+
+def test_process_asks_again_after_a_settlement_that_failed(store, monkeypatch):
+    engine = engine_of(store)
+    spend(engine, requests(), 7)
+    reservation = engine.reserve([Charge(ALICE, requests())])
+
+    def fails(changes):
+        raise StoreError("It is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write", fails)
+        with pytest.raises(StoreError, match="away"):
+            reservation.settle({})
+    assert spend(engine, requests(), 2) == [[9], []]
+
+
+@pytest.mark.parametrize("floor", [10, 50, 99, 100])
+def test_floor_of_a_charge_is_not_taken_for_used(store, settled, floor):
+    engine, quota = engine_of(store), requests(100)
+    while (reservation := engine.reserve([Charge(ALICE, quota, floor=floor)])).allowed:
+        reservation.settle({})
+        used = engine.peek([Charge(ALICE, quota, 0)]).verdicts[0].used
+        assert reservation.decision.verdicts[0].is_near == (used >= 80)
+        assert len(reservation.passed) == (used == 80)
+    assert reservation.decision.verdicts[0].is_near  # For who is refused, all is used.
+    assert settled == [1] * (floor < 20)
+    assert [used for (used,) in filter(None, spend(engine, quota, 80))] == [80] * (floor > 20)
 
 
 def test_work_that_was_handed_over_is_told_of_if_it_costs_what_was_reserved(store):

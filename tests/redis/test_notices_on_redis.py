@@ -6,7 +6,7 @@ import pytest
 from redis_servers import wait_until
 from redis_stores import store_at
 
-from flask_ailimit.engine import Charge, Quota, Settled, Settlement
+from flask_ailimit.engine import Charge, Engine, Quota, Settled, Settlement
 
 SUBJECT = b"somebody".ljust(16)
 QUOTA = Quota(10, 3600, "tokens", "fixed-window", soft_percent=80)
@@ -39,6 +39,20 @@ def test_settlement_that_is_brought_later_is_told_to_nobody_and_the_next_one_is(
         wait_until(lambda: used(other) == 9)
         (told,) = other.settle([Settlement(*second, 5, 2)]).passed
     assert told.used == 10
+
+
+def test_process_whose_settlement_is_brought_later_asks_again(store, proxy):
+    engine = Engine(store, secret=b"of all engines here")
+    quota = Quota(10, 3600, "requests", "fixed-window", soft_percent=80)
+    engine.reserve([Charge(SUBJECT, quota, 7)]).settle({})
+    unheard, heard = engine.reserve([Charge(SUBJECT, quota)]), engine.reserve([Charge(SUBJECT, quota)])
+    proxy.refuse()
+    proxy.reset_connections()
+    assert unheard.settle({})
+    proxy.heal()
+    wait_until(lambda: not store._afterwards._thread.is_alive())
+    assert heard.settle({})
+    assert [verdict.used for verdict in heard.passed] == [9]
 
 
 def test_settlement_whose_answer_is_lost_is_told_to_nobody_and_not_again_in_its_window(store, proxy):

@@ -66,10 +66,11 @@ def answer_of(decision):
 
 def settled_of(settled, settlements):
     """What a script answers to these settlements: a number or, if a count is told of, bytes."""
-    if not settled.passed:
+    if not settled.passed and not settled.below:
         return settled.unknown
     places = {id(each.charge): place for place, each in enumerate(settlements)}
     told = [(places[id(v.charge)], v.remaining, v.reset_after_us) for v in settled.passed]
+    told = sorted([*told, *((places[id(charge)], 0, NEVER) for charge in settled.below)])
     return Struct("<H" + "Hqq" * len(told)).pack(settled.unknown, *[number for each in told for number in each])
 
 

@@ -64,11 +64,11 @@ class ShareStore:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""
         share = self._share()
         parts = [s._replace(charge=c) for s in settlements if (c := _known_part_of(s.charge, share))]
-        unknown, passed = self.whole.settle(parts)
+        unknown, passed, below = self.whole.settle(parts)
         if passed:
             charges = {s.charge.counted_in: s.charge for s in settlements}
             passed = tuple(v._replace(charge=charges[v.charge.counted_in], share=v.quota) for v in passed)
-        return Settled(unknown + len(settlements) - len(parts), passed)
+        return Settled(unknown + len(settlements) - len(parts), passed, below)
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""

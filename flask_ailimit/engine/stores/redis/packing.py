@@ -80,19 +80,23 @@ def unpack_decision(answer: bytes, charges: Sequence[Charge]) -> Decision:
 
 
 def unpack_settled(answer: int | bytes, settlements: Sequence[Settlement]) -> Settled:
-    """What settle answers: how many counts were unknown, a number; if any passed its soft percent, those behind it.
+    """What settle answers: how many counts were unknown, a number; those behind it of which there is more to say.
 
-    Of each: the place of its settlement, remaining and reset.
+    Of each: the place of its settlement, remaining and reset (-1: it stands below its soft percent).
     """
     if isinstance(answer, int):
         return Settled(answer)
     many = (len(answer) - _layout(_UNKNOWN, "", 0).size) // _layout("", _PASSED, 1).size
     unknown, *numbers = _layout(_UNKNOWN, _PASSED, many).unpack(answer)
-    passed = [
-        Verdict(settlements[place].charge, True, remaining, reset_us, 0)
-        for place, remaining, reset_us in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-    ]
-    return Settled(unknown, tuple(passed))
+    passed: list[Verdict] = []
+    below: list[Charge] = []
+    for place, remaining, reset_us in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+        charge = settlements[place].charge
+        if reset_us < 0:
+            below.append(charge)
+        else:
+            passed.append(Verdict(charge, True, remaining, reset_us, 0))
+    return Settled(unknown, tuple(passed), tuple(below))
 
 
 def places_of(charges: Sequence[Charge]) -> Places:

@@ -106,18 +106,21 @@ class RedisStore:
         """
         unknown = 0
         passed: list[Verdict] = []
+        below: list[Charge] = []
         for places in self._by_slot(settlements, lambda settlement: settlement.charge):
             some = [settlements[place] for place in places]
             try:
                 settled = self._settle(some)
                 unknown += settled.unknown
                 passed += settled.passed
+                below += settled.below
             except StoreError as error:
+                below += [each.charge for each in some if each.actual == each.charge.cost]
                 self._afterwards.add(partial(self._settle, some, is_heard=False), error)
             except BaseException as error:  # As above.
                 self._afterwards.add(partial(self._settle, some, is_heard=False), error)
                 raise
-        return Settled(unknown, tuple(passed))
+        return Settled(unknown, tuple(passed), tuple(below))
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
         """See :class:`~flask_ailimit.engine.stores.base.Store`."""

@@ -38,7 +38,8 @@ local function noticed(record, number, algorithm, reset_us)
   return true
 end
 
--- The counts that have passed: of each the place of its settlement, what is left, and the wait until all is.
+-- The counts that have passed: of each the place of its settlement, what is left, and the wait until all is. And those of
+-- settlements that corrected nothing and found theirs below: with a wait that never is.
 local passed
 local unknown, at = 0, first
 for i = 1, count do
@@ -57,10 +58,11 @@ for i = 1, count do
     end
     if soft_left >= 0 and actual > 0 then
       local _, _, left, reset_us = algorithm.admit(state, now_us, quota, 0, -1)
-      if left <= soft_left and noticed(record, number, algorithm, reset_us) then
+      local is_below = left > soft_left
+      if is_below and actual == cost or not is_below and noticed(record, number, algorithm, reset_us) then
         passed = passed or {}
         local told = #passed
-        passed[told + 1], passed[told + 2], passed[told + 3] = i - 1, left, reset_us
+        passed[told + 1], passed[told + 2], passed[told + 3] = i - 1, is_below and 0 or left, is_below and NEVER or reset_us
       end
     end
   end
