@@ -248,7 +248,7 @@ class Ledger:
         ended = _end_all(taken, actual_of)
         if ended.was_open:
             self._conclude(taken, actual_of, usage, source, ending)
-        self._tell_passed(ended.passed)
+        self.tell_of_passed(ended.passed)
 
     def _conclude(
         self, ended: Sequence[Reservation], actual_of: ActualOf, usage: Usage, source: str, ending: str
@@ -339,7 +339,7 @@ class Ledger:
         if self._ended and is_more and source == RECORDED and usage_settled.receivers:
             self._conclude(self._ended[0], _nothing, usage, source, ending)
 
-    def _tell_passed(self, passed: Sequence[Verdict]) -> None:
+    def tell_of_passed(self, passed: Sequence[Verdict]) -> None:
         """Send :data:`flask_ailimit.soft_limit_passed` for each of these limits."""
         if not passed:
             return

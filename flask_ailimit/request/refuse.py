@@ -103,7 +103,9 @@ def _charge_metas(ledger: Ledger, endpoint: str, refused: Sequence[LimitCharge])
         return
     try:
         charges = at_cost(ledger, charges_for(ledger, endpoint, hit))
-        ledger.engine.reserve([each.charge for each in charges])
+        reservation = ledger.engine.reserve([each.charge for each in charges])
+        reservation.settle({})  # It asks nothing of the store, unless a limit may have to be told of.
+        ledger.tell_of_passed(reservation.passed)
     except AILimitError as error:
         ledger.flask_limiter.logger.error("A refusal was not counted: %s", error)  # noqa: TRY400  the refusal stands
 

@@ -196,6 +196,13 @@ def test_refused_request_tells_nothing(heard):
     assert told == []
 
 
+def test_limit_on_refusals_is_told_of_by_the_refusal_that_passes(heard):
+    served = served_by(of_requests("1 per minute", soft_percent=0), meta_limits=["5 per hour"], soft_percent=80)
+    told = heard(served)
+    assert [ask(served).status_code for _ in range(7)] == [200, *[429] * 6]
+    assert [(facts["name"], facts["used"]) for facts in told] == [("requests-per-hour", 4)]
+
+
 def test_work_that_was_handed_over_is_told_of_by_who_ends_it(heard):
     served = served_by(of_tokens(name="plan"), answer=lambda: {"token": served.limiter.hand_over()}, soft_percent=80)
     told = heard(served)
