@@ -49,6 +49,7 @@ class Engine:
         self.store = store
         self.leases = Leases(store)
         self._announced = Announced()
+        self._announced_nearby = Announced()  # Of a share, by its own clock.
         self._is_away = False
         self._nearby_leases = Leases(store.nearby) if store.nearby else None
         self._hash = blake2b(digest_size=SUBJECT_BYTES, key=secret)
@@ -92,7 +93,8 @@ class Engine:
         return self.store.nearby.peek(charges) if charges and self.store.nearby else Decision((), 0)
 
     def _reserve(self, store: Store, leases: Leases, charges: Sequence[Charge], lease: int) -> Reservation:
-        reservation = Reservation(lease, store, leases, self._announced)
+        announced = self._announced if store is self.store else self._announced_nearby
+        reservation = Reservation(lease, store, leases, announced)
         reservation.asked(charges)
         try:
             reservation.decided(store.reserve(charges, lease))

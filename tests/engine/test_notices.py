@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_ailimit.engine import ALGORITHMS, Charge, ConfigurationError, Engine, Quota, Settlement, StoreError
+from flask_ailimit.engine.charge import LOCAL
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decide import MOST_COUNTS
+from flask_ailimit.engine.errors import AwayError
 from flask_ailimit.engine.hand_over_token import read_token
 from flask_ailimit.engine.notice import notice_of
 from flask_ailimit.engine.quota import MAX_EXACT
@@ -329,6 +331,26 @@ def test_share_of_a_limit_is_told_of_by_its_own_part(store):
     (verdict,) = reservation.passed
     assert (verdict.charge.quota, verdict.quota.burst, verdict.used) == (quota, 25, 20)
     assert verdict.quota.name == "plan"
+
+
+def test_limit_is_told_of_although_its_share_was_told_of_while_the_store_was_away(clock, monkeypatch):
+    store = MemoryStore(clock)
+    store.nearby = ShareStore(MemoryStore(clock), lambda: Share(0, 2))
+    engine, charge = engine_of(store), Charge(ALICE, requests(), on_store_error=LOCAL)
+
+    def told(times):
+        for _ in range(times):
+            reservation = engine.reserve([charge])
+            reservation.settle({})
+            yield [(verdict.used, verdict.quota.burst) for verdict in reservation.passed]
+
+    def is_away(charges, lease):
+        raise AwayError("It is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "reserve", is_away)
+        assert [*told(4)] == [[], [], [], [(4, 5)]]
+    assert [*told(9)] == [*[[]] * 7, [(8, 10)], []]
 
 
 def test_limit_that_is_only_tried_is_not_told_of(store, settled):
