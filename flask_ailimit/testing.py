@@ -424,6 +424,19 @@ class StoreContract:
         assert passed(store, reserve(store, charge(9, subject=BOB)), 10) == []
         assert passed(store, reserve(store, soft(1)), 1) == [(ALICE, 9, 1)]
 
+    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    def test_settlement_that_corrects_nothing_is_answered_if_its_count_is_below(
+        self, store: Store, algorithm: str
+    ) -> None:
+        first, second = reserve(store, soft(7, algorithm)), reserve(store, soft(1, algorithm))
+        assert _settled(store, first, 6, lease=next(_leases)).below == ()
+        settled = _settled(store, second, 1, lease=next(_leases))
+        assert (settled.passed, settled.below) == ((), (soft(1, algorithm),))
+        third = reserve(store, soft(1, algorithm))
+        settled = _settled(store, third, 1, lease=next(_leases))
+        assert ([verdict.used for verdict in settled.passed], settled.below) == ([8], ())
+        assert _settled(store, third, 1, lease=next(_leases)) == Settled(0)
+
     @pytest.mark.parametrize("by", ["bucket", "subject", "forgiving"])
     def test_count_that_was_forgotten_is_told_of_again_and_its_notice_is_no_count(self, store: Store, by: str) -> None:
         engine = Engine(store, secret=SECRET)

@@ -43,7 +43,8 @@ class Store(Protocol):
         """Correct charges that were taken to what they really cost.
 
         Answers how many counts were unknown, and which passed their soft percent by it. Each is answered to one
-        settlement of all processes in a window, or to none if the answer is lost.
+        settlement of all processes in a window, or to none if the answer is lost. And which settlements that correct
+        nothing found their count below it.
         """
 
     def renew(self, leases: Sequence[tuple[Charge, int]]) -> None:
