@@ -52,11 +52,18 @@ def decide_together(uri: str, processes: int, seconds: float) -> list[float]:
     """Microseconds of each decision of all processes."""
     ready, told = _FORK.Barrier(processes), _FORK.SimpleQueue()
     workers = [
-        _FORK.Process(target=decide_for, args=(uri, seconds, number, ready, told)) for number in range(processes)
+        _FORK.Process(target=decide_for, args=(uri, seconds, number, ready, told), daemon=True)
+        for number in range(processes)
     ]
     for worker in workers:
         worker.start()
-    times = [each for _ in workers for each in told.get()]
+    times: list[float] = []
+    for _ in workers:
+        while told.empty():
+            if any(worker.exitcode for worker in workers):
+                raise RuntimeError("One of the processes failed, and the others wait for it.")
+            time.sleep(0.01)
+        times += told.get()
     for worker in workers:
         worker.join()
     return times

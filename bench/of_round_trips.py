@@ -27,7 +27,9 @@ def figures(size: Size) -> list[Figure]:
         if name.startswith("throttled") and not apps.installed("throttled"):
             continue
         with redis_server() as server:
-            sent, inside, usec = _count(server, caller(open_app(server.uri)), size.part(REQUESTS, 20))
+            app = open_app(server.uri)
+            sent, inside, usec = _count(server, caller(app), size.part(REQUESTS, 20))
+            apps.close(app)
         seen = ", ".join(f"{count:.3g} {command}" for command, count in sent.items())
         found.append(Figure(f"Redis, round trips per request: {name}", [sum(sent.values())], "trips", remark=seen))
         told = f"commands that scripts run: {inside:.3g} per request"

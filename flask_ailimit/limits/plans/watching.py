@@ -127,6 +127,8 @@ class LiveChanges:
         try:
             self.look()
         except AILimitError as error:
+            if self._stopped.is_set():
+                return  # The app was closed meanwhile, and perhaps its store was.
             _log.error("Changes of plans are not known anew, those known before hold: %s", error)
 
     def close(self) -> None:
