@@ -228,13 +228,13 @@ def _plan_of(ledger: Ledger, plans: Plans, role: str, name: str | None) -> Plan:
         logger.error(
             "A request was refused: its payer in the role %r has %s, and there is no default_plan.",
             *(role, what),
-            extra=once_a_minute(what),
+            extra=once_a_minute(f"{role}: {what}"),
         )
         raise LimiterUnavailable(**ledger.answer_facts)
     if name is not None:
         logger.warning(
             "A payer in the role %r has %s. It counts under %s, the default_plan.",
             *(role, what, plans.default.name),
-            extra=once_a_minute(what),
+            extra=once_a_minute(f"{role}: {what}"),
         )
     return plans.default

@@ -122,6 +122,15 @@ def test_plan_that_is_not_there_is_logged_once_a_minute(default, caplog):
     assert "payer in the role 'organisation' has the plan 'gold', which is not in plans" in gold
 
 
+def test_payers_without_a_plan_are_logged_for_each_of_their_roles(caplog):
+    roles = ["user", "organisation", "user"]
+    served = limited(None, plans={"plans": {"free": {"requests": "9 per day"}}})
+    served.limiter.identify(lambda: Caller(**{roles.pop(): Payer("9")}))
+    served.app.get("/")(served.limiter.limit_by_plan()(dict))
+    assert [served.client().get("/").status_code for _ in range(3)] == [503] * 3
+    assert len([line for line in caplog.messages if "has no plan" in line]) == 2
+
+
 def test_lines_of_other_places_pass(caplog):
     logger = logging.getLogger("another logger of this test")
     logger.addFilter(FewLines())

@@ -287,7 +287,7 @@ def test_path_is_relative_to_the_app_and_a_mistake_stops_its_start(tmp_path):
     app = Flask("shop", root_path=str(tmp_path), static_folder=None)
     with pytest.raises(ConfigurationError, match=r"^plans.toml: plans.free.token: there is no such key"):
         AILimiter(app=app, plans="plans.toml", storage_uri="memory://")
-    (tmp_path / "plans.toml").write_text(SAMPLE, encoding="utf-8")
+    (tmp_path / "plans.toml").write_text(SAMPLE, encoding="utf-8-sig")  # As editors of Windows write it.
     app.config["AILIMIT_PLANS"] = "plans.toml"
     limiter = AILimiter(app=app, storage_uri="memory://")
     assert limiter.app_state.plans.source == "plans.toml"

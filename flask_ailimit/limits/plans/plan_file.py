@@ -81,7 +81,7 @@ def read_plans(given: object, folder: str, algorithm_of_requests: str) -> Plans:
 
 def _toml(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"plans: {path} can't be read: {error.strerror or type(error).__name__}.") from error
     except UnicodeDecodeError as error:
