@@ -9,7 +9,7 @@ from .charge import Charge, Settlement
 from .clock import MICROSECONDS
 from .decision import Decision, Settled, Verdict
 from .notice import NOTICE, notice_of
-from .quota import Quota
+from .quota import LATEST_SECOND, Quota
 
 MOST_COUNTS = 512
 """How many counts of one subject may live at once: a client can make up scopes, and each decision reads them all."""
@@ -44,9 +44,6 @@ Record = dict[bytes, Counted]
 
 Changes = dict[bytes, Record]
 """The records to write, by subject; an empty record is to be deleted."""
-
-LATEST_SECOND = 2**32 - 1
-"""In 2106: the latest that a store can note as the end of a count."""
 
 _MOST_WITH_TRIED = MOST_COUNTS // 2
 """Beyond so many counts none begins that is only tried, so that those of limits that hold find a place."""
@@ -87,8 +84,8 @@ def decide(read: Read, charges: Sequence[Charge], now_us: int, lease: int) -> tu
     changes = {}
     for place, verdict in enumerate(verdicts):
         untaken = _untaken(records, verdict, now_us, lease, changes)
-        if place not in crowded_out:
-            verdicts[place] = untaken
+        is_crowded_out = place in crowded_out
+        verdicts[place] = verdict._replace(spending=untaken.spending) if is_crowded_out else untaken
     return Decision(tuple(verdicts), now_us), changes
 
 
@@ -106,7 +103,8 @@ def _each_alone(
         bucket = quota.bucket(scope)
         state = _state(record, bucket, now_us)
         before = asked.get(bucket, 0)
-        admit = ALGORITHMS[quota.algorithm].admit
+        algorithm = ALGORITHMS[quota.algorithm]
+        admit, spending = algorithm.admit, algorithm.spending
         step = admit(state, now_us, quota, before + cost, lease)
         if floor:
             kept = min(floor, max(0, quota.burst - before - cost))
@@ -114,7 +112,9 @@ def _each_alone(
             step = step if with_floor.allowed else with_floor
         fits, after, remaining, reset_us, retry_us = step
         if shadow and not (fits and _has_place(bucket, record, taken, wanted, now_us)):
-            verdicts.append(Verdict(charge, False, max(0, remaining - floor), reset_us, None if fits else retry_us))
+            known = spending and spending(state, now_us, quota)
+            wait_us = None if fits else retry_us
+            verdicts.append(Verdict(charge, False, max(0, remaining - floor), reset_us, wait_us, None, known))
             continue
         if after is not state and not dry:
             # A count is as if never used once it is reset: from then on it may be forgotten.
@@ -126,7 +126,8 @@ def _each_alone(
         else:
             asked[bucket] = before + cost
         left = remaining - floor if remaining > floor else 0
-        verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None)))
+        known = spending and spending(state if dry else after, now_us, quota)
+        verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None, known)))
     return verdicts
 
 
@@ -169,11 +170,13 @@ def settle(
         _replace(record, bucket, quota, settled)
         if quota.soft_left >= 0 and settlement.actual and not charge.shadow and is_heard:
             step = algorithm.admit(settled, now_us, quota, 0, _NO_LEASE)
+            known = algorithm.spending and algorithm.spending(settled, now_us, quota)
+            reset_us = known.ends_us - now_us if known else step.reset_after_us
             if step.remaining > quota.soft_left:
                 if settlement.actual == charge.cost:
                     below.append(charge)
-            elif _noticed(record, charge, step.reset_after_us, now_us):
-                passed.append(Verdict(charge, True, step.remaining, step.reset_after_us, 0))
+            elif _noticed(record, charge, reset_us, now_us):
+                passed.append(Verdict(charge, True, step.remaining, reset_us, 0))
     return Settled(unknown, tuple(passed), tuple(below)), changes
 
 
@@ -234,7 +237,8 @@ def _noticed(record: Record, charge: Charge, reset_after_us: int, now_us: int) -
     If the record has no room for the notice, nobody is told: every settlement would tell it.
     """
     quota, notice = charge.quota, notice_of(charge.bucket)
-    period_us, is_there = quota.period_us, notice in record
+    # A window of a calendar may be longer than its nominal period: that of a day of 25 hours.
+    period_us, is_there = max(quota.period_us, reset_after_us if quota.has_windows else 0), notice in record
     # One that ends later than a period from now is none: the clock went back.
     if is_there and record[notice].expires_us <= _second(now_us + period_us):
         return False
@@ -293,4 +297,5 @@ def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, change
     if present:
         _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
     wait = 0 if verdict.allowed else verdict.retry_after_us
-    return Verdict(charge, verdict.allowed, max(0, step.remaining - charge.floor), step.reset_after_us, wait)
+    left, known = max(0, step.remaining - charge.floor), algorithm.spending and algorithm.spending(state, now_us, quota)
+    return Verdict(charge, verdict.allowed, left, step.reset_after_us, wait, None, known)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from .algorithms import Spending
 from .charge import Charge
 from .clock import MICROSECONDS
 from .quota import Quota
@@ -21,6 +22,7 @@ class Verdict(NamedTuple):
         reset_after_us: Microseconds until the count is as if never used, without further traffic.
         retry_after_us: 0 if allowed; microseconds until this same charge fits; None if it can never fit.
         share: The part of the charge's quota that decided while the store was away; None if the quota itself did.
+        spending: How the budget stands afterwards; None if the count is no budget.
     """
 
     charge: Charge
@@ -29,6 +31,7 @@ class Verdict(NamedTuple):
     reset_after_us: int
     retry_after_us: int | None
     share: Quota | None = None
+    spending: Spending | None = None
 
     @property
     def quota(self) -> Quota:
@@ -59,6 +62,19 @@ class Verdict(NamedTuple):
             # What fits leaves the floor. What is too large to leave it fits if nothing is used.
             return self.remaining + min(floor, max(0, quota.burst - self.charge.cost)) <= quota.soft_left
         return self.remaining <= quota.soft_left
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the charge was refused because the budget is spent: it would not fit if nothing were reserved.
+
+        What is larger than the whole budget and all credit is not meant: it never fits, however little is spent.
+        """
+        quota, cost, known = self.quota, self.charge.cost, self.spending
+        if known is None or self.allowed:
+            return False
+        is_too_large = quota.limit and cost > quota.limit + sum(grant.amount for grant in quota.credit)
+        unspent = max(0, quota.limit - known.spent) + max(0, known.credit + known.reserved_credit)
+        return not is_too_large and max(1, cost) > unspent
 
     @property
     def reset_after(self) -> float:
@@ -144,7 +160,11 @@ class Decision:
     @property
     def possible(self) -> bool:
         """No charge is larger than its whole limit: waiting helps."""
-        return all(verdict.retry_after_us is not None for verdict in self.verdicts if not verdict.charge.shadow)
+        return all(
+            verdict.retry_after_us is not None or verdict.is_spent
+            for verdict in self.verdicts
+            if not verdict.charge.shadow
+        )
 
     @property
     def binding(self) -> Verdict | None:
@@ -173,7 +193,7 @@ class Decision:
             quota = verdict.quota
             if verdict.charge.shadow:
                 continue
-            left = verdict.remaining / quota.burst
+            left = verdict.remaining / (quota.burst or 1)
             if quota.unit not in nearest or left < nearest[quota.unit][0]:
                 nearest[quota.unit] = (left, place, verdict)
         return nearest

@@ -10,17 +10,23 @@ import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from .calendars import Calendar
 from .charge import Charge
 from .errors import HandOverError
+from .grant import Grant
 from .quota import Quota
 from .reservation import Taken
 
 _VERSION = "v2"
 _PERSON = b"hand over"
 _MOST_NOTE_BYTES = 4096
+_OF_ALL = 9
+"""Arguments of a quota that any has: those before ``every``."""
+
 _FOREIGN = (
     "This is no token of this app's, or it was changed on the way. Give take_over() what hand_over() answered, letter "
     "by letter, and both the same secret."
@@ -117,8 +123,12 @@ def _packed(taken: Taken) -> list[Any]:
 
 def _allowed(quota: Quota) -> tuple[Any, ...]:
     """The arguments of the quota; what it is called and whether clients know it only matters where it is told of."""
+    told = *quota.given, quota.label, quota.in_headers, quota.soft_percent
+    if quota.has_windows:
+        calendar = quota.calendar
+        return *told, quota.every, [calendar.zone, calendar.week_starts, calendar.month_starts], quota.credit
     if quota.soft_percent:
-        return *quota.given, quota.label, quota.in_headers, quota.soft_percent
+        return told
     return quota.given
 
 
@@ -126,10 +136,20 @@ def _unpacked(lease: int, charges: Iterable[Any]) -> Taken:
     return Taken(
         lease,
         [
-            (Charge(bytes.fromhex(subject), Quota(*allowed), cost, scope, dry, shadow=bool(shadow)), at_us)
+            (Charge(bytes.fromhex(subject), _quota(*allowed), cost, scope, dry, shadow=bool(shadow)), at_us)
             for subject, allowed, cost, scope, dry, at_us, *shadow in charges
         ],
     )
+
+
+def _quota(*given: Any) -> Quota:
+    """The quota of the arguments of :func:`_allowed`."""
+    plain, windows = given[:_OF_ALL], given[_OF_ALL:]
+    if not windows:
+        return Quota(*plain)
+    every, calendar, credit = windows
+    grants = tuple(Grant(*grant) for grant in credit)
+    return replace(Quota(*plain), every=every, calendar=Calendar(*calendar), credit=grants)
 
 
 def _code(key: bytes, text: str) -> str:

@@ -1,14 +1,16 @@
 """What is allowed: so many units in such a period."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from math import gcd
 from typing import Any, NamedTuple
 
+from .calendars import EVERY, Calendar
 from .clock import MICROSECONDS
 from .errors import ConfigurationError
+from .grant import Grant
 
 REQUESTS = "requests"
 TOKENS = "tokens"
@@ -16,8 +18,14 @@ INPUT_TOKENS = "input_tokens"
 OUTPUT_TOKENS = "output_tokens"
 CONCURRENCY = "concurrency"
 
+MONEY_PREFIX = "nano_"
+"""What the units of money begin with: ``nano_usd`` counts billionths of a US dollar."""
+
 TOKEN_UNITS = (TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
 BUILT_IN_UNITS = (REQUESTS, *TOKEN_UNITS, CONCURRENCY)
+
+NANO = 10**9
+"""Nano-units of money in a unit of its currency."""
 
 MAX_EXACT = 2**53 - 1
 """The largest integer that Lua's doubles count exactly; every stored number stays below it."""
@@ -27,6 +35,27 @@ MOST_IN_FLIGHT = 10_000
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
 """Seconds by name. A month is 30 days and a year 360, as in Flask-Limiter, so that one text means one thing."""
+
+SESSION, EVER = "session", "ever"
+NOMINAL_PERIODS = {
+    "hour": 3600,
+    "day": 86400,
+    "week": 7 * 86400,
+    "month": 31 * 86400,
+    "quarter": 92 * 86400,
+    "year": 366 * 86400,
+    EVER: 10 * 366 * 86400,
+}
+"""Seconds of the longest usual window of each kind. They name a count and stand in headers; no window ends by them."""
+
+LATEST_SECOND = 2**32 - 1
+"""In 2106: the latest that a store can note as the end of a count."""
+
+MOST_GRANTS = 64
+"""The most grants of credit that one payer may have at once: each decision looks at all of them."""
+
+_WINDOW, BUDGET = "window", "budget"
+_HAVE_WINDOWS = (_WINDOW, BUDGET)
 
 _LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[;,|]")
@@ -59,6 +88,10 @@ class Rate(NamedTuple):
     most_debt: int = MAX_EXACT
 
 
+_NO_RATE = Rate(1, 1, 1)
+_OF_SESSION = (-1, -1, -1, -1)
+
+
 @lru_cache(maxsize=_RATES_KEPT)
 def rate_of(limit: int, burst: int, period: int) -> Rate:
     """The rate of ``limit`` units in a period of so many seconds, with a burst.
@@ -77,15 +110,19 @@ def rate_of(limit: int, burst: int, period: int) -> Rate:
     return Rate(tick_us, scale * factor, leak * factor)
 
 
+UTC = Calendar()
+
+
 @dataclass(frozen=True)
 class Quota:
     """``limit`` units per ``period`` seconds, decided by ``algorithm``. Immutable and hashable.
 
     Attributes:
-        limit: Units per period, 1 to 2**53 - 1. For ``concurrency``: calls in flight.
-        period: Seconds, a whole number from 1 to ten years. For ``concurrency``: the lease time.
+        limit: Units per period, 1 to 2**53 - 1; of a ``budget`` also 0. For ``concurrency``: calls in flight.
+        period: Seconds, a whole number from 1 to ten years. For ``concurrency``: the lease time. Of windows of a
+            calendar, and of what never ends, it is set to :data:`NOMINAL_PERIODS`.
         unit: What is counted: ``requests``, ``tokens``, ``input_tokens``, ``output_tokens``, ``concurrency``
-            or a name of your own (lower case letters, digits, underscores).
+            or a name of your own (lower case letters, digits, underscores); for money ``nano_`` and the currency.
         algorithm: A name in :data:`flask_ailimit.engine.algorithms.ALGORITHMS`.
         burst: The most a token bucket hands out at once; ``limit`` when not given. Other algorithms have none.
         debt_periods: How much of what was used beyond the limit (or burst) is owed at most, in periods: 0 to 1,000
@@ -96,6 +133,13 @@ class Quota:
         soft_percent: The part of the burst, in percent, from which on the app and its clients are told that the count
             is nearly used up: 1 to 100; 0 for never. It is no part of the count's name either. ``concurrency`` has
             none.
+        every: When its windows end. "": with the periods of the clock; ``hour``, ``day``, ``week``, ``month``,
+            ``quarter`` or ``year``: with those of a calendar; ``session``: ``period`` seconds after the first charge;
+            ``ever``: never. Only ``window`` and ``budget`` have others than "".
+        calendar: The calendar of its windows. It is no part of the count's name: a change takes effect with the next
+            window.
+        credit: What a payer may use beside the limit of a ``budget``, the grants that end soonest first.
+        has_windows: Whether its algorithm asks for the ends of its windows.
         soft_left: The most that is left of the burst once that part is used; -1 without a soft percent.
         ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
             142 years allow, if that is less.
@@ -119,6 +163,10 @@ class Quota:
     label: str = ""
     in_headers: bool = True
     soft_percent: int = 0
+    every: str = ""
+    calendar: Calendar = UTC
+    credit: tuple[Grant, ...] = ()
+    has_windows: bool = field(init=False, repr=False, compare=False)
     soft_left: int = field(init=False, repr=False, compare=False)
     ceiling: int = field(init=False, repr=False, compare=False)
     period_us: int = field(init=False, repr=False, compare=False)
@@ -131,16 +179,10 @@ class Quota:
     _buckets: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _require_count("limit", self.limit)
-        if type(self.period) is not int or not 1 <= self.period <= _LONGEST_PERIOD:
-            raise ConfigurationError(
-                f"period: a quota's period is a whole number of seconds from 1 to {_LONGEST_PERIOD} "
-                f"(ten years). Got {self.period!r}."
-            )
-        if not isinstance(self.unit, str) or not _UNIT.fullmatch(self.unit):
-            raise ConfigurationError(
-                f"unit: use lower case letters, digits and underscores, such as 'tokens'. Got {str(self.unit)[:40]!r}."
-            )
+        if self.every in NOMINAL_PERIODS:
+            object.__setattr__(self, "period", NOMINAL_PERIODS[self.every])
+        _require_count("limit", self.limit, 0 if self.algorithm == BUDGET else 1)
+        self._require_period_and_unit()
         if self.unit == CONCURRENCY and self.limit > MOST_IN_FLIGHT:
             raise ConfigurationError(f"limit: at most {MOST_IN_FLIGHT} calls in flight per subject. Got {self.limit}.")
         if (self.unit == CONCURRENCY) != (self.algorithm == CONCURRENCY):
@@ -148,14 +190,15 @@ class Quota:
                 f"algorithm: 'concurrency' counts the unit 'concurrency', and nothing else does. Got "
                 f"algorithm={self.algorithm!r} with unit={self.unit!r}."
             )
-        if self.burst is not None and self.algorithm != "token-bucket":
+        if self.burst not in (None, self.limit) and self.algorithm != "token-bucket":
             raise ConfigurationError(
                 f"burst: only the token-bucket algorithm has one. Got burst={self.burst!r} with "
                 f"algorithm={self.algorithm!r}; drop burst or use algorithm='token-bucket'."
             )
         if self.burst is None:
             object.__setattr__(self, "burst", self.limit)
-        _require_count("burst", self.burst)
+        _require_count("burst", self.burst, 0 if self.algorithm == BUDGET else 1)
+        self._require_window()
         if type(self.debt_periods) is not int or not 0 <= self.debt_periods <= _MOST_DEBT_PERIODS:
             raise ConfigurationError(
                 f"debt_periods: a whole number from 0 to {_MOST_DEBT_PERIODS} is needed. Got {self.debt_periods!r:.40}."
@@ -170,9 +213,12 @@ class Quota:
         object.__setattr__(self, "period_us", self.period * MICROSECONDS)
         # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
         object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst)))
-        self._choose_tick()
+        has_windows = self.algorithm in _HAVE_WINDOWS
+        object.__setattr__(self, "has_windows", has_windows)
+        self._choose_tick(_NO_RATE if has_windows else rate_of(self.limit, self.burst, self.period))
         owed_periods = min(self.debt_periods, max(0, _LONGEST_DEBT_US // self.period_us - 2))
-        object.__setattr__(self, "ceiling", min(self.burst + owed_periods * self.limit, MAX_EXACT))
+        most = MAX_EXACT if has_windows else self.burst + owed_periods * self.limit
+        object.__setattr__(self, "ceiling", min(most, MAX_EXACT))
         object.__setattr__(self, "most_debt", min(self.ceiling * self.cost_scale, MAX_EXACT))
         # What the arithmetic multiplies: a sliding window weighs up to four limits with the period.
         weighed = 4 * self.limit * self.period if self.algorithm == "sliding-window-counter" else 0
@@ -185,17 +231,50 @@ class Quota:
     def __hash__(self) -> int:
         return self._hash
 
-    def _choose_tick(self) -> None:
-        rate = rate_of(self.limit, self.burst, self.period)
+    def _require_period_and_unit(self) -> None:
+        if type(self.period) is not int or not 1 <= self.period <= _LONGEST_PERIOD:
+            raise ConfigurationError(
+                f"period: a quota's period is a whole number of seconds from 1 to {_LONGEST_PERIOD} "
+                f"(ten years). Got {self.period!r}."
+            )
+        if not isinstance(self.unit, str) or not _UNIT.fullmatch(self.unit):
+            raise ConfigurationError(
+                f"unit: use lower case letters, digits and underscores, such as 'tokens'. Got {str(self.unit)[:40]!r}."
+            )
+
+    def _require_window(self) -> None:
+        known = ("", *EVERY, SESSION, EVER)
+        if self.every not in known:
+            raise ConfigurationError(
+                f"every: one of {', '.join(map(repr, known))} is needed. Got {str(self.every)[:40]!r}."
+            )
+        if self.every and self.algorithm not in _HAVE_WINDOWS:
+            raise ConfigurationError(
+                f"algorithm: windows of a calendar, of a session and for ever are counted by {_WINDOW!r} or "
+                f"{BUDGET!r}. Got {self.algorithm!r} with every={self.every!r}."
+            )
+        if self.unit.startswith(MONEY_PREFIX) and self.algorithm != BUDGET:
+            raise ConfigurationError(
+                f"algorithm: money is counted by {BUDGET!r}, because no other one tells what is spent from what is "
+                f"reserved. Got {self.algorithm!r}."
+            )
+        if self.credit and self.algorithm != BUDGET:
+            raise ConfigurationError(f"credit: only a {BUDGET!r} has it. Got {self.algorithm!r}.")
+        object.__setattr__(self, "credit", tuple(sorted(self.credit, key=lambda grant: (grant.ends, grant.id))))
+        if len(self.credit) > MOST_GRANTS:
+            raise ConfigurationError(f"credit: at most {MOST_GRANTS} grants at once. Got {len(self.credit)}.")
+
+    def _choose_tick(self, rate: Rate) -> None:
         object.__setattr__(self, "tick_us", rate.tick_us)
         object.__setattr__(self, "period_ticks", self.period_us // rate.tick_us)
         object.__setattr__(self, "cost_scale", rate.cost_scale)
         object.__setattr__(self, "leak", rate.leak)
 
     def bucket(self, scope: str) -> bytes:
-        """Eight bytes that name the count of this quota in a scope: a hash of unit, algorithm, period and scope.
+        """Eight bytes that name the count of this quota in a scope: a hash of both, without what may change.
 
-        Limit and burst are no part of the name, so what was used is kept when they change.
+        Limit, burst and calendar are no part of the name, so what was used is kept when they change. Unit, algorithm,
+        kind of windows and period are.
         """
         name = self._buckets.get(scope)
         if name is None:
@@ -206,16 +285,62 @@ class Quota:
 
     def _bucket(self, scope: str) -> bytes:
         digest = blake2b(digest_size=8)
-        for part in (self.unit, self.algorithm, str(self.period), scope):
+        algorithm = f"{self.algorithm}/{self.every}" if self.every else self.algorithm
+        for part in (self.unit, algorithm, str(self.period), scope):
             encoded = part.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(4, "little") + encoded)
         return digest.digest()
 
+    def window_end_us(self, at_us: int) -> int:
+        """When a window ends that begins at a time, or around it; both in microseconds since the epoch."""
+        if self.every == SESSION:
+            return at_us + self.period_us
+        if self.every == EVER:
+            return LATEST_SECOND * MICROSECONDS
+        if self.every:
+            return self.calendar.ends_around(self.every, at_us)[2]
+        return (at_us // self.period_us + 1) * self.period_us
+
+    def ends_around(self, at_us: int) -> tuple[int, int, int, int]:
+        """Where windows begin and end around a time: of four boundaries, it is between the second and the third.
+
+        For a store that decides by its own clock, which may be in the window before or behind. Of a session, whose
+        window begins with the first charge, all are -1; before what never ends there is 0.
+        """
+        if self.every == SESSION:
+            return _OF_SESSION
+        if self.every == EVER:
+            return 0, 0, LATEST_SECOND * MICROSECONDS, LATEST_SECOND * MICROSECONDS
+        if self.every:
+            return self.calendar.ends_around(self.every, at_us)
+        begin = at_us - at_us % self.period_us
+        return begin - self.period_us, begin, begin + self.period_us, begin + 2 * self.period_us
+
     @property
     def given(self) -> tuple[int, int, str, str, Any, int]:
-        """What is counted, and how: ``Quota(*quota.given)`` decides as this one, over the same counts."""
+        """What is counted, and how: ``Quota(*quota.given)`` decides as this one, over the same counts.
+
+        Its windows are told by :attr:`every`, :attr:`calendar` and :attr:`credit` besides.
+        """
         burst = self.burst if self.algorithm == "token-bucket" else None
         return self.limit, self.period, self.unit, self.algorithm, burst, self.debt_periods
+
+    def with_credit(self, credit: tuple[Grant, ...]) -> "Quota":
+        """This budget, with grants that the payer may use beside it; it has the same counts.
+
+        Raises:
+            ConfigurationError: It is no budget, or there are more than 64 grants.
+        """
+        return replace(self, credit=credit) if credit else self
+
+    def part(self, limit: int, burst: int) -> "Quota":
+        """This quota with another limit and burst, and without credit; it has the same counts.
+
+        Raises:
+            ConfigurationError: The numbers can't be counted.
+        """
+        given: Any = None if burst == limit else burst
+        return replace(self, limit=limit, burst=given, credit=())
 
     def owing(self, debt_periods: int) -> "Quota":
         """This quota with another bound of what may be owed; it has the same counts.
@@ -223,7 +348,7 @@ class Quota:
         Raises:
             ConfigurationError: It is not a whole number from 0 to 1,000.
         """
-        return Quota(*self.given[:-1], debt_periods, self.label, self.in_headers, self.soft_percent)
+        return replace(self, debt_periods=debt_periods)
 
     def told_as(self, label: str, *, in_headers: bool = True, soft_percent: int = 0) -> "Quota":
         """This quota as it is told of: by what name, to clients or not, from which part on; it has the same counts.
@@ -232,21 +357,55 @@ class Quota:
             ConfigurationError: The label has other characters than those of a name, or is too long, or the soft percent
                 is not one that a quota can have.
         """
-        return Quota(*self.given, label, in_headers, soft_percent)
+        return replace(self, label=label, in_headers=in_headers, soft_percent=soft_percent)
 
     @property
     def name(self) -> str:
         """A name for headers, logs and metrics: the label, else such as ``tokens-per-minute`` or ``concurrency``."""
         if self.label or self.unit == CONCURRENCY:
             return self.label or CONCURRENCY
-        return f"{self.unit.replace('_', '-')}-{per(self.period)}"
+        return f"{self.unit.removeprefix(MONEY_PREFIX).replace('_', '-')}{self._windows_in_name}"
+
+    @property
+    def _windows_in_name(self) -> str:
+        if self.every == EVER:
+            return ""
+        if self.every == SESSION:
+            return f"-{per(self.period).replace('per-', 'per-session-of-')}"
+        return f"-per-calendar-{self.every}" if self.every else f"-{per(self.period)}"
 
     @property
     def text(self) -> str:
         """The quota as a person would say it: ``10000 tokens per 60 s``, ``4 in flight``."""
         if self.unit == CONCURRENCY:
             return f"{self.limit} in flight"
-        return f"{self.limit} {self.unit.replace('_', ' ')} per {self.period} s"
+        return f"{self._limit_in_words}{self._windows_in_words}"
+
+    @property
+    def _limit_in_words(self) -> str:
+        if is_money(self.unit):
+            return f"{decimal_of(self.limit)} {self.unit.removeprefix(MONEY_PREFIX).upper()}"
+        return f"{self.limit} {self.unit.replace('_', ' ')}"
+
+    @property
+    def _windows_in_words(self) -> str:
+        if self.every == EVER:
+            return ""
+        if self.every == SESSION:
+            return f" per session of {self.period} s"
+        return f" per calendar {self.every} ({self.calendar.zone})" if self.every else f" per {self.period} s"
+
+
+def is_money(unit: str) -> bool:
+    """Whether a unit counts money."""
+    return unit.startswith(MONEY_PREFIX)
+
+
+def decimal_of(nano: int) -> str:
+    """An amount in nano-units as a decimal: two places, and up to nine where they are needed; ``-0.50``."""
+    whole, part = divmod(abs(nano), NANO)
+    places = f"{part:09d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if nano < 0 else ''}{whole}.{places}"
 
 
 def per(period: int) -> str:
@@ -379,9 +538,9 @@ def require_soft_percent(value: object, unit: str) -> None:
         )
 
 
-def _require_count(name: str, value: object) -> None:
-    if type(value) is not int or not 1 <= value <= MAX_EXACT:
+def _require_count(name: str, value: object, least: int) -> None:
+    if type(value) is not int or not least <= value <= MAX_EXACT:
         raise ConfigurationError(
-            f"{name}: a whole number from 1 to {MAX_EXACT} is needed. Got {value!r}. "
+            f"{name}: a whole number from {least} to {MAX_EXACT} is needed. Got {value!r}. "
             "To refuse everything, remove the route instead."
         )

@@ -13,7 +13,7 @@ from .decision import Decision, Verdict
 from .errors import AILimitError
 from .forking import lineage
 from .leases import Leases
-from .quota import CONCURRENCY
+from .quota import BUDGET, CONCURRENCY
 from .stores.base import Store
 
 LEASE_BITS = 53
@@ -262,7 +262,9 @@ def _corrected(charge: Charge, actual_of: ActualOf) -> int | None:
     """What the charge really costs, 0 for a slot; None if the store has nothing to correct."""
     is_slot = charge.quota.unit == CONCURRENCY
     actual = 0 if is_slot else actual_of(charge)
-    return actual if (actual != charge.cost or is_slot) and not charge.dry else None
+    # What a budget has reserved counts as spent from its settlement on, also if that corrects nothing.
+    is_needed = is_slot or actual != charge.cost or (charge.quota.algorithm == BUDGET and charge.cost)
+    return actual if is_needed and not charge.dry else None
 
 
 def _reopened(charge: Charge) -> Charge:

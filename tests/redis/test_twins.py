@@ -27,11 +27,13 @@ ALWAYS = {
 TICKS = {"ticks of 1 us", "ticks of 1000 us", "ticks of 1000000 us"}
 TOLD = {"told of", "several told of at once"}
 SEEN = {
+    "budget": {"undone in part", *TOLD},
     "concurrency": {"more numbers than are read at once", "renewed", "held"},
     "fixed-window": {"most that can be counted", "undone in part", *TOLD},
     "moving-window": {"more numbers than are read at once", "most that can be counted", "undone in part", *TOLD},
     "sliding-window-counter": {"undone in part", *TOLD},
     "token-bucket": {*TICKS, "most that can be counted", "undone in part", *TOLD},
+    "window": {"undone in part", *TOLD},
 }
 
 SUBJECT = b"somebody".ljust(16)
@@ -39,6 +41,7 @@ PLACES = {SUBJECT: 1}
 KEY = b"ailimit:{c29tZWJvZHkgICAgICAgIA}"
 QUOTA = Quota(10, 60, "tokens")
 NO_WHOLE_NUMBERS = (-1, -(2**53), -(2**63), MAX_EXACT + 1, MAX_EXACT + 2, 2**63 - 1)
+TIMES = packing.Times(START_US, START_US)
 MARKER = KEY + b":r1"
 
 COST_AT = 20 + 3
@@ -97,7 +100,7 @@ def test_subject_with_nearly_as_many_counts_as_it_may_have_is_answered_alike(ser
     clock = ManualClock()
     store, python = store_at(server.uri, clock), MemoryStore(clock)
     quotas = [
-        Quota(limit, period, CONCURRENCY if name == CONCURRENCY else "tokens", name)
+        Quota(limit, period, {CONCURRENCY: CONCURRENCY, "budget": "nano_usd"}.get(name, "tokens"), name)
         for name in sorted(ALGORITHMS) for period in (60, 3600) for limit in (10, 50)
     ]  # fmt: skip
     scopes = [str(number) for number in range(100)]
@@ -161,7 +164,7 @@ def test_decisions_are_made_at_the_time_of_the_server(server):
 @pytest.mark.parametrize("dry", [False, True])
 @pytest.mark.parametrize("place", [COST_AT, FLOOR_AT], ids=["cost", "floor"])
 def test_script_refuses_to_reserve_what_is_no_whole_number(server, cost, dry, place):
-    request = with_number(packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=dry), place, cost)
+    request = with_number(packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], TIMES, 1, dry=dry), place, cost)
     refuses(server, "reserve", [KEY, *([] if dry else [MARKER])], request)
 
 
@@ -173,7 +176,7 @@ def test_script_refuses_to_settle_what_is_no_whole_number(server, cost, place):
         server,
         "settle",
         [KEY, MARKER],
-        with_number(packing.pack_settlements(PLACES, settlements, START_US), place, cost),
+        with_number(packing.pack_settlements(PLACES, settlements, TIMES), place, cost),
     )
 
 
@@ -181,8 +184,8 @@ def test_script_refuses_to_settle_what_is_no_whole_number(server, cost, place):
 def test_script_refuses_what_was_cut_short(server, script):
     charge = Charge(SUBJECT, QUOTA, 1)
     request = {
-        "reserve": packing.pack_charges(PLACES, [charge, charge], START_US, 1, dry=False),
-        "settle": packing.pack_settlements(PLACES, [Settlement(charge, START_US, 1, 1)], START_US),
+        "reserve": packing.pack_charges(PLACES, [charge, charge], TIMES, 1, dry=False),
+        "settle": packing.pack_settlements(PLACES, [Settlement(charge, START_US, 1, 1)], TIMES),
         "renew": packing.pack_renewals(PLACES, [(charge, {1})], START_US),
     }[script]
     for length in range(len(request)):
@@ -194,9 +197,9 @@ def test_script_refuses_what_was_cut_short(server, script):
 def test_script_that_fails_does_not_remember_that_it_was_done(server, script):
     """Else what it never took would be given back: a decision that was not answered is undone."""
     request = {
-        "reserve": packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], START_US, 1, dry=False),
+        "reserve": packing.pack_charges(PLACES, [Charge(SUBJECT, QUOTA, 1)], TIMES, 1, dry=False),
         "settle": packing.pack_settlements(
-            {SUBJECT: 1}, [Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], START_US
+            {SUBJECT: 1}, [Settlement(Charge(SUBJECT, QUOTA, 1), START_US, 1, 1)], TIMES
         ),
     }[script]
     refuses(server, script, [KEY, MARKER], with_number(request, COST_AT, -1))

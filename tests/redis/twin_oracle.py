@@ -3,6 +3,7 @@
 from collections import deque
 from contextlib import contextmanager
 from struct import Struct
+from typing import NamedTuple
 
 from flask_ailimit.engine.stores.base import StateStore
 from flask_ailimit.engine.stores.record import decode, encode
@@ -50,9 +51,27 @@ def alive(record, now_us):
     return {bucket: count for bucket, count in record.items() if count.expires_us > now_us}
 
 
+class Answer(NamedTuple):
+    """The numbers with which a script gives a decision: the time, four for each charge, and five for each budget."""
+
+    numbers: tuple[int, ...]
+    spendings: tuple[int, ...]
+
+    @property
+    def packed(self):
+        return _answer(len(self.numbers), len(self.spendings)).pack(*self.numbers, *self.spendings)
+
+    def read(self, raw):
+        """What was answered in place of this."""
+        if not isinstance(raw, bytes):
+            return raw
+        numbers = _answer(len(self.numbers), len(self.spendings)).unpack(raw)
+        return Answer(numbers[: len(self.numbers)], numbers[len(self.numbers) :])
+
+
 def answer_of(decision):
-    """The numbers with which a script gives this decision: the time, and four for each charge."""
-    return decision.at_us, *[
+    """The numbers with which a script gives this decision."""
+    numbers = [
         number
         for v in decision.verdicts
         for number in (
@@ -62,6 +81,8 @@ def answer_of(decision):
             NEVER if v.retry_after_us is None else v.retry_after_us,
         )
     ]
+    spendings = [number for v in decision.verdicts if v.spending for number in v.spending]
+    return Answer((decision.at_us, *numbers), tuple(spendings))
 
 
 def settled_of(settled, settlements):
@@ -98,9 +119,9 @@ class Rehearsal:
 
     def send(self, command, *arguments, **_):
         answer, about = self._expected.popleft()
-        is_decision = isinstance(answer, tuple)
-        self._sent.append(((command, *arguments), answer, about, _read_answer if is_decision else _read_number))
-        return _answer(len(answer)).pack(*answer) if is_decision else answer or 0
+        is_decision = isinstance(answer, Answer)
+        self._sent.append(((command, *arguments), answer, about, answer.read if is_decision else _read_number))
+        return answer.packed if is_decision else answer or 0
 
     def place_of(self, key):
         return ""
@@ -135,12 +156,8 @@ def is_record(key):
     return key.startswith(b"ailimit:{") and key.endswith(b"}")
 
 
-def _answer(numbers):
-    return Struct("<q" + "Bqqq" * (numbers // 4))
-
-
-def _read_answer(raw):
-    return _answer(len(raw) // 25 * 4).unpack(raw) if isinstance(raw, bytes) else raw
+def _answer(numbers, of_budgets):
+    return Struct("<q" + "Bqqq" * (numbers // 4) + "q" * of_budgets)
 
 
 def _read_number(raw):

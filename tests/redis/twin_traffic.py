@@ -123,13 +123,15 @@ class Episode:
         return self._random.choice((0, 1, 1, 1, 2, 3))
 
     def _much(self, quota):
-        whole = quota.burst
+        whole = min(quota.burst + sum(grant.amount for grant in quota.credit), MAX_EXACT)
         return self._random.choice((whole, whole // 2 + 1, whole // 3, whole // 10, min(whole + 1, MAX_EXACT)))
 
     def _anything(self, quota):
         if quota.unit == CONCURRENCY:
             return self._random.choice((0, 1, self._random.randrange(quota.limit + 2)))
-        return self._random.choice((log_uniform(self._random, quota.burst), log_uniform(self._random, MAX_EXACT)))
+        return self._random.choice(
+            (log_uniform(self._random, max(1, quota.burst)), log_uniform(self._random, MAX_EXACT))
+        )
 
     def _charges(self):
         random = self._random
@@ -144,7 +146,7 @@ class Episode:
                 else (random.choice(self._subjects), random.choice(self._quotas), random.choice(self._scopes))
             )
             cost = self._spend(quota)
-            floor = log_uniform(random, random.choice((quota.burst, MAX_EXACT))) if random.random() < 0.1 else 0
+            floor = log_uniform(random, random.choice((quota.burst or 1, MAX_EXACT))) if random.random() < 0.1 else 0
             dry, shadow = random.random() < 0.1, random.random() < 0.1
             charges.append(Charge(subject, quota, cost, scope, dry=dry, floor=floor, shadow=shadow))
         self.seen["several subjects"] += len({charge.subject for charge in charges}) > 1

@@ -31,6 +31,24 @@ class Step(NamedTuple):
     retry_after_us: int | None
 
 
+class Spending(NamedTuple):
+    """How a budget stands, in its units.
+
+    Attributes:
+        spent: What was used in this window; more than the limit, if calls used more than they had reserved.
+        reserved: What calls in flight have reserved of the window besides.
+        credit: What is left of the payer's grants that count now, less what is owed; it may be below zero.
+        reserved_credit: What calls in flight have reserved of the grants. It is not in ``credit``.
+        ends_us: When the window ends, in microseconds since the epoch; the latest of all times if it never does.
+    """
+
+    spent: int
+    reserved: int
+    credit: int
+    reserved_credit: int
+    ends_us: int
+
+
 new = tuple.__new__
 """Makes a named tuple of all its values, without the time that calling its own constructor takes."""
 
@@ -49,6 +67,8 @@ class Algorithm(NamedTuple):
         renew: ``(state, now_us, quota, leases) -> State``: make all these leases run for a whole period from now, in
             one step, because each step may look at every number. None where nothing expires early.
         follows_clock: Whether its windows are the periods of the clock, each of which begins anew.
+        spending: ``(state, now_us, quota) -> Spending``, where what is reserved is known from what is spent. Such a
+            count is settled also if the charge cost what was reserved. None for the others.
     """
 
     admit: Callable[[State, int, Quota, int, int], Step]
@@ -56,3 +76,4 @@ class Algorithm(NamedTuple):
     expires: Callable[[State, Quota], int]
     renew: Callable[[State, int, Quota, Container[int]], State] | None = None
     follows_clock: bool = False
+    spending: Callable[[State, int, Quota], Spending] | None = None

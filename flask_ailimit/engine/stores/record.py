@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from flask_ailimit.engine.algorithms.base import State, new
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.engine.decide import LATEST_SECOND, Record
+from flask_ailimit.engine.decide import Record
+from flask_ailimit.engine.quota import LATEST_SECOND
 
 _VERSION = b"\x01"
 _HEAD = struct.Struct("<8sIH")

@@ -6,7 +6,7 @@ the share can't be decided here.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Settled
@@ -125,8 +125,6 @@ def _quota_part(quota: Quota, share: Share) -> Quota | None:
     if not burst:
         return None
     try:
-        given: Any = None if quota.burst == quota.limit else burst
-        part = Quota(limit, quota.period, quota.unit, quota.algorithm, given, quota.debt_periods)
-        return part.told_as(quota.label, in_headers=quota.in_headers, soft_percent=quota.soft_percent)
+        return quota.part(limit, burst)
     except ConfigurationError:
         return None  # Nothing is left of it, or a number that can't be counted exactly.

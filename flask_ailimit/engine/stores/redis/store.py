@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from flask_ailimit.engine.charge import Charge, Settlement
-from flask_ailimit.engine.clock import Clock
+from flask_ailimit.engine.clock import Clock, system_clock
 from flask_ailimit.engine.decision import Decision, Settled, Verdict
 from flask_ailimit.engine.errors import AILimitError, ConfigurationError, StoreError, UnansweredError
 from flask_ailimit.engine.stores.base import Store
@@ -33,6 +33,7 @@ _log = logging.getLogger("flask_ailimit")
 
 _RENEWED_AT_ONCE = 200
 _ASKS_ONLY = -1
+_MOST_TURNS = 3
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -77,6 +78,8 @@ class RedisStore:
         self._another = another
         self._agreement = agreement
         self._uri = uri or link.name
+
+        self._ahead_us = 0  # Of this machine's clock, as far as it matters.
 
     shares_changes = True
 
@@ -202,11 +205,14 @@ class RedisStore:
         """Decide charges of one slot in one step; with ``dry``, answer what would be."""
         places = packing.places_of(charges)
         keys = self._keys(places)
-        request = packing.pack_charges(places, charges, self._clock(), _ASKS_ONLY if dry else lease, dry=dry)
+        number = _ASKS_ONLY if dry else lease
         try:
-            markers = [] if dry else [_decided(keys[0], lease)]
-            decision = self._ask(
-                "reserve", keys, request, lambda answer: packing.unpack_decision(answer, charges), markers=markers
+            decision = self._ask_about_now(
+                "reserve",
+                keys,
+                lambda times: packing.pack_charges(places, charges, times, number, dry=dry),
+                lambda answer: packing.unpack_decision(answer, charges),
+                markers=[] if dry else [_decided(keys[0], lease)],
             )
         except BaseException as error:
             # A time-out of the app may be raised in the middle of it. Nobody knows then what came of it, either.
@@ -222,11 +228,10 @@ class RedisStore:
         keys = self._keys(places)
         needs_none = all(settlement.is_repeatable for settlement in settlements)
         markers = [] if needs_none else [_settled(keys[0], settlements[0].lease)]
-        request = packing.pack_settlements(places, settlements, self._clock(), is_heard=is_heard)
-        return self._ask(
+        return self._ask_about_now(
             "settle",
             keys,
-            request,
+            lambda times: packing.pack_settlements(places, settlements, times, is_heard=is_heard),
             lambda answer: packing.unpack_settled(answer, settlements),
             markers=markers,
             even_when_full=True,
@@ -241,8 +246,38 @@ class RedisStore:
         places = packing.places_of(taken)
         keys = [*self._keys(places), _settled(first, lease), _decided(first, lease)]
         settlements = [Settlement(charge, 0, 0, lease) for charge in taken]
-        request = packing.pack_settlements(places, settlements, self._clock())
-        self._ask("settle", keys, request, int, even_when_full=True)
+        self._ask_about_now(
+            "settle", keys, lambda times: packing.pack_settlements(places, settlements, times), int, even_when_full=True
+        )
+
+    def _ask_about_now(
+        self,
+        script: str,
+        keys: Sequence[bytes],
+        pack: Callable[[packing.Times], bytes],
+        read: Callable[[Any], _Answer],
+        *,
+        markers: Sequence[bytes] = (),
+        even_when_full: bool = False,
+    ) -> _Answer:
+        """What a script answers that must know where windows end around its time, which only the server knows.
+
+        It is told those around this machine's time. If it is so far from there that they don't tell it enough, it
+        changes nothing and answers what time it is, and is asked again. From then on the difference is known.
+        """
+        now_us = self._clock()
+        times = packing.Times(now_us, now_us or system_clock() + self._ahead_us)
+
+        def heard(answer: Any) -> _Answer | packing.Times:
+            is_elsewhere = isinstance(answer, int) and answer < 0
+            return packing.Times(now_us, -answer) if is_elsewhere else read(answer)
+
+        for _ in range(_MOST_TURNS):
+            answer = self._ask(script, keys, pack(times), heard, markers=markers, even_when_full=even_when_full)
+            if not isinstance(answer, packing.Times):
+                return answer
+            times, self._ahead_us = answer, answer.about_us - system_clock()
+        raise StoreError(f"{self._link.name}: its clock jumps, so nobody knows in which window it is")
 
     def _ask(
         self,

@@ -6,7 +6,6 @@ local HEAD_BYTES = 14
 local NUMBER_BYTES = 8
 local FEW = 13
 local NUMBERS_AT_ONCE = 100
-local LATEST_SECOND = 4294967295
 local MOST_BYTES = 4194304
 
 -- The keys of records that could not be read, wholly or in part, and were replaced: they come behind the answer, if there
@@ -89,7 +88,7 @@ local function state_of(record, number, algorithm, changed)
       state[i] = number
     end
   end
-  if sound then return state end
+  if sound and (not algorithm.is_sound or algorithm.is_sound(state)) then return state end
   record.lengths[number], record.ends[number], record.strange = 0, 0, true
   return {}
 end

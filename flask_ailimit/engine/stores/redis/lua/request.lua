@@ -2,6 +2,7 @@
 
 local CHARGE = '<I2Bi8i8c8Bi8i8i8i8i8i8i8'
 local REMEMBERED_MS = '10000'
+local TELLS_WINDOWS = 4
 
 local request = ARGV[1]
 local now_us, lease, subjects, count, first = decode('<i8i8I2I2', request)
@@ -14,9 +15,27 @@ end
 local records = {}
 for place = 1, subjects do records[place] = read(KEYS[place], now_us) end
 
--- The quota of the charge that was read last: one table for all of them.
-local quota = {limit = 0, burst = 0, ceiling = 0, period = 0, tick_us = 0, cost_scale = 0, leak = 0}
+-- The quota of the charge that was read last: one table for all of them. Its boundaries are where its windows begin and end
+-- around the time by Python's clock.
+local quota = {
+  limit = 0, burst = 0, ceiling = 0, period = 0, tick_us = 0, cost_scale = 0, leak = 0, tells_windows = false, grants = false, never_ends = false,
+  boundaries = {0, 0, 0, 0}, is_beyond = false,
+}
 local algorithms = {}
+
+-- What follows a charge whose windows are told: four boundaries, and the grants of credit.
+local function windows_at(at)
+  local b, grants = quota.boundaries, nil
+  b[1], b[2], b[3], b[4], grants, at = decode('<i8i8i8i8I2', request, at)
+  quota.never_ends = b[1] == 0 and b[2] == 0
+  quota.grants = grants > 0 and {}
+  for i = 1, grants do
+    local grant = {}
+    grant[1], grant[2], grant[3], grant[4], at = decode('<i8i8i8i8', request, at)
+    quota.grants[i] = grant
+  end
+  return at
+end
 
 -- The charge that begins at a place: its record, its count's number there, its algorithm, its cost, where the rest of the item
 -- begins, whether it is dry, whether it is a shadow, and its floor.
@@ -27,10 +46,12 @@ local function charge_at(at)
   if not (cost >= 0 and cost <= MAX_EXACT and floor >= 0 and floor <= MAX_EXACT) then
     error('a cost or a floor is no whole number from 0 to 2^53 - 1')
   end
+  quota.tells_windows = flags >= TELLS_WINDOWS
+  if quota.tells_windows then at = windows_at(at) end
   local record, algorithm = records[place], algorithms[name]
   if not algorithm then
     algorithm = algorithm_of(name)
     algorithms[name] = algorithm
   end
-  return record, number_of(record, bucket), algorithm, cost, at, flags % 2 == 1, flags >= 2, floor
+  return record, number_of(record, bucket), algorithm, cost, at, flags % 2 == 1, flags % TELLS_WINDOWS >= 2, floor
 end

@@ -44,10 +44,18 @@ end
 -- For each charge four numbers: whether it fits, what is left, and the waits until all is and until it fits.
 -- It is made with room for six charges, because growing it costs more.
 local answers = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+-- Of each budget five numbers more: what is spent, what is reserved, the credit, what is reserved of it, and the window's end.
+local spendings = false
+
+local function note(numbers, ...)
+  for i = 1, 5 do numbers[#numbers + 1] = select(i, ...) end
+end
+
 local decided, is_new, all_allowed, all_taken, marks = nil, true, true, true, {}
 
 repeat
   local at, round_is_new, place_of_mark = first, is_new, 0
+  spendings = false
   for i = 1, 4 * count, 4 do
     local record, number, algorithm, cost, dry, shadow, floor
     record, number, algorithm, cost, at, dry, shadow, floor = charge_at(at)
@@ -80,10 +88,16 @@ repeat
       end
       if not allowed then all_allowed = false end
     end
+    if algorithm.spending then
+      spendings = spendings or {}
+      local stands = (dry or not allowed) and state or after
+      note(spendings, algorithm.spending(stands, now_us, quota))
+    end
     if not dry then marks[place_of_mark] = allowed and TAKEN or NOT_TAKEN end
     if floor > 0 then left = math.max(0, left - floor) end
     answers[i], answers[i + 1], answers[i + 2], answers[i + 3] = allowed and 1 or 0, left, reset_us, retry_us
   end
+  if quota.is_beyond then return -now_us end
   for place = 1, subjects do
     local record = records[place]
     if record.size > MOST_COUNTS then
@@ -110,6 +124,7 @@ until is_new or not round_is_new
 
 if is_new and not all_allowed then
   local at = first
+  spendings = false
   for i = 1, 4 * count, 4 do
     local record, number, algorithm, _, floor
     record, number, algorithm, _, at, _, _, floor = charge_at(at)
@@ -124,6 +139,10 @@ if is_new and not all_allowed then
       if ends_us and (ends_us < algorithm.expires(state, quota) or noted_us > record.ends[number] * MICROSECONDS) then
         replace(record, number, present, ends_us)
       end
+    end
+    if algorithm.spending then
+      spendings = spendings or {}
+      note(spendings, algorithm.spending(state, now_us, quota))
     end
     if floor > 0 then answers[i + 1] = math.max(0, answers[i + 1] - floor) end
     if answers[i] == 1 then answers[i + 3] = 0 end
@@ -142,4 +161,5 @@ local format = count <= MANY and ('<i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8Bi8i8i8
   or '<i8' .. ('Bi8i8i8'):rep(count)
 local taken_at_us = is_new and now_us or decode('<i8', decided)
 local answer = encode(format, taken_at_us, unpack(answers, 1, 4 * count))
+if spendings then answer = answer .. encode('<' .. ('i8'):rep(#spendings), unpack(spendings)) end
 return replaced and {answer, unpack(replaced)} or answer

@@ -23,6 +23,7 @@ end
 -- room for it. One that ends later than a period from now is none: the clock went back.
 local function noticed(record, number, algorithm, reset_us)
   local notice, lives, period_us = number_of(record, notice_of(record.buckets[number])), 0, quota.period * MICROSECONDS
+  if quota.tells_windows then period_us = math.max(period_us, reset_us) end
   for each = 1, record.size do
     local change = record.changes[each]
     local ends = change and (change == '' and 0 or decode('<I4', change, 9)) or record.ends[each]
@@ -58,6 +59,7 @@ for i = 1, count do
     end
     if soft_left >= 0 and actual > 0 then
       local _, _, left, reset_us = algorithm.admit(state, now_us, quota, 0, -1)
+      if algorithm.spending then reset_us = select(5, algorithm.spending(state, now_us, quota)) - now_us end
       local is_below = left > soft_left
       if is_below and actual == cost or not is_below and noticed(record, number, algorithm, reset_us) then
         passed = passed or {}
@@ -67,6 +69,7 @@ for i = 1, count do
     end
   end
 end
+if quota.is_beyond then return -now_us end
 if marker and not redis.call('SET', marker, '1', 'PX', REMEMBERED_MS, 'NX') then return ALREADY end
 for place = 1, subjects do write(KEYS[place], records[place], now_us) end
 local answer = passed and encode('<I2' .. ('I2i8i8'):rep(#passed / 3), unknown, unpack(passed)) or unknown

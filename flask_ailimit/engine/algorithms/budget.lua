@@ -1,0 +1,247 @@
+-- Twin of budget.py: the same operations in the same order.
+
+local SLOT_US = 300000000
+local WAIT_US = 5000000
+local MOST_USES = 512
+local DAY = 86400
+local WITHOUT_CREDIT = 6
+
+local function used_of(books, id)
+  for _, used in ipairs(books.used) do
+    if used[1] == id then return used end
+  end
+end
+
+local function left_of(books, grant)
+  local used = used_of(books, grant[1])
+  return used and math.max(0, grant[2] - used[3]) or grant[2]
+end
+
+local function is_in_force(grant, now)
+  return grant[3] <= now and now < grant[4]
+end
+
+local function burn(books, amount, lease)
+  local taken, now = 0, math.floor(books.now_us / MICROSECONDS)
+  for _, grant in ipairs(books.quota.grants or {}) do
+    if is_in_force(grant, now) then
+      local part = math.min(amount - taken, left_of(books, grant))
+      if part > 0 then
+        taken = taken + part
+        local used = used_of(books, grant[1])
+        if not used then
+          used = {grant[1], grant[4], 0}
+          table.insert(books.used, used)
+        end
+        used[2], used[3] = grant[4], used[3] + part
+        if lease then table.insert(books.uses, {lease, now, grant[1], part}) end
+      end
+    end
+  end
+  return taken
+end
+
+local function credit_of(books)
+  local sum, now = 0, math.floor(books.now_us / MICROSECONDS)
+  for _, grant in ipairs(books.quota.grants or {}) do
+    if is_in_force(grant, now) then sum = math.min(sum + left_of(books, grant), MAX_EXACT) end
+  end
+  return sum - books.debt
+end
+
+local function read_credit(books, state)
+  local now, uses_at = math.floor(books.now_us / MICROSECONDS), 9 + 3 * state[8]
+  books.debt = state[7]
+  for at = 9, uses_at - 1, 3 do
+    if state[at + 1] > now then table.insert(books.used, {state[at], state[at + 1], state[at + 2]}) end
+  end
+  for at = uses_at, #state, 4 do
+    if state[at + 1] + DAY > now then
+      table.insert(books.uses, {state[at], state[at + 1], state[at + 2], state[at + 3]})
+    end
+  end
+  if books.debt > 0 then books.debt = books.debt - burn(books, books.debt) end
+end
+
+local function books_of(state, now_us, quota)
+  local books = {
+    now_us = now_us, quota = quota, limit = quota.limit, slot = math.floor(now_us / SLOT_US), began = now_us,
+    count = 0, before = 0, held = 0, debt = 0, used = {}, uses = {},
+  }
+  if state[1] and state[1] <= now_us and now_us < state[2] then
+    books.began, books.ends = state[1], state[2]
+  else
+    books.ends = window_end_us(quota, now_us)
+  end
+  if not state[1] then return books end
+  if now_us < state[2] then
+    books.count = state[3]
+    local passed = books.slot - state[6]
+    if passed <= 0 then
+      books.before, books.held, books.slot = state[4], state[5], state[6]
+    elseif passed == 1 then
+      books.before = state[5]
+    end
+  end
+  if #state > WITHOUT_CREDIT then read_credit(books, state) end
+  return books
+end
+
+local function uses_of(books, lease)
+  local sum = 0
+  for _, use in ipairs(books.uses) do
+    if use[1] == lease then sum = math.min(sum + use[4], MAX_EXACT) end
+  end
+  return sum
+end
+
+local function end_uses(books, lease, amount, refund)
+  for place = #books.uses, 1, -1 do
+    local use = books.uses[place]
+    if use[1] == lease and amount > 0 then
+      local ended = math.min(use[4], amount)
+      local back = math.min(ended, refund)
+      amount, refund = amount - ended, refund - back
+      local used = used_of(books, use[3])
+      if used then used[3] = math.max(0, used[3] - back) end
+      use[4] = use[4] - ended
+    end
+  end
+  local uses = {}
+  for _, use in ipairs(books.uses) do
+    if use[4] > 0 then table.insert(uses, use) end
+  end
+  books.uses = uses
+end
+
+local function held_of_credit(books)
+  local sum, since = 0, (math.floor(books.now_us / SLOT_US) - 1) * SLOT_US / MICROSECONDS
+  for _, use in ipairs(books.uses) do
+    if use[2] >= since then sum = math.min(sum + use[4], MAX_EXACT) end
+  end
+  return sum
+end
+
+local function has_use(books, id)
+  for _, use in ipairs(books.uses) do
+    if use[3] == id then return true end
+  end
+  return false
+end
+
+local function state_in(books)
+  local state = {books.began, books.ends, books.count, books.before, books.held, books.slot, books.debt, 0}
+  for _, used in ipairs(books.used) do
+    if used[3] > 0 or has_use(books, used[1]) then
+      state[8] = state[8] + 1
+      for i = 1, 3 do table.insert(state, used[i]) end
+    end
+  end
+  for _, use in ipairs(books.uses) do
+    for i = 1, 4 do table.insert(state, use[i]) end
+  end
+  if state[8] > 0 or #books.uses > 0 or books.debt > 0 then return state end
+  if books.count == 0 then return {} end
+  state[7], state[8] = nil, nil
+  return state
+end
+
+local function expires(state)
+  if #state == WITHOUT_CREDIT then return state[2] end
+  if state[7] > 0 then return LATEST_SECOND * MICROSECONDS end
+  local last = 0
+  for at = 10, 8 + 3 * state[8], 3 do last = math.max(last, state[at]) end
+  return math.max(state[3] > 0 and state[2] or 0, last * MICROSECONDS)
+end
+
+local function wait_us_for(books, cost)
+  cost = math.max(cost, 1)
+  local unspent = math.max(0, books.limit - books.count + books.before + books.held)
+  if cost <= unspent + math.max(0, credit_of(books) + held_of_credit(books)) then
+    return cost <= books.limit and math.min(WAIT_US, books.ends - books.now_us) or WAIT_US
+  end
+  local moments, grants, never_ends = {}, books.quota.grants or {}, books.quota.never_ends
+  if not never_ends then table.insert(moments, books.ends) end
+  for _, grant in ipairs(grants) do
+    if grant[3] * MICROSECONDS > books.now_us then table.insert(moments, grant[3] * MICROSECONDS) end
+  end
+  table.sort(moments)
+  for _, moment_us in ipairs(moments) do
+    local room = moment_us >= books.ends and books.limit or math.max(0, books.limit - books.count)
+    local credit = 0
+    for _, grant in ipairs(grants) do
+      if grant[3] * MICROSECONDS <= moment_us and moment_us < grant[4] * MICROSECONDS then
+        credit = math.min(credit + left_of(books, grant), MAX_EXACT)
+      end
+    end
+    if cost <= room + math.max(0, credit - books.debt) then return moment_us - books.now_us end
+  end
+  return NEVER
+end
+
+local function admit(state, now_us, quota, cost, lease)
+  local books = books_of(state, now_us, quota)
+  local room = math.max(0, books.limit - books.count)
+  local credit = (quota.grants or books.debt > 0) and credit_of(books) or 0
+  local is_owing = room == 0 and credit <= 0 and (books.count > books.limit or books.debt > 0)
+  local beyond, left = cost - room, math.min(room + math.max(0, credit), MAX_EXACT)
+  local most = #books.uses + (quota.grants and #quota.grants or 0)
+  if cost > left or cost == 0 and is_owing or beyond > 0 and most > MOST_USES then
+    local reset_us = state[1] and expires(state) - now_us or 0
+    return false, state, left, math.max(0, reset_us), wait_us_for(books, cost)
+  end
+  if cost > 0 then
+    local from_window = math.min(cost, room)
+    books.count, books.held = books.count + from_window, books.held + from_window
+    if beyond > 0 then burn(books, beyond, lease) end
+    state = state_in(books)
+  end
+  return true, state, left - cost, state[1] and math.max(0, expires(state) - now_us) or 0, 0
+end
+
+local function settle(state, now_us, quota, taken_at_us, cost, actual, lease)
+  local books = books_of(state, now_us, quota)
+  local of_credit = math.min(uses_of(books, lease), cost)
+  local of_window, refund = cost - of_credit, math.max(0, cost - actual)
+  local refund_of_credit = math.min(refund, of_credit)
+  if of_credit > 0 then end_uses(books, lease, of_credit, refund_of_credit) end
+  if taken_at_us >= books.began then
+    local slot = math.floor(taken_at_us / SLOT_US)
+    if slot >= books.slot then
+      books.held = books.held - math.min(books.held, of_window)
+    elseif slot == books.slot - 1 then
+      books.before = books.before - math.min(books.before, of_window)
+    end
+    books.count = books.count - math.min(books.count, refund - refund_of_credit)
+  end
+  if actual > cost then
+    local beyond = actual - cost
+    local from_window = math.min(beyond, math.max(0, books.limit - books.count))
+    books.count, beyond = books.count + from_window, beyond - from_window
+    if beyond > 0 and quota.grants then beyond = beyond - burn(books, beyond) end
+    if quota.grants or books.used[1] or quota.never_ends then
+      books.debt = books.debt + math.min(beyond, MAX_EXACT - books.debt)
+    else
+      books.count = books.count + math.min(beyond, MAX_EXACT - books.count)
+    end
+  end
+  return state_in(books)
+end
+
+local function spending(state, now_us, quota)
+  local books = books_of(state, now_us, quota)
+  local reserved = books.before + books.held
+  return books.count - reserved, reserved, credit_of(books), held_of_credit(books), books.ends
+end
+
+-- Whether as many numbers follow as the state says.
+local function is_sound(state)
+  if #state <= WITHOUT_CREDIT + 1 then return #state == WITHOUT_CREDIT end
+  local uses = #state - 8 - 3 * state[8]
+  return uses >= 0 and uses % 4 == 0
+end
+
+return {
+  admit = admit, settle = settle, expires = expires, spending = spending, is_sound = is_sound, least = 6, most = 2504,
+  step = 1,
+}
