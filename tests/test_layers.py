@@ -27,6 +27,7 @@ ROOMS = [
     ["limits/"],
     ["signals.py", "config.py"],
     ["http/"],
+    ["money/"],
     ["tokens/", "headers/"],
     ["engine/"],
 ]
@@ -89,7 +90,7 @@ def root(module):
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("folder", ["engine/", "tokens/", "headers/"])
+@pytest.mark.parametrize("folder", ["engine/", "tokens/", "money/", "headers/"])
 def test_core_imports_no_web_framework(folder):
     found = {(name, module) for name, tree in sources(folder) for module in imported(name, tree) if root(module) in WEB}
     assert not found

@@ -303,7 +303,7 @@ class Ledger:
     def recorded_since(self) -> tuple[Usage | None, Mapping[str, int]]:
         """What the view recorded since the latest settlement: tokens, None if it named none, and other units."""
         usage, units = self._settled
-        since = None if self.recorded == usage else _difference(self.recorded or NO_USAGE, usage or NO_USAGE)
+        since = None if self.recorded == usage else (self.recorded or NO_USAGE).beyond(usage or NO_USAGE)
         return since, _units_since(self.recorded_units, units)
 
     def _by_unit(self, usage: Usage | None) -> dict[str, int]:
@@ -353,7 +353,7 @@ class Ledger:
         paid = most_by_unit(self._ended_charges(), self._paid_with_latest())
         charged = {unit: amount - self._charged_sent.get(unit, 0) for unit, amount in paid.items()}
         self._charged_sent = paid
-        since = usage_of(charged) if source == RESERVED else _difference(usage, self._usage_sent)
+        since = usage_of(charged) if source == RESERVED else usage.beyond(self._usage_sent)
         self._usage_sent = self._usage_sent + since
         units = _units_since(self.recorded_units, self._units_sent)
         self._units_sent = self.recorded_units
@@ -467,13 +467,3 @@ def usage_of(charged: Mapping[str, int]) -> Usage:
 def _units_since(units: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     """The amounts beyond those in ``before``, without units of which there is no more."""
     return {unit: amount - before.get(unit, 0) for unit, amount in units.items() if amount != before.get(unit)}
-
-
-def _difference(usage: Usage, before: Usage) -> Usage:
-    """The tokens of each kind in ``usage`` beyond those in ``before``; 0 where ``before`` has more."""
-    inputs = max(0, usage.input_tokens - before.input_tokens)
-    return Usage.clamped(
-        inputs,
-        max(0, usage.output_tokens - before.output_tokens),
-        max(0, usage.cached_input_tokens - before.cached_input_tokens),
-    )

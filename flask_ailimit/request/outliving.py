@@ -1,7 +1,6 @@
 """Work that goes on after its answer: a view hands its reservations over, and another process ends them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -9,10 +8,11 @@ from flask import Flask
 
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
-from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.engine.quota import INPUT_TOKENS, REQUESTS
 from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added, recorded
+from flask_ailimit.tokens.usage import COUNTS
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, units_of, usage_of
 from .soft_limits import tell_passed
@@ -34,7 +34,9 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
     }
     recorded_tokens, units = ledger.recorded_since
     if recorded_tokens is not None:
-        facts |= asdict(recorded_tokens)
+        counts = recorded_tokens.counts
+        facts |= {name: counts[name] for name in COUNTS if counts[name] or name == INPUT_TOKENS}
+        facts["service_tier"] = recorded_tokens.service_tier or None
     facts |= {f"{_UNITS}{unit}": amount for unit, amount in units.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -46,9 +48,10 @@ def _units_before(note: Mapping[str, str | int]) -> dict[str, int]:
 
 def _recorded_before(note: Mapping[str, str | int]) -> Usage | None:
     """The usage that the view had recorded, and not settled, when it handed over; None if it had recorded none."""
-    if "input_tokens" not in note:
+    if INPUT_TOKENS not in note:
         return None
-    return Usage(*(int(note[name]) for name in ("input_tokens", "output_tokens", "cached_input_tokens")))
+    counts = {name: int(note.get(name, 0)) for name in COUNTS}
+    return Usage.clamped(**counts, service_tier=str(note.get("service_tier", "")))
 
 
 class OutlivingWork:

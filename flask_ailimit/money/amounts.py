@@ -1,0 +1,131 @@
+"""Amounts of money, in whole nano-units of a currency: 1 USD is 1,000,000,000 nano_usd.
+
+Texts are read exactly. No amount is ever a float, and no currency is turned into another.
+"""
+
+import re
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine.quota import MAX_EXACT
+
+MONEY_PREFIX: Final = "nano_"
+"""With this, units of money begin."""
+
+NANO: Final = 10**9
+"""Nano-units in one unit of a currency."""
+
+_DECIMALS = 9
+_FEWEST_DECIMALS = 2
+_LONGEST_AMOUNT = 60
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_UNIT = re.compile(f"{MONEY_PREFIX}[a-z]{{3}}")
+_AMOUNT = re.compile(r"([0-9]+)(?:\.([0-9]+))?[ \t]+([A-Z]{3})")
+_HOW_TO_WRITE = (
+    "Write digits, a point if need be, a space and the currency in three capital letters, such as '2.50 USD'"
+)
+
+
+class Money(NamedTuple):
+    """An amount.
+
+    Attributes:
+        nano: Nano-units, 0 to 2**53 - 1.
+        currency: Three capital letters, as in ISO 4217.
+    """
+
+    nano: int
+    currency: str
+
+    @property
+    def unit(self) -> str:
+        """The unit of a quota that counts such money."""
+        return unit_of(self.currency)
+
+    def __str__(self) -> str:
+        return in_words(self.nano, self.currency)
+
+
+def parse_money(text: object) -> Money:
+    """Read an amount such as ``"50 USD"`` or ``"0.000000001 EUR"``.
+
+    Raises:
+        ConfigurationError: It is no such text, has more than nine decimals, or is more than 2**53 - 1 nano-units.
+    """
+    amount, currency = parse_rate(text)
+    nano = amount * NANO
+    if nano.denominator != 1:
+        raise ConfigurationError(
+            f"money: an amount has at most {_DECIMALS} decimals, because it is counted in whole nano-units. "
+            f"Got {shown(text)}."
+        )
+    if nano.numerator > MAX_EXACT:
+        raise ConfigurationError(
+            f"money: an amount is at most {in_words(MAX_EXACT, currency)}, the largest that every store counts "
+            f"exactly. Got {shown(text)}."
+        )
+    return Money(nano.numerator, currency)
+
+
+def parse_rate(text: object) -> tuple[Fraction, str]:
+    """Read a rate such as ``"0.00000013 USD"``, which may have any number of decimals, with its currency.
+
+    Raises:
+        ConfigurationError: It is no such text, or has more than 60 characters.
+    """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"money: an amount is a text. {_HOW_TO_WRITE}. Got {shown(text)}.")
+    written = text.strip()
+    match = _AMOUNT.fullmatch(written)
+    if match is None or len(written) > _LONGEST_AMOUNT:
+        raise ConfigurationError(f"money: this is no amount. {_HOW_TO_WRITE}. Got {shown(text)}.")
+    whole, decimals, currency = match.groups()
+    decimals = decimals or ""
+    return Fraction(int(whole + decimals), 10 ** len(decimals)), currency
+
+
+def unit_of(currency: str) -> str:
+    """The unit of a quota in this currency: ``nano_usd`` for ``USD``.
+
+    Raises:
+        ConfigurationError: It is not three capital letters.
+    """
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise ConfigurationError(f"currency: three capital letters are needed, such as 'USD'. Got {shown(currency)}.")
+    return MONEY_PREFIX + currency.lower()
+
+
+def currency_of(unit: str) -> str:
+    """The currency of such a unit: ``USD`` for ``nano_usd``.
+
+    Raises:
+        ConfigurationError: It is not the unit of a currency.
+    """
+    if not isinstance(unit, str) or not _UNIT.fullmatch(unit):
+        raise ConfigurationError(f"unit: that of a currency is needed, such as 'nano_usd'. Got {shown(unit)}.")
+    return unit.removeprefix(MONEY_PREFIX).upper()
+
+
+def is_money(unit: str) -> bool:
+    """Whether a unit is that of a currency."""
+    return unit.startswith(MONEY_PREFIX)
+
+
+def in_words(nano: int, unit_or_currency: str) -> str:
+    """An amount for people: ``12.345678901 USD``, ``50.00 USD``, ``-0.25 EUR``. It has two decimals or more.
+
+    Raises:
+        ConfigurationError: It is neither a unit of money nor a currency.
+    """
+    named = is_money(unit_or_currency)
+    currency = currency_of(unit_or_currency) if named else currency_of(unit_of(unit_or_currency))
+    whole, part = divmod(abs(nano), NANO)
+    decimals = f"{part:0{_DECIMALS}}".rstrip("0").ljust(_FEWEST_DECIMALS, "0")
+    return f"{'-' if nano < 0 else ''}{whole}.{decimals} {currency}"
+
+
+def shown(value: object) -> str:
+    """A wrong value for an error. Of what is no text and no number only its kind, since it may be anything."""
+    is_short = isinstance(value, str | float) or (isinstance(value, int) and abs(value) <= MAX_EXACT)
+    return repr(value)[:_LONGEST_AMOUNT] if is_short else type(value).__name__
