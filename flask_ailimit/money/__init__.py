@@ -10,8 +10,20 @@ Example:
 """
 
 from .amounts import Money, currency_of, in_words, is_money, parse_money, unit_of
+from .book import PriceBook
 from .cost import Cost
 from .price import Price
 from .weights import Weights
 
-__all__ = ["Cost", "Money", "Price", "Weights", "currency_of", "in_words", "is_money", "parse_money", "unit_of"]
+__all__ = [
+    "Cost",
+    "Money",
+    "Price",
+    "PriceBook",
+    "Weights",
+    "currency_of",
+    "in_words",
+    "is_money",
+    "parse_money",
+    "unit_of",
+]
