@@ -67,14 +67,15 @@ class Verdict(NamedTuple):
     def is_spent(self) -> bool:
         """Whether the charge was refused because the budget is spent: it would not fit if nothing were reserved.
 
-        What is larger than the whole budget and all credit is not meant: it never fits, however little is spent.
+        What is larger than the whole budget and all credit is not meant: it never fits, however little is spent. But who
+        has neither has spent it.
         """
         quota, cost, known = self.quota, self.charge.cost, self.spending
         if known is None or self.allowed:
             return False
-        is_too_large = quota.limit and cost > quota.limit + sum(grant.amount for grant in quota.credit)
+        whole = quota.limit + sum(grant.amount for grant in quota.credit)
         unspent = max(0, quota.limit - known.spent) + max(0, known.credit + known.reserved_credit)
-        return not is_too_large and max(1, cost) > unspent
+        return max(1, cost) > unspent and (cost <= whole or not whole)
 
     @property
     def reset_after(self) -> float:

@@ -212,7 +212,7 @@ class Quota:
         object.__setattr__(self, "soft_left", soft_left)
         object.__setattr__(self, "period_us", self.period * MICROSECONDS)
         # Of numbers alone: the hash of a text is another one in another process, and quotas can be pickled.
-        object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst)))
+        object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst, self.credit)))
         has_windows = self.algorithm in _HAVE_WINDOWS
         object.__setattr__(self, "has_windows", has_windows)
         self._choose_tick(_NO_RATE if has_windows else rate_of(self.limit, self.burst, self.period))

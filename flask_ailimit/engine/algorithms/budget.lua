@@ -2,7 +2,7 @@
 
 local SLOT_US = 300000000
 local WAIT_US = 5000000
-local MOST_USES = 512
+local MOST_ENTRIES = 512
 local DAY = 86400
 local WITHOUT_CREDIT = 6
 
@@ -33,7 +33,7 @@ local function burn(books, amount, lease)
           used = {grant[1], grant[4], 0}
           table.insert(books.used, used)
         end
-        used[2], used[3] = grant[4], used[3] + part
+        used[3] = used[3] + part
         if lease then table.insert(books.uses, {lease, now, grant[1], part}) end
       end
     end
@@ -50,15 +50,21 @@ local function credit_of(books)
 end
 
 local function read_credit(books, state)
-  local now, uses_at = math.floor(books.now_us / MICROSECONDS), 9 + 3 * state[8]
+  local now, uses_at, ends_now = math.floor(books.now_us / MICROSECONDS), 9 + 3 * state[8], {}
+  for _, grant in ipairs(books.quota.grants or {}) do ends_now[grant[1]] = grant[4] end
   books.debt = state[7]
   for at = 9, uses_at - 1, 3 do
-    if state[at + 1] > now then table.insert(books.used, {state[at], state[at + 1], state[at + 2]}) end
+    local ends = math.max(state[at + 1], ends_now[state[at]] or 0)
+    if ends > now then table.insert(books.used, {state[at], ends, state[at + 2]}) end
   end
   for at = uses_at, #state, 4 do
     if state[at + 1] + DAY > now then
       table.insert(books.uses, {state[at], state[at + 1], state[at + 2], state[at + 3]})
     end
+  end
+  if books.debt > 0 and books.quota.never_ends then
+    local paid = math.min(books.debt, math.max(0, books.limit - books.count))
+    books.count, books.debt = books.count + paid, books.debt - paid
   end
   if books.debt > 0 then books.debt = books.debt - burn(books, books.debt) end
 end
@@ -77,14 +83,25 @@ local function books_of(state, now_us, quota)
   if now_us < state[2] then
     books.count = state[3]
     local passed = books.slot - state[6]
-    if passed <= 0 then
-      books.before, books.held, books.slot = state[4], state[5], state[6]
+    if passed == 0 then
+      books.before, books.held = state[4], state[5]
     elseif passed == 1 then
       books.before = state[5]
+    elseif passed < 0 then
+      books.held = state[4] + state[5]
     end
   end
   if #state > WITHOUT_CREDIT then read_credit(books, state) end
   return books
+end
+
+local function end_holding(books, taken_at_us, amount)
+  local slot = math.floor(taken_at_us / SLOT_US)
+  if slot < books.slot - 1 then return end
+  local of_before = slot < books.slot and math.min(books.before, amount) or 0
+  local of_held = math.min(books.held, amount - of_before)
+  of_before = of_before + math.min(books.before - of_before, amount - of_before - of_held)
+  books.before, books.held = books.before - of_before, books.held - of_held
 end
 
 local function uses_of(books, lease)
@@ -185,8 +202,8 @@ local function admit(state, now_us, quota, cost, lease)
   local credit = (quota.grants or books.debt > 0) and credit_of(books) or 0
   local is_owing = room == 0 and credit <= 0 and (books.count > books.limit or books.debt > 0)
   local beyond, left = cost - room, math.min(room + math.max(0, credit), MAX_EXACT)
-  local most = #books.uses + (quota.grants and #quota.grants or 0)
-  if cost > left or cost == 0 and is_owing or beyond > 0 and most > MOST_USES then
+  local entries = #books.uses + #books.used + (quota.grants and #quota.grants or 0)
+  if cost > left or cost == 0 and is_owing or beyond > 0 and entries > MOST_ENTRIES then
     local reset_us = state[1] and expires(state) - now_us or 0
     return false, state, left, math.max(0, reset_us), wait_us_for(books, cost)
   end
@@ -206,12 +223,7 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual, lease)
   local refund_of_credit = math.min(refund, of_credit)
   if of_credit > 0 then end_uses(books, lease, of_credit, refund_of_credit) end
   if taken_at_us >= books.began then
-    local slot = math.floor(taken_at_us / SLOT_US)
-    if slot >= books.slot then
-      books.held = books.held - math.min(books.held, of_window)
-    elseif slot == books.slot - 1 then
-      books.before = books.before - math.min(books.before, of_window)
-    end
+    end_holding(books, taken_at_us, of_window)
     books.count = books.count - math.min(books.count, refund - refund_of_credit)
   end
   if actual > cost then

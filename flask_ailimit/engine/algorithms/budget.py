@@ -3,8 +3,8 @@
 A charge takes first what is left of the window's limit, then the payer's grants, those that end soonest first. A refund
 goes the other way round: to the grants from which the charge took, then to the window. What was used beyond a
 reservation takes what is left of both. What is then still missing counts in the window, beyond the limit; if the payer
-has credit, or if the window never ends, it is a debt instead, which the next grant pays. A window begins with nothing,
-however much was spent in the one before.
+has credit, or if the window never ends, it is a debt instead, which the next grant pays; so does a limit that is
+raised, if the window never ends. A window begins with nothing, however much was spent in the one before.
 
 What is reserved is held until it is settled. A worker that dies leaves it charged. Then it counts as spent after five
 to ten minutes: held are the reservations of this slot of five minutes and those of the one before.
@@ -30,8 +30,8 @@ SLOT_US = 300 * MICROSECONDS
 WAIT_US = 5 * MICROSECONDS
 """How long to wait for what others have reserved. Nobody knows when they give it back."""
 
-MOST_USES = 512
-"""How many calls in flight may use a payer's credit: each is an entry in the record."""
+MOST_ENTRIES = 512
+"""How many calls in flight may use a payer's credit: each is an entry in the record, as each grant that was used is."""
 
 _DAY = 86400
 _WITHOUT_CREDIT = 6
@@ -69,23 +69,31 @@ class _Books:
         if now_us < state[1]:
             self.count = state[2]
             passed = self.slot - state[5]
-            if passed <= 0:
-                self.before, self.held, self.slot = state[3], state[4], state[5]
+            if passed == 0:
+                self.before, self.held = state[3], state[4]
             elif passed == 1:
                 self.before = state[4]
+            elif passed < 0:  # The clock went back: what is held moves along.
+                self.held = state[3] + state[4]
         if len(state) > _WITHOUT_CREDIT:
             self._read_credit(state)
 
     def _read_credit(self, state: State) -> None:
         now = self.now_us // MICROSECONDS
+        ends_now = {grant.id: grant.ends for grant in self.quota.credit}
         self.debt, grants = state[6], state[7]
         uses_at = 8 + 3 * grants
         for at in range(8, uses_at, 3):
-            if state[at + 1] > now:
-                self.used[state[at]] = state[at + 1], state[at + 2]
+            # The end of a grant may have been moved since it was noted.
+            ends = max(state[at + 1], ends_now.get(state[at], 0))
+            if ends > now:
+                self.used[state[at]] = ends, state[at + 2]
         for at in range(uses_at, len(state), 4):
             if state[at + 1] + _DAY > now:
                 self.uses.append(_Use(*state[at : at + 4]))
+        if self.debt and self.quota.every == EVER:  # A balance that was raised pays first.
+            paid = min(self.debt, max(0, self.limit - self.count))
+            self.count, self.debt = self.count + paid, self.debt - paid
         if self.debt:
             self.debt -= self.burn(self.debt)
 
@@ -113,10 +121,22 @@ class _Books:
             part = min(amount - taken, self.left_of(grant))
             if part:
                 taken += part
-                self.used[grant.id] = grant.ends, (self.used[grant.id][1] if grant.id in self.used else 0) + part
+                ends, used = self.used.get(grant.id, (grant.ends, 0))
+                self.used[grant.id] = ends, used + part
                 if lease is not None:
                     self.uses.append(_Use(lease, self.now_us // MICROSECONDS, grant.id, part))
         return taken
+
+    def end_holding(self, taken_at_us: int, amount: int) -> None:
+        """Note that so much of the window that was reserved at a time is not any more."""
+        slot = taken_at_us // SLOT_US
+        if slot < self.slot - 1:
+            return
+        of_before = min(self.before, amount) if slot < self.slot else 0
+        of_held = min(self.held, amount - of_before)
+        # After the clock went back it may be in the other slot.
+        of_before += min(self.before - of_before, amount - of_before - of_held)
+        self.before, self.held = self.before - of_before, self.held - of_held
 
     def uses_of(self, lease: int) -> int:
         """How much of the grants a reservation holds."""
@@ -160,7 +180,8 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     is_owing = not room and credit <= 0 and (books.count > books.limit or books.debt > 0)
     beyond = cost - room
     left = min(room + max(0, credit), MAX_EXACT)
-    if cost > left or (not cost and is_owing) or (beyond > 0 and len(books.uses) + len(quota.credit) > MOST_USES):
+    entries = len(books.uses) + len(books.used) + len(quota.credit)
+    if cost > left or (not cost and is_owing) or (beyond > 0 and entries > MOST_ENTRIES):
         reset_us = expires(state, quota) - now_us if state else 0
         return new(Step, (False, state, left, max(0, reset_us), _wait_us(books, cost)))
     if cost:
@@ -184,11 +205,7 @@ def settle(  # noqa: D103  see Algorithm
     if of_credit:
         books.end_uses(lease, of_credit, refund_of_credit)
     if taken_at_us >= books.began:
-        slot = taken_at_us // SLOT_US
-        if slot >= books.slot:
-            books.held -= min(books.held, of_window)
-        elif slot == books.slot - 1:
-            books.before -= min(books.before, of_window)
+        books.end_holding(taken_at_us, of_window)
         books.count -= min(books.count, refund - refund_of_credit)
     if actual > cost:
         beyond = actual - cost

@@ -103,7 +103,7 @@ class ShareStore:
 
 
 def _part_of(charge: Charge, share: Share) -> Charge:
-    if charge.cost > charge.quota.burst:
+    if charge.cost > charge.quota.burst and not charge.quota.credit:
         return charge  # It never fits, whoever decides.
     quota = _quota_part(charge.quota, share)
     if quota is None or charge.cost > quota.burst:
