@@ -48,6 +48,7 @@ PUBLIC = {
         "ALGORITHMS",
         "AILimitError",
         "Algorithm",
+        "Calendar",
         "Charge",
         "Clock",
         "ConfigurationError",

@@ -12,6 +12,7 @@ Example:
 """
 
 from .algorithms import ALGORITHMS, Algorithm, State, Step
+from .calendars import Calendar
 from .charge import Charge, Settlement
 from .clock import Clock, system_clock
 from .decision import Decision, Settled, Verdict
@@ -26,6 +27,7 @@ __all__ = [
     "ALGORITHMS",
     "AILimitError",
     "Algorithm",
+    "Calendar",
     "Charge",
     "Clock",
     "ConfigurationError",
