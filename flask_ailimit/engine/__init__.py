@@ -19,7 +19,8 @@ from .decision import Decision, Settled, Verdict
 from .engine import Engine
 from .errors import AILimitError, ConfigurationError, HandOverError, StoreError
 from .handing_over import HandedOver
-from .quota import Quota, parse_quotas
+from .limit_text import parse_quotas
+from .quota import Quota
 from .reservation import Reservation
 from .stores import StateStore, Store, open_store
 

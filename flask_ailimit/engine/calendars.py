@@ -13,10 +13,11 @@ later time. It follows that
 Moments are whole microseconds since the epoch, and a window is known by its beginning.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta, tzinfo
 from difflib import get_close_matches
+from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from .errors import ConfigurationError
@@ -73,6 +74,28 @@ class Calendar:
                 f"month_starts: the first day of a month is needed, a whole number from 1 to {_LONGEST_MONTH}. 29 to "
                 f"31 are the last day of a shorter month. Got {self.month_starts!r:.40}."
             )
+
+    @classmethod
+    def of(cls, given: object) -> Self:
+        """Read a table such as ``{"zone": "Europe/Berlin", "month_starts": 17}``; a calendar is returned as it is.
+
+        Raises:
+            ConfigurationError: It is no table, a key is none of a calendar's, or a value is wrong.
+        """
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(
+                "calendar: a table is needed, such as { zone = 'Europe/Berlin', week_starts = 'monday', "
+                f"month_starts = 17 }}. Got {type(given).__name__}."
+            )
+        for key in given:
+            if key not in _KEYS:
+                raise ConfigurationError(
+                    f"there is no such key as {str(key)[:40]!r} in a calendar. {_did_you_mean(key, _KEYS)}Allowed are "
+                    f"{', '.join(_KEYS)}."
+                )
+        return cls(**given)
 
     def window(self, every: str, at_us: int) -> tuple[int, int]:
         """The window that contains a moment, as ``(begins, ends)``; it ends just before ``ends``.
@@ -156,6 +179,7 @@ class Calendar:
         )
 
 
+_KEYS = tuple(each.name for each in fields(Calendar) if each.init)
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 _LENGTHS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 

@@ -54,11 +54,9 @@ LATEST_SECOND = 2**32 - 1
 MOST_GRANTS = 64
 """The most grants of credit that one payer may have at once: each decision looks at all of them."""
 
-_WINDOW, BUDGET = "window", "budget"
-_HAVE_WINDOWS = (_WINDOW, BUDGET)
+WINDOW, BUDGET = "window", "budget"
+_HAVE_WINDOWS = (WINDOW, BUDGET)
 
-_LIMIT = re.compile(r"\s*(\d{1,16})\s*(?:/|\s+per\s+)\s*(?:(\d{1,9})\s+)?([a-z]+?)s?\s*", re.IGNORECASE)
-_SEPARATOR = re.compile(r"[;,|]")
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LONGEST_NAME = 64
@@ -250,7 +248,7 @@ class Quota:
             )
         if self.every and self.algorithm not in _HAVE_WINDOWS:
             raise ConfigurationError(
-                f"algorithm: windows of a calendar, of a session and for ever are counted by {_WINDOW!r} or "
+                f"algorithm: windows of a calendar, of a session and for ever are counted by {WINDOW!r} or "
                 f"{BUDGET!r}. Got {self.algorithm!r} with every={self.every!r}."
             )
         if self.unit.startswith(MONEY_PREFIX) and self.algorithm != BUDGET:
@@ -364,15 +362,7 @@ class Quota:
         """A name for headers, logs and metrics: the label, else such as ``tokens-per-minute`` or ``concurrency``."""
         if self.label or self.unit == CONCURRENCY:
             return self.label or CONCURRENCY
-        return f"{self.unit.removeprefix(MONEY_PREFIX).replace('_', '-')}{self._windows_in_name}"
-
-    @property
-    def _windows_in_name(self) -> str:
-        if self.every == EVER:
-            return ""
-        if self.every == SESSION:
-            return f"-{per(self.period).replace('per-', 'per-session-of-')}"
-        return f"-per-calendar-{self.every}" if self.every else f"-{per(self.period)}"
+        return f"{self.unit.removeprefix(MONEY_PREFIX).replace('_', '-')}{windows_in_name(self.every, self.period)}"
 
     @property
     def text(self) -> str:
@@ -408,16 +398,30 @@ def decimal_of(nano: int) -> str:
     return f"{'-' if nano < 0 else ''}{whole}.{places}"
 
 
+def windows_in_name(every: str, period: int) -> str:
+    """The windows of a quota in its name: ``-per-minute``, ``-per-calendar-day``; "" if it holds for ever."""
+    if every == EVER:
+        return ""
+    if every == SESSION:
+        return f"-{per(period).replace('per-', 'per-session-of-')}"
+    return f"-per-calendar-{every}" if every else f"-{per(period)}"
+
+
 def per(period: int) -> str:
     """A period of so many seconds, in words for a name: ``per-minute``, ``per-90-seconds``."""
     count, name = in_largest_unit(period)
     return f"per-{name}" if count == 1 else f"per-{count}-{name}s"
 
 
-def in_largest_unit(period: int) -> tuple[int, str]:
-    """A period of so many seconds in the largest unit of :data:`PERIODS` of which it is a multiple."""
-    name = max((name for name, seconds in PERIODS.items() if period % seconds == 0), key=PERIODS.__getitem__)
-    return period // PERIODS[name], name
+def in_largest_unit(period: int, longest: int | None = None) -> tuple[int, str]:
+    """A period of so many seconds in the largest unit of :data:`PERIODS` of which it is a multiple.
+
+    Args:
+        period: Seconds.
+        longest: The seconds of the largest unit to use; None for a year.
+    """
+    fitting = [name for name, seconds in PERIODS.items() if period % seconds == 0 and seconds <= (longest or seconds)]
+    return period // PERIODS[fitting[-1]], fitting[-1]
 
 
 def require_name(name: object, longest: int = _LONGEST_NAME) -> None:
@@ -433,80 +437,16 @@ def require_name(name: object, longest: int = _LONGEST_NAME) -> None:
         )
 
 
-def parse_quotas(
-    text: str,
-    *,
-    unit: str = REQUESTS,
-    algorithm: str = "token-bucket",
-    burst: int | None = None,
-    debt_periods: int = 4,
-    label: str = "",
-    in_headers: bool = True,
-) -> tuple[Quota, ...]:
-    """Read ``"10000 per minute"``, ``"100/second; 5000 per 2 hours"`` into quotas.
-
-    Several limits are separated by ``;``, ``,`` or ``|``. Stricter than Flask-Limiter's parser: the whole text
-    must be understood. If there are several limits, each has a label with its period: ``plan-per-minute``.
-
-    Raises:
-        ConfigurationError: The text is not such a limit; the message quotes it and gives an example.
-    """
-    return tuple(
-        Quota(limit, period, unit, algorithm, burst, debt_periods, own_label, in_headers)  # type: ignore[arg-type]  # None is its default
-        for _, limit, period, own_label in parts_of(text, label)
-    )
-
-
-class Part(NamedTuple):
-    """One of the limits that a text names.
-
-    Attributes:
-        text: The limit as it is written.
-        limit: Units per period; 0 allows nothing.
-        period: Seconds.
-        label: Its name; "" for the one that is made of unit and period.
-    """
-
-    text: str
-    limit: int
-    period: int
-    label: str
-
-
-def parts_of(text: str, label: str = "") -> tuple[Part, ...]:
-    """The limits that a text names, as :func:`parse_quotas` reads it; also those of 0, of which there is no quota.
-
-    Raises:
-        ConfigurationError: The text is not such a limit.
-    """
-    if not isinstance(text, str):
-        raise ConfigurationError(f"limit: a limit is a text such as '10000 per minute'. Got {text!r}.")
-    parts = []
-    texts = _SEPARATOR.split(text)
-    for each in texts:
-        match = _LIMIT.fullmatch(each)
-        period = PERIODS.get(match[3].lower()) if match else None
-        if not match or period is None or match[2] == "0":
-            raise ConfigurationError(
-                f"limit: can't read {text[:80]!r}. Write a count and a period, such as '10000 per minute', "
-                "'100/second' or '5000 per 2 hours'; separate several with ';'."
-            )
-        seconds = int(match[2] or 1) * period
-        own_label = f"{label}-{per(seconds)}" if label and len(texts) > 1 else label
-        parts.append(Part(each.strip(), int(match[1]), seconds, own_label))
-    return tuple(parts)
-
-
 def require_own_unit(unit: object) -> str:
     """Check and return the name of a unit of the app's own, such as ``pages``.
 
     Raises:
         ConfigurationError: It is not 1 to 32 lower case letters, digits and underscores, or it is a built-in unit.
     """
-    if not isinstance(unit, str) or not _UNIT.fullmatch(unit) or unit in BUILT_IN_UNITS:
+    if not isinstance(unit, str) or not _UNIT.fullmatch(unit) or unit in BUILT_IN_UNITS or is_money(unit):
         raise ConfigurationError(
             "unit: a name of your own in lower case letters, digits and underscores is needed, such as 'pages', and "
-            f"none of {', '.join(BUILT_IN_UNITS)}. Got {str(unit)[:40]!r}."
+            f"none of {', '.join(BUILT_IN_UNITS)}, nor one that begins with {MONEY_PREFIX}. Got {str(unit)[:40]!r}."
         )
     return unit
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from flask_ailimit.engine import ConfigurationError, Quota, parse_quotas
-from flask_ailimit.engine.quota import MAX_EXACT, PERIODS, parts_of
+from flask_ailimit.engine import ConfigurationError, Quota
+from flask_ailimit.engine.quota import MAX_EXACT, PERIODS
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "10", float("nan"), 2**53, 2**53 + 1])
@@ -46,54 +46,6 @@ def test_unit_that_is_no_name_is_refused(unit):
 def test_options_that_contradict_each_other_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         Quota(**{"limit": 10, "period": 60, **options})
-
-
-@pytest.mark.parametrize(
-    ("text", "quotas"),
-    [
-        ("10 per minute", [(10, 60)]),
-        ("10/minute", [(10, 60)]),
-        (" 10  PER  Minutes ", [(10, 60)]),
-        ("100/second; 5000 per 2 hours", [(100, 1), (5000, 7200)]),
-        ("1/day, 2/month | 3/year", [(1, 86400), (2, 2_592_000), (3, 31_104_000)]),
-        ("1 per 90 seconds", [(1, 90)]),
-    ],
-)
-def test_text_is_read(text, quotas):
-    assert parse_quotas(text) == tuple(Quota(*numbers) for numbers in quotas)
-
-
-def test_text_takes_the_unit_algorithm_and_burst_it_is_given():
-    assert parse_quotas("9/hour", unit="tokens", burst=5) == (Quota(9, 3600, "tokens", burst=5),)
-    assert parse_quotas("9/hour", algorithm="moving-window") == (Quota(9, 3600, "requests", "moving-window"),)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "10", "ten per minute", "10 per fortnight", "10 per minute!", "10 per minute;", "10 per minute garbage"),
-        *("-1 per minute", "1.5 per minute", "0 per minute", "10 per 0 minutes", "10 per 00 seconds"),
-        *("99999999999999999/day", 5, None),
-    ],
-)
-def test_text_that_is_not_wholly_understood_is_refused(text):
-    with pytest.raises(ConfigurationError, match=r"(limit|period): "):
-        parse_quotas(text)
-
-
-def test_part_of_a_text_says_its_own_words_and_may_allow_nothing():
-    assert parts_of("10 per minute; 00/2 hours", "plan") == (
-        ("10 per minute", 10, 60, "plan-per-minute"),
-        ("00/2 hours", 0, 7200, "plan-per-2-hours"),
-    )
-    assert parts_of(" 0 per day ", "plan") == (("0 per day", 0, 86400, "plan"),)
-    assert parts_of("1/second|2/day") == (("1/second", 1, 1, ""), ("2/day", 2, 86400, ""))
-
-
-def test_error_about_a_text_is_short_and_shows_an_example():
-    with pytest.raises(ConfigurationError, match="such as '10000 per minute'") as refused:
-        parse_quotas("x" * 10_000)
-    assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(
