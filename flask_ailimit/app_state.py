@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -15,12 +15,13 @@ from flask_limiter import ApplicationLimit, Limit
 from flask_limiter.constants import ConfigVars
 
 from .config import PREFIX, Settings, read_settings, unread_variables
-from .engine import ConfigurationError, Engine, Store, StoreError, open_store
+from .engine import Calendar, ConfigurationError, Engine, Store, StoreError, open_store
 from .engine.clock import Clock
 from .engine.mutex import Mutex, mutex
 from .engine.stores import places
 from .engine.stores.base import Shared
 from .limits.checks import require_algorithm, require_request_limit
+from .limits.counting import Counting
 from .limits.decorators import Decorators
 from .limits.flask_limiter_access import FlaskLimiterAccess
 from .limits.keys import remote_address
@@ -40,6 +41,7 @@ from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
 from .limits.plans.tried import all_enforced
 from .limits.plans.watching import LiveChanges
 from .limits.unit_limit import UnitLimit
+from .money import PriceBook
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
 from .tokens import TokenCounter
@@ -65,6 +67,7 @@ class AppState:
         settings: Our settings.
         counter: Counts the tokens of a text.
         algorithm: The algorithm of limits on requests: Flask-Limiter's ``strategy``.
+        own_prices: What models cost by the settings; None if they don't say it.
         default_token_limits: The token limits of every route that has none of its own.
         application_limits: The limits on tokens and calls in flight of all routes together.
         address_limits: The limits on each address, which are decided before all others.
@@ -80,6 +83,7 @@ class AppState:
     settings: Settings
     counter: TokenCounter
     algorithm: str
+    own_prices: PriceBook | None
     default_token_limits: list[UnitLimit]
     application_limits: list[UnitLimit]
     address_limits: list[Limit]
@@ -100,6 +104,16 @@ class AppState:
         must not count in the store of a live server, or reset it.
         """
         return self.first_use.run(self._chosen)
+
+    @property
+    def counting(self) -> Counting:
+        """How the app counts what a limit doesn't say itself."""
+        return Counting(self.algorithm, self.settings.calendar)
+
+    @property
+    def prices(self) -> PriceBook | None:
+        """What models cost: by the plan file, or by the settings; None if nobody says it."""
+        return self.own_prices if self.plans is None or self.plans.prices is None else self.plans.prices
 
     def limits_of(self, plan: Plan, rule: ModelRule | None) -> Sequence[UnitLimit]:
         """The limits of a plan over all models, or those of one of its rules for models."""
@@ -168,21 +182,14 @@ def open_app_state(
         defaults = limits_of_each_route(limiter, settings.default_token_limits)
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         plans = _open_plans(settings, flask_limiter, app, algorithm)
+        own_prices = _open_prices(settings, plans)
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
         sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
         output_tokens = settings.default_output_tokens if sets_output else None
         _require_room((*defaults, *application), output_tokens)
         if plans:
             _require_room_in(plans, limiter, algorithm, output_tokens)
-        addresses: list[Limit] = []
-        for each in settings.address_limits:
-            listed = each if isinstance(each, RequestsLimit) else RequestsLimit(each)
-            # Otherwise the view's own would be requests-per-minute-2.
-            named = RequestsLimit(listed.limit_value, **{"name": "address", **listed.options})
-            preset = {"key_func": remote_address, "scope": "address"}
-            addresses += [
-                limit.bind(limiter) for limit in listed_requests("address_limits", [named], ApplicationLimit, **preset)
-            ]
+        addresses = [*_address_limits(limiter, settings)]
         counter = settings.open_counter()
         name = settings.name or store_name(app)
         store = _open_store(app, storage, name, clock)
@@ -207,6 +214,7 @@ def open_app_state(
             settings,
             counter,
             algorithm,
+            own_prices,
             defaults,
             application,
             addresses,
@@ -235,7 +243,7 @@ def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flas
                 f"told_roles: names of roles are needed, such as 'organisation'. Got {role!r:.40}."
             )
     if settings.plans is not None:
-        return read_plans(settings.plans, app.root_path, algorithm)
+        return read_plans(settings.plans, app.root_path, algorithm, settings.calendar)
     if flask_limiter.payer_key is None:
         raise ConfigurationError("key_func: a callable is needed, such as api_key. Only with plans it may be left out.")
     if flask_limiter.registry.has_any_by_plan:
@@ -243,6 +251,26 @@ def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flas
             "plans: routes are limited by plan, and there are none. Give plans='plans.toml', or a dictionary."
         )
     return None
+
+
+def _address_limits(limiter: Decorators, settings: Settings) -> Iterator[Limit]:
+    for each in settings.address_limits:
+        listed = each if isinstance(each, RequestsLimit) else RequestsLimit(each)
+        # Otherwise the view's own would be requests-per-minute-2.
+        named = RequestsLimit(listed.limit_value, **{"name": "address", **listed.options})
+        preset = {"key_func": remote_address, "scope": "address"}
+        for limit in listed_requests("address_limits", [named], ApplicationLimit, **preset):
+            yield limit.bind(limiter)
+
+
+def _open_prices(settings: Settings, plans: Plans | None) -> PriceBook | None:
+    if settings.prices is None and not settings.genai_prices:
+        return None
+    if plans is not None and plans.prices is not None:
+        raise ConfigurationError(
+            f"prices: {plans.source} has prices, too. Write all of them in one place, so that a model has one price."
+        )
+    return PriceBook(settings.prices, genai=settings.genai_prices)
 
 
 def _begin_with(changes: LiveChanges) -> None:
@@ -265,7 +293,7 @@ def _read_again(
     if isinstance(settings.plans, Mapping):
         raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
     try:
-        plans = all_keyed(read_plans(settings.plans, folder, algorithm))
+        plans = all_keyed(read_plans(settings.plans, folder, algorithm, settings.calendar))
         found = limits_of_plans(limiter, plans, algorithm)
         _require_room_in(plans, limiter, algorithm, output_tokens)
     except ConfigurationError as error:
@@ -336,7 +364,7 @@ def _in_words(value: object) -> str:
         return _in_words([type(value).__name__, value.limit_value, value.options])
     if isinstance(value, (list, tuple)):
         return repr([_in_words(part) for part in value])
-    if value is None or isinstance(value, (str, bytes, int, float)):
+    if value is None or isinstance(value, (str, bytes, int, float, Calendar)):
         return repr(value)
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from flask import Request
 
-from .engine import ConfigurationError
+from .engine import Calendar, ConfigurationError
 from .engine.charge import LOCAL, STORE_ERROR_POLICIES
-from .engine.quota import REQUESTS, require_bool, require_soft_percent
+from .engine.quota import REQUESTS, UTC, require_bool, require_soft_percent
 from .headers import DEFAULT_DIALECTS, require_dialects
 from .http.responses import ERROR_FORMATS
 from .tokens import TokenCounter, open_counter
@@ -69,6 +69,14 @@ class Settings:
         plan_everywhere: Whether every route is limited by plan but those that are exempt, and static files.
         told_roles: Roles of whose limits clients are told, besides the first payer's; ``service`` for those of
             everybody together.
+        calendar: The days of limits such as ``2000000 per calendar day``: a :class:`flask_ailimit.engine.Calendar` or a
+            dictionary such as ``{"zone": "Europe/Berlin", "week_starts": "sunday", "month_starts": 17}``. A limit, a
+            plan and a plan file may have their own. Default: days of UTC, weeks from Monday, months from the first.
+        prices: What models cost, for budgets: a dictionary of prices by the pattern of a model's name, such as
+            ``{"large-*": {"input": "2.50 USD", "output": "10 USD"}}``, per million tokens. The plan file may have them
+            instead. See docs/plans.md.
+        genai_prices: Whether models without a price of yours are looked up in the package genai-prices. The plan file
+            may say it instead.
         model_of: Takes the request and returns the name of the model that it asks for; None if it names none. Default:
             the ``model`` in its body.
         secret: The secret for the hash of identities; the same on all machines. None: made by the store, or of Flask's
@@ -97,6 +105,9 @@ class Settings:
     plans: object = None
     plan_everywhere: bool = False
     told_roles: Sequence[str] = ()
+    calendar: Calendar = UTC
+    prices: Mapping[str, Any] | None = None
+    genai_prices: bool = False
     model_of: Callable[[Request], str | None] | None = None
     secret: str | bytes | None = dataclasses.field(default=None, repr=False)
 
@@ -127,6 +138,13 @@ class Settings:
         if self.plans is None and self.plan_everywhere:
             raise ConfigurationError("plan_everywhere: there are no plans. Give plans='plans.toml', or a dictionary.")
         _limits("told_roles", self.told_roles, "organisation")
+        object.__setattr__(self, "calendar", Calendar.of(self.calendar))
+        if self.prices is not None and not isinstance(self.prices, Mapping):
+            raise ConfigurationError(
+                "prices: a dictionary is needed, such as {'large-*': {'input': '2.50 USD', 'output': '10 USD'}}. "
+                f"Got {type(self.prices).__name__}."
+            )
+        require_bool("genai_prices", self.genai_prices)
         if self.model_of is not None and not callable(self.model_of):
             raise ConfigurationError(
                 f"model_of: a callable from the request to a name is needed. Got {str(self.model_of)[:80]!r}."

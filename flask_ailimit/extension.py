@@ -109,7 +109,7 @@ class AILimiter(Decorators):
         super().__init__(key_func or self._first_payer, app=None, **options)
         self.logger = logging.getLogger("flask_ailimit")  # Flask-Limiter's own is silent until an app sets up logging.
         self.limit_manager: LimitRegistry = LimitRegistry(
-            self.limit_manager, clock, lambda: self.app_state.algorithm, self._listed_limits
+            self.limit_manager, clock, lambda: self.app_state.counting, self._listed_limits
         )
         self._access = FlaskLimiterAccess(self, self.limit_manager)
         self._access.payer_key = key_func

@@ -13,7 +13,7 @@ from flask_limiter import Limit
 from flask_ailimit.config import require_policy
 from flask_ailimit.engine import ALGORITHMS, ConfigurationError
 from flask_ailimit.engine.charge import require_cost
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, require_bool, require_name, require_soft_percent
+from flask_ailimit.engine.quota import BUDGET, CONCURRENCY, REQUESTS, require_bool, require_name, require_soft_percent
 from flask_ailimit.unlimited import UNLIMITED
 
 from .plans.plan import ALL_PAYERS, NO_PAYERS
@@ -190,6 +190,6 @@ def require_algorithm(setting: str, value: object) -> None:
     Raises:
         ConfigurationError: It is not.
     """
-    known = sorted(set(ALGORITHMS) - {CONCURRENCY})
+    known = sorted(set(ALGORITHMS) - {CONCURRENCY, BUDGET})
     if value not in known:
         raise ConfigurationError(f"{setting}: use one of {', '.join(known)}. Got {str(value)[:40]!r}.")

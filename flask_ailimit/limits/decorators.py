@@ -10,8 +10,11 @@ from flask import Blueprint, Response
 from flask_limiter import ExemptionScope, Limiter
 
 from flask_ailimit.config import require_output_tokens
-from flask_ailimit.engine import ConfigurationError, parse_quotas
-from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS, require_own_unit
+from flask_ailimit.engine import Calendar, ConfigurationError, parse_quotas
+from flask_ailimit.engine.limit_text import unit_of_money
+from flask_ailimit.engine.quota import CONCURRENCY, TOKEN_UNITS, TOKENS, is_money, require_own_unit
+from flask_ailimit.money import Weights, unit_of
+from flask_ailimit.money.unknown import REFUSE, read_unknown_price
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import Unlimited
 
@@ -36,7 +39,7 @@ from .view_limit import ViewLimit
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of a limit on requests: Flask-Limiter's, documented there, and four more of :class:`UnitOptions`."""
+    """The options of a limit on requests: Flask-Limiter's, documented there, and five more of :class:`UnitOptions`."""
 
     key_func: Callable[[], str] | None
     per_method: bool
@@ -53,6 +56,7 @@ class RequestOptions(TypedDict, total=False):
     in_headers: bool
     enforced_percent: int
     soft_percent: int | None
+    calendar: Calendar | Mapping[str, Any] | None
 
 
 class ScopedOptions(RequestOptions, total=False):
@@ -85,6 +89,8 @@ class UnitOptions(TypedDict, total=False):
         soft_percent: 1 to 100: once this part of the limit (or burst) is used, the answers say so, and
             :data:`flask_ailimit.signals.soft_limit_passed` is sent once a window; 0 for never. Default: the limiter's.
             A limit on calls in flight has none.
+        calendar: The calendar of windows such as ``per calendar day``: a :class:`flask_ailimit.engine.Calendar`, or a
+            dictionary such as ``{"zone": "Europe/Berlin"}``; default: the setting.
     """
 
     key_func: Callable[[], str] | None
@@ -100,6 +106,7 @@ class UnitOptions(TypedDict, total=False):
     in_headers: bool
     enforced_percent: int
     soft_percent: int | None
+    calendar: Calendar | Mapping[str, Any] | None
 
 
 class Decorators(Limiter):
@@ -149,9 +156,11 @@ class Decorators(Limiter):
         in_headers: bool = True,
         enforced_percent: int = ALL_PAYERS,
         soft_percent: int | None = None,
+        calendar: object = None,
         **options: Any,
     ) -> ViewLimit:
-        own = RequestCost(cost or 1, on_store_error, name or "", in_headers, enforced_percent, soft_percent)
+        days = None if calendar is None else Calendar.of(calendar)
+        own = RequestCost(cost or 1, on_store_error, name or "", in_headers, enforced_percent, soft_percent, days)
         is_plain = own == RequestCost(cost or 1)
         return ViewLimit(
             limit_provider=cast("Any", limit_value),
@@ -169,8 +178,9 @@ class Decorators(Limiter):
         *,
         unit: str = TOKENS,
         estimate: Callable[[flask.Request], int | Usage] | None = None,
-        algorithm: str = "token-bucket",
+        algorithm: str | None = None,
         burst: int | None = None,
+        weights: Weights | Mapping[str, float] | None = None,
         default_output_tokens: int | None = None,
         override_defaults: bool = True,
         **options: Unpack[UnitOptions],
@@ -181,13 +191,17 @@ class Decorators(Limiter):
         settled.
 
         Args:
-            limit_value: Such as ``"10000 per minute"``, or a callable that returns one for the current request.
-                ``UNLIMITED`` is no limit, and ``"0 per minute"`` allows nothing.
+            limit_value: Such as ``"10000 per minute"``, ``"2000000 per calendar day"`` or ``"50000 per session of 5
+                hours"``, or a callable that returns one for the current request. ``UNLIMITED`` is no limit, and
+                ``"0 per minute"`` allows nothing.
             unit: ``tokens`` (input and output), ``input_tokens`` or ``output_tokens``.
             estimate: Takes the request and returns the tokens to reserve. More than the burst is lowered to it, so that
                 the request can pass. Default: the input counted from the body, and the most output it asks for.
-            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
+            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`; default: ``token-bucket``, and ``window`` for
+                windows of a calendar or of a session, which no other algorithm has.
             burst: The most that a token bucket gives at once, 1 or more; default: the limit.
+            weights: How much each kind of token counts for, such as ``{"cached_input_tokens": 0.1}``; of 0.1 ten count
+                as one. Default: each counts as one.
             default_output_tokens: Output tokens, 0 to 2**31, to reserve for a request that names no maximum. Default:
                 that of :meth:`flask_ailimit.AILimiter.metering` for the view, else the setting. Use 0 for embeddings.
             override_defaults: Whether this limit replaces ``default_token_limits``.
@@ -210,6 +224,7 @@ class Decorators(Limiter):
             unit=unit,
             algorithm=algorithm,
             burst=burst,
+            weights=None if weights is None else _weights_of(weights),
             custom_estimate=estimate,
             default_output_tokens=default_output_tokens,
             overrides=override_defaults,
@@ -222,7 +237,7 @@ class Decorators(Limiter):
         limit_value: str | Unlimited | Callable[[], str | Unlimited],
         *,
         cost: int | Callable[[], int] = 1,
-        algorithm: str = "token-bucket",
+        algorithm: str | None = None,
         burst: int | None = None,
         **options: Unpack[UnitOptions],
     ) -> UnitLimit:
@@ -239,7 +254,7 @@ class Decorators(Limiter):
                 ``UNLIMITED`` is no limit, and ``"0 per day"`` allows nothing.
             cost: Units to reserve for a request, 0 to 2**53 - 1, or a callable that returns them for the current
                 request. With 0 a request is refused only if more was used than the limit.
-            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`.
+            algorithm: A name in :data:`flask_ailimit.engine.ALGORITHMS`; default: as for :meth:`limit_tokens`.
             burst: The most that a token bucket gives at once, 1 or more; default: the limit.
             **options: See :class:`UnitOptions`.
 
@@ -249,6 +264,38 @@ class Decorators(Limiter):
         require_own_unit(unit)
         require_cost_or_callable(cost)
         return self._limit_units(limit_value, options, unit=unit, algorithm=algorithm, burst=burst, cost=cost)
+
+    @misconfigured()
+    def limit_budget(
+        self,
+        limit_value: str | Unlimited | Callable[[], str | Unlimited],
+        *,
+        currency: str | None = None,
+        unknown_price: str | Mapping[str, str] = REFUSE,
+        **options: Unpack[UnitOptions],
+    ) -> UnitLimit:
+        """Limit the money that the calls of a view or blueprint cost.
+
+        Before the view, the most that the request may cost is reserved. After it, what it really cost is settled. The
+        prices are those of the setting ``prices``, or of the plan file.
+
+        Args:
+            limit_value: Such as ``"50 USD per calendar month"``, ``"5 USD per day"``, ``"5 USD per session of 5
+                hours"``, or ``"10 USD"`` for a balance that is never filled again; or a callable that returns one for
+                the current request. ``UNLIMITED`` is no limit.
+            currency: Three capital letters. A callable needs it, because what it returns is in this currency; a text
+                says it itself.
+            unknown_price: What becomes of a request whose model has no price: ``refuse``; ``free``, it costs nothing;
+                or ``{"price_as": "large-1"}``, it costs what this model costs.
+            **options: See :class:`UnitOptions`.
+
+        Raises:
+            ConfigurationError: The limit can't be read, or an option is wrong.
+        """
+        if currency is None and not isinstance(limit_value, str):
+            raise ConfigurationError("currency: only a text says its currency itself. Give it, such as currency='USD'.")
+        unit = unit_of_money(limit_value) if currency is None else unit_of(currency)
+        return self._limit_units(limit_value, options, unit=unit, unknown_price=read_unknown_price(unknown_price))
 
     @misconfigured()
     def limit_concurrency(
@@ -285,10 +332,13 @@ class Decorators(Limiter):
         if options.get("shared") and not options.get("scope"):
             raise ConfigurationError("shared: name the count that the views share, such as scope='chat'.")
         common: dict[str, Any] = {**options}
-        if own["unit"] != CONCURRENCY:
-            require_algorithm("algorithm", own["algorithm"])
+        if own["unit"] != CONCURRENCY and not is_money(own["unit"]):
+            if own["algorithm"] is not None:
+                require_algorithm("algorithm", own["algorithm"])
             # A burst is checked here too, because a callable limit is not known before the first request.
             parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
+        if common.get("calendar") is not None:
+            common["calendar"] = Calendar.of(common["calendar"])
         require_scope(common.get("scope"))
         require_told(common.get("name"), common.get("in_headers", True), common.get("soft_percent"), own["unit"])
         require_enforced_percent(common.get("enforced_percent", ALL_PAYERS))
@@ -299,6 +349,10 @@ class Decorators(Limiter):
         require_callables(key_func=key_func, exempt_when=common.get("exempt_when"), on_breach=common.get("on_breach"))
         require_policy_if_given(common.get("on_store_error"))
         return UnitLimit(limit_provider=cast("Any", limit_value), limiter=self, key_function=key_func, **own, **common)
+
+
+def _weights_of(given: Weights | Mapping[str, float]) -> Weights:
+    return given if isinstance(given, Weights) else Weights.of(given)
 
 
 def _require_options(what: str, options: Mapping[str, Any], known: type[Any]) -> None:

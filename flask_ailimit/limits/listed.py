@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from flask_limiter import Limit
 
-from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine import Calendar, ConfigurationError
 from flask_ailimit.unlimited import Unlimited
 
 from .checks import require_decorator
@@ -87,7 +87,9 @@ def _request_limit(setting: str, listed: RequestsLimit, kind: type[Limit], prese
         options.pop("in_headers", True),
         options.pop("enforced_percent", ALL_PAYERS),
         options.pop("soft_percent", None),
+        None if options.get("calendar") is None else Calendar.of(options["calendar"]),
     )
+    options.pop("calendar", None)
     key_func = options.pop("key_func", None)
     return kind(listed.limit_value, key_function=key_func, cost=carried, **options)  # type: ignore[arg-type]  # UNLIMITED, too
 

@@ -151,7 +151,7 @@ class Phase:
 def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
     """What two limits of one count have in common, and what makes Flask-Limiter charge it for each of them."""
     quota, scope = each.quota, each.scope if is_known else None
-    return quota.unit, quota.algorithm, quota.period, scope, each.limit.deduct_when
+    return quota.unit, quota.algorithm, quota.every, quota.period, scope, each.limit.deduct_when
 
 
 def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:

@@ -17,6 +17,7 @@ from flask_limiter._manager import LimitManager
 
 from flask_ailimit.engine import Clock
 
+from .counting import CountingNow
 from .methods import is_on, meets
 from .names import Names
 from .phase import BlueprintLimit, Phase
@@ -45,7 +46,7 @@ class LimitRegistry(LimitManager):
         self,
         limits: LimitManager,
         clock: Clock,
-        algorithm_now: Callable[[], str],
+        counting_now: CountingNow,
         listed_now: Callable[[], Iterable[Limit]],
     ) -> None:
         super().__init__(
@@ -58,9 +59,9 @@ class LimitRegistry(LimitManager):
         )
         self.names = Names()
         self._listed_now = listed_now
-        self._same_counts = SameCounts(self._everywhere, self._on, algorithm_now)
+        self._same_counts = SameCounts(self._everywhere, self._on, counting_now)
         self._resolve: Callable[[Limit], list[RuntimeLimit]] = partial(
-            resolve, algorithm_now=algorithm_now, mark_of=self._same_counts.mark_of
+            resolve, counting_now=counting_now, mark_of=self._same_counts.mark_of
         )
         self._unasked: Callable[[Limit], list[RuntimeLimit]] = partial(self._resolve, ask=False)
         self._inner: dict[str, str] = {}

@@ -15,14 +15,16 @@ from limits import RateLimitItem, parse_many
 from limits.limits import RateLimitItemPerYear
 from werkzeug.exceptions import HTTPException
 
-from flask_ailimit.engine import ConfigurationError
-from flask_ailimit.engine.quota import per
+from flask_ailimit.engine import Calendar, ConfigurationError, Quota
+from flask_ailimit.engine.limit_text import SEPARATOR, WINDOWED
+from flask_ailimit.engine.quota import REQUESTS, UTC, windows_in_name
 from flask_ailimit.http.errors import PastFlaskLimiter
 from flask_ailimit.unlimited import UNLIMITED
 
 from .count_names import CountedLimit, MarkOf
+from .counting import CountingNow
 from .plans.plan import NO_PAYERS
-from .unit_limit import RequestCost, UnitLimit, is_told, percent_of, quota_of, strictest
+from .unit_limit import RequestCost, UnitLimit, is_told, options_of, percent_of, quota_of, strictest, timed_items
 
 # It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
 _NO_LIMIT = type("NoLimit", (RateLimitItemPerYear,), {"__slots__": [], "__str__": lambda _: "unlimited"})(1)
@@ -58,12 +60,12 @@ def allows_nothing(limit: RuntimeLimit) -> bool:
     return limit.limit.amount == 0
 
 
-def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, ask: bool = True) -> list[RuntimeLimit]:
+def resolve(limit: Limit, counting_now: CountingNow, mark_of: MarkOf, *, ask: bool = True) -> list[RuntimeLimit]:
     """Resolve a limit for the current request.
 
     Args:
         limit: The limit as the app wrote it.
-        algorithm_now: Returns the algorithm of the app's limits on requests.
+        counting_now: Returns how the app counts.
         mark_of: Returns what is added to the limit's scope on an endpoint.
         ask: Call a callable limit. Without it, a :class:`NotAsked` stands for what the callable would return.
 
@@ -74,7 +76,7 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, 
         PastFlaskLimiter: A callable turned the request away; or it failed or returned no limit, which makes a 503.
     """
     try:
-        items = _items_now(limit, algorithm_now, ask=ask)
+        items = _items_now(limit, counting_now, ask=ask)
     except PastFlaskLimiter:
         if percent_of(limit) == NO_PAYERS:
             return []  # What is only tried turns nobody away. The log says what happened.
@@ -82,7 +84,7 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, 
     # A limit that is only tried refuses nobody, so nobody is told of its limits on refusals.
     written = () if percent_of(limit) == NO_PAYERS else limit.meta_limits or ()
     metas = [meta_of(limit, each) for each in written]
-    resolved_metas = tuple(each for meta in metas for each in resolve(meta, algorithm_now, mark_of, ask=ask))
+    resolved_metas = tuple(each for meta in metas for each in resolve(meta, counting_now, mark_of, ask=ask))
     if not is_told(limit.cost):  # A meta limit tells that there is a limit.
         resolved_metas = tuple(replace(meta, cost=RequestCost(1, in_headers=False)) for meta in resolved_metas)
     return [
@@ -108,16 +110,21 @@ def resolve(limit: Limit, algorithm_now: Callable[[], str], mark_of: MarkOf, *, 
 
 
 @lru_cache(maxsize=1024)
-def request_items(text: str, algorithm: str) -> tuple[RateLimitItem, ...]:
-    """Parse a limit on requests as Flask-Limiter does. A limit of 0 is valid. Of each period the lowest limit holds.
+def request_items(text: str, algorithm: str, calendar: Calendar = UTC) -> tuple[RateLimitItem, ...]:
+    """Parse a limit on requests as Flask-Limiter does, and windows of a calendar and of a session beside.
+
+    A limit of 0 is valid. Of each kind of window the lowest limit holds.
 
     Raises:
         ConfigurationError: It can't be read or counted; the message gives an example.
     """
     try:
-        items = tuple(parse_many(text))
+        each_text = SEPARATOR.split(text) if isinstance(text, str) and WINDOWED.search(text) else [text]
+        items = tuple(item for each in each_text for item in _of_requests(each, calendar))
         for item in items:
             quota_of(item if item.amount else type(item)(1, item.multiples), algorithm)
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).removesuffix(".")) from error
     except ValueError as error:
         raise ConfigurationError(
             f"{str(text)[:80]!r} can't be used. Write a count and a period, such as '10 per minute', '100/second' or "
@@ -126,34 +133,49 @@ def request_items(text: str, algorithm: str) -> tuple[RateLimitItem, ...]:
     return strictest(items)
 
 
+def _of_requests(text: str, calendar: Calendar) -> Sequence[RateLimitItem]:
+    if isinstance(text, str) and WINDOWED.search(text):
+        return timed_items(text, REQUESTS, None, None, "", True, calendar)
+    return parse_many(text)
+
+
 def _cost_under(limit: Limit, item: RateLimitItem, items: Sequence[RateLimitItem]) -> Any:
     """The cost of one of the items of a limit. If a limit on requests has several, each has a label with its period."""
     if isinstance(limit, UnitLimit):
         return limit.cost_of(item)
     if isinstance(limit.cost, RequestCost) and limit.cost.label and len(items) > 1:
-        return replace(limit.cost, label=f"{limit.cost.label}-{per(item.get_expiry())}")
+        quota: Quota | None = getattr(item, "quota", None)
+        windows = windows_in_name(quota.every if quota else "", item.get_expiry())
+        return replace(limit.cost, label=limit.cost.label + windows)
     return limit.cost or 1
 
 
-def _items_now(limit: Limit, algorithm_now: Callable[[], str], *, ask: bool) -> tuple[RateLimitItem, ...]:
+def _items_now(limit: Limit, counting_now: CountingNow, *, ask: bool) -> tuple[RateLimitItem, ...]:
     value = _provided(limit) if ask else limit.limit_provider
     if callable(value) and not ask:
         return (NotAsked(value),)
     try:
-        return _items(limit, value, algorithm_now)
+        return _items(limit, value, counting_now)
     except ConfigurationError as error:
         limit.limiter.logger.error("%r answered %.80r, which is no limit: %s", limit.limit_provider, value, error)  # noqa: TRY400  that says it
         raise PastFlaskLimiter from error
 
 
-def _items(limit: Limit, value: object, algorithm_now: Callable[[], str]) -> tuple[RateLimitItem, ...]:
+def _items(limit: Limit, value: object, counting_now: CountingNow) -> tuple[RateLimitItem, ...]:
     if value is UNLIMITED:
         return (_NO_LIMIT,)
+    algorithm, calendar = counting_now()
     if isinstance(limit, UnitLimit):
-        return limit.items(value)
+        return limit.items(value, calendar)
     if not isinstance(value, str):
         raise ConfigurationError("a text is needed, such as '10 per minute'")
-    return request_items(value, algorithm_now())
+    return request_items(value, algorithm, calendar_of(limit, calendar))
+
+
+def calendar_of(limit: Limit, usual: Calendar) -> Calendar:
+    """The calendar of a limit on requests: its own, or the usual one."""
+    options = options_of(limit.cost)
+    return (options and options.calendar) or usual
 
 
 def _provided(limit: Limit) -> object:

@@ -14,11 +14,13 @@ from flask_limiter import Limit
 
 from flask_ailimit.current import current_app
 from flask_ailimit.engine import ConfigurationError, Quota
+from flask_ailimit.engine.calendars import EVERY
 from flask_ailimit.engine.quota import REQUESTS
 
 from .count_names import CountedLimit, marked
+from .counting import Counting, CountingNow
 from .plans.plan import ALL_PAYERS
-from .resolve import meta_of, request_items
+from .resolve import calendar_of, meta_of, request_items
 from .unit_limit import UnitLimit, enforced_percent, percent_of, quota_of
 
 _MOST_KEPT = 4096
@@ -37,7 +39,7 @@ class Written(NamedTuple):
 
     Attributes:
         unit: What is counted.
-        algorithm: How it is counted.
+        algorithm: How it is counted over a fixed length of time.
         scope: Its scope: a text or a callable; "" without one.
         shared: Whether its scope is the whole name of its count.
         per_method: Whether each method is counted by itself.
@@ -55,11 +57,11 @@ class Written(NamedTuple):
     provider: object
     is_tried: bool
 
-    def numbers(self, period: int) -> Numbers | None:
-        """What sets it apart in a period; None if it has no limit of this period. A callable may return any period."""
+    def numbers(self, quota: Quota) -> Numbers | None:
+        """What sets it apart in the windows of a quota; None if it has no limit of them. A callable may return any."""
         if self.provider is not None:
-            return self.provider, self.is_tried
-        found = next(((each.limit, each.burst) for each in self.quotas if each.period == period), None)
+            return (self.provider, self.is_tried) if quota.every or quota.algorithm == self.algorithm else None
+        found = next((_numbers(each) for each in self.quotas if _windows(each) == _windows(quota)), None)
         return found and (found, self.is_tried)
 
 
@@ -69,13 +71,13 @@ class SameCounts:
     Args:
         everywhere: Returns all limits of an app.
         on_endpoint: Returns the limits that an endpoint's view may meet.
-        algorithm_now: Returns the algorithm of the app's limits on requests.
+        counting_now: Returns how the app counts.
     """
 
-    def __init__(self, everywhere: LimitsIn, on_endpoint: LimitsOn, algorithm_now: Callable[[], str]) -> None:
+    def __init__(self, everywhere: LimitsIn, on_endpoint: LimitsOn, counting_now: CountingNow) -> None:
         self._everywhere = everywhere
         self._on_endpoint = on_endpoint
-        self._algorithm_now = algorithm_now
+        self._counting_now = counting_now
         self._kept: WeakKeyDictionary[Flask, dict[Hashable, Sequence[Any]]] = WeakKeyDictionary()
 
     def changed(self) -> None:
@@ -95,10 +97,10 @@ class SameCounts:
         """
         if not limit.limit.amount:
             return ""
-        quota = quota_of(limit.limit, self._algorithm_now())
+        quota = quota_of(limit.limit, self._counting_now().algorithm)
         beside = self._beside(limit, quota, endpoint)
         is_tried = enforced_percent(limit.cost) < ALL_PAYERS
-        numbers = (quota.limit, quota.burst) if limit.provider is None else limit.provider, is_tried
+        numbers = _numbers(quota) if limit.provider is None else limit.provider, is_tried
         if numbers in beside:
             place = beside.index(numbers) + 1
             if callable(limit.scope):
@@ -113,16 +115,17 @@ class SameCounts:
         """The numbers of all limits that would have the count of this one, each once, as they are written."""
         app = current_app()
         kept = self._kept.setdefault(app, {})
-        kind = quota.unit, quota.algorithm, limit.per_method
-        key = *kind, quota.period, callable(limit.scope) or limit.scope, None if limit.shared else endpoint
+        kind = quota.unit, limit.per_method
+        scope = callable(limit.scope) or limit.scope
+        key = *kind, *_windows(quota), scope, None if limit.shared else endpoint
         beside = kept.get(key)
         if beside is None:
             if len(kept) >= _MOST_KEPT:
                 kept.clear()
             others = self._under_one_scope(limit, app, endpoint)
-            same = [each for each in others if (each.unit, each.algorithm, each.per_method) == kind]
+            same = [each for each in others if (each.unit, each.per_method) == kind]
             same.sort(key=lambda each: each.is_tried)
-            beside = kept[key] = _each_once(each.numbers(quota.period) for each in same)
+            beside = kept[key] = _each_once(each.numbers(quota) for each in same)
         return beside
 
     def _under_one_scope(self, limit: CountedLimit, app: Flask, endpoint: str) -> list[Written]:
@@ -144,9 +147,9 @@ class SameCounts:
         return found
 
     def _written(self, limits: Iterable[Limit], *, shared: bool) -> list[Written]:
-        algorithm = self._algorithm_now()
+        counting = self._counting_now()
         each_with_metas = (each for limit in limits for each in (limit, *_metas(limit)))
-        return [_written(limit, algorithm) for limit in each_with_metas if limit.shared == shared]
+        return [_written(limit, counting) for limit in each_with_metas if limit.shared == shared]
 
 
 def _each_once(numbers: Iterable[Numbers | None]) -> Sequence[Numbers]:
@@ -161,21 +164,34 @@ def _metas(limit: Limit) -> Iterable[Limit]:
     return [meta_of(limit, each) for each in limit.meta_limits or ()]
 
 
-def _written(limit: Limit, algorithm: str) -> Written:
+def _written(limit: Limit, counting: Counting) -> Written:
     value = limit.limit_provider
-    unit, counted_by = (limit.unit, limit.algorithm) if isinstance(limit, UnitLimit) else (REQUESTS, algorithm)
+    unit, counted_by = REQUESTS, counting.algorithm
+    if isinstance(limit, UnitLimit):
+        unit, counted_by = limit.unit, limit.algorithm or limit.usual_algorithm
     provider = value if callable(value) else None
-    quotas = () if provider is not None else _quotas(limit, value, algorithm)
+    quotas = () if provider is not None else _quotas(limit, value, counting)
     is_tried = percent_of(limit) < ALL_PAYERS
     return Written(unit, counted_by, limit.scope or "", limit.shared, limit.per_method, quotas, provider, is_tried)
 
 
-def _quotas(limit: Limit, value: object, algorithm: str) -> tuple[Quota, ...]:
+def _quotas(limit: Limit, value: object, counting: Counting) -> tuple[Quota, ...]:
     if isinstance(limit, UnitLimit):
-        return limit.static_quotas()
+        return limit.static_quotas(counting.calendar)
     if not isinstance(value, str):
         return ()  # UNLIMITED
+    algorithm, calendar = counting.algorithm, calendar_of(limit, counting.calendar)
     try:
-        return tuple(quota_of(item, algorithm) for item in request_items(value, algorithm) if item.amount)
+        return tuple(quota_of(item, algorithm) for item in request_items(value, algorithm, calendar) if item.amount)
     except ConfigurationError:
         return ()  # The routes that it limits answer 503.
+
+
+def _windows(quota: Quota) -> tuple[str, str, int]:
+    return quota.algorithm, quota.every, quota.period
+
+
+def _numbers(quota: Quota) -> tuple[Any, ...]:
+    """What sets a quota apart from others with the same windows."""
+    numbers = quota.limit, quota.burst
+    return (*numbers, quota.calendar) if quota.every in EVERY else numbers

@@ -15,7 +15,8 @@ from flask_limiter import Limit
 from limits import RateLimitItem
 from limits.limits import GRANULARITIES, RateLimitItemPerSecond
 
-from flask_ailimit.engine import ConfigurationError, Quota
+from flask_ailimit.engine import Calendar, ConfigurationError, Quota
+from flask_ailimit.engine.limit_text import USUAL, parts_of, quota_of_part
 from flask_ailimit.engine.quota import (
     CONCURRENCY,
     OUTPUT_TOKENS,
@@ -23,9 +24,12 @@ from flask_ailimit.engine.quota import (
     REQUESTS,
     TOKEN_UNITS,
     TOKENS,
+    UTC,
     in_largest_unit,
-    parts_of,
+    is_money,
 )
+from flask_ailimit.money.unknown import REFUSED, UnknownPrice
+from flask_ailimit.money.weights import Weights
 from flask_ailimit.tokens import Usage
 from flask_ailimit.unlimited import UNLIMITED
 
@@ -40,7 +44,8 @@ _NOTHING = RateLimitItemPerSecond(0)
 def item_of(quota: Quota) -> RateLimitItem:
     """The rate limit item that carries ``quota`` through Flask-Limiter."""
     count, name = in_largest_unit(quota.period)
-    item = _carrier(GRANULARITIES[name])(quota.limit, count, namespace=quota.unit)
+    # An amount of 0 would allow nothing. A budget of 0 allows what the payer has credit for.
+    item = _carrier(GRANULARITIES[name])(max(quota.limit, 1), count, namespace=quota.unit)
     item.quota = quota  # type: ignore[attr-defined]  # the slot that _carrier makes
     return item
 
@@ -94,7 +99,8 @@ class UnitCost:
         """The cost, if it is the same for each request; else None."""
         if self.limit.unit == CONCURRENCY:
             return 1
-        return self.limit.cost if self.limit.unit not in TOKEN_UNITS and isinstance(self.limit.cost, int) else None
+        is_estimated = self.limit.unit in TOKEN_UNITS or is_money(self.limit.unit)
+        return self.limit.cost if not is_estimated and isinstance(self.limit.cost, int) else None
 
     def __call__(self) -> NoReturn:
         """Raise TypeError. Flask-Limiter would call this, but it decides no request."""
@@ -112,6 +118,7 @@ class RequestCost:
         in_headers: Whether clients are told of it.
         enforced_percent: The part of the subjects for whom it holds.
         soft_percent: From which part on is told that it is nearly used up; None for the app's own.
+        calendar: That of its windows; None for the app's own.
     """
 
     cost: int | Callable[[], int]
@@ -120,6 +127,7 @@ class RequestCost:
     in_headers: bool = True
     enforced_percent: int = ALL_PAYERS
     soft_percent: int | None = None
+    calendar: Calendar | None = None
 
     def __call__(self) -> int:
         """Return the current request's cost."""
@@ -158,7 +166,9 @@ class UnitLimit(ViewLimit):
 
     Attributes:
         unit: What is counted.
-        algorithm: How it is counted.
+        algorithm: How it is counted, if the app says it; None for the usual: windows of a calendar and of a session by
+            ``window``, money by ``budget``, and the others by ``usual_algorithm``.
+        usual_algorithm: See above.
         burst: The burst of a token bucket.
         lease: The lease of a limit on calls in flight, in seconds.
         custom_estimate: The app's own estimate of tokens; None without one.
@@ -173,10 +183,14 @@ class UnitLimit(ViewLimit):
         soft_percent: From which part on is told that it is nearly used up; None for the app's own.
         source: Where its value was set, if it is a limit of a plan; else None.
         floor: Percent of what it gives at once that a request leaves to others.
+        calendar: That of its windows; None for the app's own.
+        weights: How much each kind of token counts for in a limit on tokens; None for what it is.
+        unknown_price: What becomes of a request in a limit on money, if its model has no price.
     """
 
     unit: str
-    algorithm: str
+    algorithm: str | None = None
+    usual_algorithm: str = USUAL
     burst: int | None = None
     lease: int = 0
     custom_estimate: Callable[[Request], int | Usage] | None = None
@@ -189,11 +203,14 @@ class UnitLimit(ViewLimit):
     soft_percent: int | None = None
     source: Source | None = None
     floor: int = 0
+    calendar: Calendar | None = None
+    weights: Weights | None = None
+    unknown_price: UnknownPrice = REFUSED
 
     def __post_init__(self, limiter: Any) -> None:
         super().__post_init__(limiter)
         for quota in self.static_quotas():
-            if isinstance(self.cost, int) and self.cost > quota.burst:
+            if isinstance(self.cost, int) and self.cost > quota.burst and not is_money(self.unit):
                 raise ConfigurationError(f"cost: {self.cost} never fits a limit of {quota.text}. Raise the limit.")
             if self.default_output_tokens is not None:
                 _require_room(quota, self.default_output_tokens)
@@ -215,27 +232,31 @@ class UnitLimit(ViewLimit):
             for quota in self.static_quotas():
                 _require_room(quota, output_tokens)
 
-    def items(self, value: object) -> tuple[RateLimitItem, ...]:
+    def items(self, value: object, calendar: Calendar = UTC) -> tuple[RateLimitItem, ...]:
         """The rate limit items of ``value``.
+
+        Args:
+            value: What the app wrote, or its callable returned.
+            calendar: The app's own, for a limit that has none.
 
         Raises:
             ConfigurationError: It can't be read.
         """
         if not isinstance(value, int | str):
             value = repr(value)[:80]  # A list can't be the key of a cache.
-        return _items(value, self)
+        return _items(value, self, self.calendar or calendar)
 
-    def static_quotas(self) -> tuple[Quota, ...]:
+    def static_quotas(self, calendar: Calendar = UTC) -> tuple[Quota, ...]:
         """The quotas that are the same for each request: none, if a callable returns the limit."""
-        return () if callable(self.limit_provider) else self.quotas(self.limit_provider)
+        return () if callable(self.limit_provider) else self.quotas(self.limit_provider, calendar)
 
-    def quotas(self, value: object) -> tuple[Quota, ...]:
+    def quotas(self, value: object, calendar: Calendar = UTC) -> tuple[Quota, ...]:
         """The quotas of ``value``. UNLIMITED and 0 have none, because they count nothing.
 
         Raises:
             ConfigurationError: It can't be read.
         """
-        items = () if value is UNLIMITED else self.items(value)
+        items = () if value is UNLIMITED else self.items(value, calendar)
         return tuple(item.quota for item in items if item.amount)  # type: ignore[attr-defined]  # see item_of
 
     def cost_of(self, item: RateLimitItem) -> "UnitCost":
@@ -256,11 +277,13 @@ def _require_room(quota: Quota, output_tokens: int) -> None:
         )
 
 
-def _items(value: str | int, limit: UnitLimit) -> tuple[RateLimitItem, ...]:
+def _items(value: str | int, limit: UnitLimit, calendar: Calendar) -> tuple[RateLimitItem, ...]:
     told = limit.label, limit.in_headers
     if limit.unit == CONCURRENCY:
         return slots(value, limit.lease, *told)
-    return timed_items(value, limit.unit, limit.algorithm, limit.burst, *told)
+    if is_money(limit.unit) and type(value) is int and value == 0:
+        return (_NOTHING,)  # A text of 0 is something else: with it, a payer may use credit.
+    return timed_items(value, limit.unit, limit.algorithm, limit.burst, *told, calendar, limit.usual_algorithm)
 
 
 @lru_cache(maxsize=1024, typed=True)  # True is not 1.
@@ -282,27 +305,43 @@ def slots(value: object, lease: int, label: str, in_headers: bool) -> tuple[Rate
 
 @lru_cache(maxsize=1024, typed=True)
 def timed_items(
-    text: Any, unit: str, algorithm: str, burst: int | None, label: str, in_headers: bool
+    text: Any,
+    unit: str,
+    algorithm: str | None,
+    burst: int | None,
+    label: str,
+    in_headers: bool,
+    calendar: Calendar = UTC,
+    usual_algorithm: str = USUAL,
 ) -> tuple[RateLimitItem, ...]:
-    """The items of limits per period, of each period the lowest limit.
+    """The items of limits over time, of each kind of window the lowest limit.
 
-    The engine has no quota of 0, so 0 is checked as 1, and its item is _NOTHING.
+    The engine has no quota of 0 but of money, so 0 is checked as 1, and its item is _NOTHING.
 
     Raises:
         ConfigurationError: The text can't be read.
     """
     items = []
-    for _, limit, period, own_label in parts_of(text, label):
-        quota = Quota(limit or 1, period, unit, algorithm, burst, label=own_label, in_headers=in_headers)  # type: ignore[arg-type]  # None is its default
-        items.append(item_of(quota) if limit else _NOTHING)
+    for part in parts_of(text, label, unit):
+        counts = part.limit > 0 or is_money(unit)
+        quota = quota_of_part(
+            part if counts else part._replace(limit=1),
+            *(unit, algorithm),
+            usual=usual_algorithm,
+            burst=burst,
+            in_headers=in_headers,
+            calendar=calendar,
+        )
+        items.append(item_of(quota) if counts else _NOTHING)
     return strictest(items)
 
 
 def strictest(items: Sequence[RateLimitItem]) -> tuple[RateLimitItem, ...]:
-    """Of several limits of one period, which would have one count, only the lowest."""
-    lowest: dict[int, RateLimitItem] = {}
+    """Of several limits of one kind of window, which would have one count, only the lowest."""
+    lowest: dict[tuple[int, str], RateLimitItem] = {}
     for item in items:
-        period = item.get_expiry()
-        if period not in lowest or item.amount < lowest[period].amount:
-            lowest[period] = item
+        carried: Quota | None = getattr(item, "quota", None)
+        window = item.get_expiry(), carried.every if carried else ""
+        if window not in lowest or item.amount < lowest[window].amount:
+            lowest[window] = item
     return tuple(lowest.values())

@@ -10,7 +10,7 @@ from typing import Final
 from flask_ailimit.engine import ConfigurationError
 
 from .amounts import shown
-from .genai import GenaiPrices, ModelPrices
+from .genai import CURRENCY, GenaiPrices, ModelPrices
 from .price import Price
 from .price_table import read_price
 
@@ -45,6 +45,12 @@ class PriceBook:
     def own(self) -> tuple[Price, ...]:
         """The prices of the own table, in its order."""
         return self._own
+
+    @property
+    def currencies(self) -> tuple[str, ...]:
+        """The currencies of its prices, each once."""
+        every = [price.currency for price in self._own] + ([CURRENCY] if self._genai else [])
+        return tuple(dict.fromkeys(every))
 
     def price_for(self, model: str, at: datetime) -> Price | None:
         """The price of a model at a time, which is in UTC if it has no zone; None if there is none.

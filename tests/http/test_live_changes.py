@@ -657,7 +657,7 @@ def test_trail_that_was_put_back_or_replaced_is_read_anew(two_apps, tmp_path):
 
 def test_entry_of_a_newer_version_is_left_out_and_said(two_apps, caplog):
     served = two_apps()
-    served.limiter.engine.store.add_change('{"v":3,"kind":"pause"}', 0)
+    served.limiter.engine.store.add_change('{"v":9,"kind":"pause"}', 0)
     served.limiter.admin.suspend("user:7", **WHY)
     assert "A newer version made the change of plans 1." in caplog.text
     assert statuses(served, 1, user="7") == [403]

@@ -114,8 +114,8 @@ def test_no_limit_and_nothing_can_be_written():
             "[plans.free]\ntoken = '9 per day'",
             (
                 "plans.toml: plans.free.token: there is no such key. Did you mean tokens? Allowed are requests, "
-                "tokens, input_tokens, output_tokens, concurrency, units, models, enforced_percent, "
-                "soft_percent, class."
+                "tokens, input_tokens, output_tokens, concurrency, budget, units, models, enforced_percent, "
+                "soft_percent, calendar, weights, unknown_price, class."
             ),
         ),
         ("[plans.free]\nrequests = 5", "plans.toml: plans.free.requests: a text is needed, such as '10 per minute'"),
@@ -150,7 +150,7 @@ def test_no_limit_and_nothing_can_be_written():
         ("[plans.free]\ntokens = { limit = '9 per day', in_headers = 1 }", "plans.free.tokens: in_headers: True or"),
         ("[plans.free]\ntokens = { limit = '9 per day', algorithm = 'x' }", "plans.free.tokens: algorithm: use one of"),
         (
-            "[plans.free]\nrequests = { limit = '9 per day', burst = 9, algorithm = 'fixed-window' }",
+            "[plans.free]\nrequests = { limit = '9 per day', burst = 12, algorithm = 'fixed-window' }",
             "plans.toml: plans.free.requests: burst: only the token-bucket",
         ),
         ("[plans.free.units]\nPages = '1 per day'", "plans.toml: plans.free.units.Pages: unit: a name of your own"),

@@ -15,11 +15,15 @@ from hypothesis import strategies as st
 
 from flask_ailimit import ConfigurationError
 from flask_ailimit.engine.algorithms import ALGORITHMS
+from flask_ailimit.engine.calendars import WEEKDAYS
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, MOST_IN_FLIGHT
 from flask_ailimit.limits import checks
 from flask_ailimit.limits.plans import plan_file
 from flask_ailimit.limits.plans.plan import LONGEST_MODEL
 from flask_ailimit.limits.plans.plan_file import read_plans
+from flask_ailimit.money import price_table
+from flask_ailimit.money.price import KINDS
+from flask_ailimit.money.weights import MOST_WEIGHT, WEIGHED
 
 SCHEMA = json.loads(files("flask_ailimit.limits.plans").joinpath("plans.schema.json").read_text(encoding="utf-8"))
 PARTS = SCHEMA["definitions"]
@@ -30,12 +34,28 @@ BEYOND_A_SCHEMA = re.compile(
     r"|: there is no class "  # The same of a plan's class.
     r"|: service has only 'unlimited'"
     r"|it never matches"  # A pattern comes after one that matches the same.
-    r"|: burst: only the token-bucket"
+    r"|: burst: "  # Another algorithm, or one of the limits of the text, has none.
+    r"|: algorithm: '[a-z-]*' can't count "
     r"|: cost: \d+ never fits"
     r"|everybody together is one payer"  # Of [service]: the limit is that of any plan.
     r"|can't be counted exactly"
     r"|: limit: a whole number from 1 to"
     r"|: period: "
+    r"|: zone: the name of a time zone"
+    r"|is not in [A-Z]{3}\. No currency"
+    r"|is more than 9007199\.254740991 "
+    r"|: the file has no prices"
+    r"|: no price is in "
+    r"|has no price either"
+    r"|: there is no limit on tokens that they could weigh"
+    r"|: there is no budget that it could be for"
+    r"|genai-prices is not installed"
+    r"|: it has no rate"
+    r"|: it has no rates for long inputs"
+    r"|: all rates of a price are in one currency"
+    r"|: a rate is above "
+    r"|: this tier is there already"
+    r"|never matches, because '.*' before it"
 )
 """What the reader alone says."""
 
@@ -90,9 +110,50 @@ TEXTS = st.one_of(
                 "1.5/day",
             ),
             *("99999999999999999 per day", "9999999999999999 per day", "1 per 99999 years", "10 per 9seconds"),
+            *(
+                "9 per calendar day",
+                "9/Calendar Weeks; 3 per session of 5 hours",
+                "9 per session of 02 days",
+                "9 per week",
+            ),
+            *("9 per calendar", "9 per calendar 2 days", "9 per session", "9 per session of 0 hours"),
+            *(
+                "9 per session of 2 months",
+                "9 percalendar day",
+                "9 per calendarday",
+                "1.5 per day",
+                "9 per calendar minute",
+            ),
         ]
     ),
     st.text("0123456789 /;,|permintdayhousc-", max_size=16),
+)
+MONEY = st.one_of(
+    st.sampled_from(
+        [
+            *("50 USD per calendar month; 5 USD per calendar day", "5 USD per session of 5 hours", "2.50 USD/day"),
+            *(
+                "10 USD",
+                "0 USD per calendar year",
+                "5 EUR per calendar day",
+                "unlimited",
+                "9007199.3 USD",
+                "7 USD|3 EUR",
+            ),
+            *("5 USD per month", "5 USD per year", "5 USD per week", "5 USD per session of 1 month", "5 usd per day"),
+            *(
+                "5 per day",
+                "USD 5 per day",
+                "5USD",
+                "-5 USD",
+                "1.1234567890 USD",
+                "5. USD",
+                "5 USD per",
+                "5 USD per 0 days",
+            ),
+        ]
+    ),
+    st.text("0123456789. /;,|perdayUSDEURcalnhous-", max_size=20),
 )
 NUMBERS = st.one_of(
     st.integers(-2, 70), st.sampled_from([4, 5, 3600, 3601, 10**4, 10**4 + 1, 2**53 - 1, 2**53, 10**99])
@@ -141,6 +202,52 @@ TIMED = sometimes_wrong(
 )
 SLOTS = st.one_of(NUMBERS, st.just("unlimited"))
 LEASE = sometimes_wrong(st.integers(5, 3600), NUMBERS)
+OF_BUDGET = {"enforced_percent": PERCENT, "soft_percent": SOFT_PERCENT, **TOLD}
+AMOUNT = sometimes_wrong(st.sampled_from(["50 USD per calendar month", "5 USD per day; 10 USD", "unlimited", 0]), MONEY)
+BUDGET = sometimes_wrong(
+    st.one_of(AMOUNT, table(("limit",), limit=AMOUNT, candidate=AMOUNT, **OF_BUDGET), table(limit=AMOUNT))
+)
+CALENDAR = sometimes_wrong(
+    table(
+        zone=sometimes_wrong(st.sampled_from(["Europe/Berlin", "UTC"]), st.one_of(NUMBERS, st.just("Mars/Olympus"))),
+        week_starts=sometimes_wrong(st.sampled_from([*WEEKDAYS]), st.sampled_from(["Monday", "mo", ""])),
+        month_starts=sometimes_wrong(st.integers(1, 31), NUMBERS),
+    )
+)
+FACTOR = sometimes_wrong(st.sampled_from([0, 0.1, 1, 5, 1000]), st.sampled_from([-0.1, 1000.5, True, "1"]))
+WEIGHTS = sometimes_wrong(st.dictionaries(sometimes_wrong(st.sampled_from([*WEIGHED]), NAMES), FACTOR, max_size=2))
+UNKNOWN_PRICE = sometimes_wrong(
+    st.sampled_from(["refuse", "free", {"price_as": "a"}]),
+    st.sampled_from(["", "deny", {"price_as": ""}, {"price_as": 7}, {"price": "a"}, {}, {"price_as": "a", "b": 1}]),
+)
+RATE = sometimes_wrong(
+    st.sampled_from(["2.50 USD", "0 USD", " 0.00000013 USD ", "999 EUR"]),
+    st.sampled_from(["2.50", "2 usd", "-1 USD", "1e3 USD"]),
+)
+RATES = table(("input", "output"), input=RATE, output=RATE, cached_input=RATE, request=RATE, reasoning=RATE)
+ABOVE = sometimes_wrong(
+    st.dictionaries(
+        sometimes_wrong(st.sampled_from(["200000", "07"]), st.sampled_from(["0", "", "-1", "x"])), RATES, max_size=2
+    )
+)
+TIERS = sometimes_wrong(
+    st.dictionaries(
+        sometimes_wrong(
+            st.sampled_from(["batch", "flex"]), st.sampled_from(["", "Default", "standard_only", "x" * 33])
+        ),
+        sometimes_wrong(st.one_of(st.sampled_from([0, 0.5, 100]), table(input=RATE, above=ABOVE)), st.just(100.5)),
+        max_size=2,
+    )
+)
+PRICE = sometimes_wrong(
+    table(
+        ("input", "output"),
+        **dict.fromkeys(KINDS, RATE),
+        above=ABOVE,
+        tiers=TIERS,
+        confirmed=sometimes_wrong(st.booleans()),
+    )
+)
 IN_FLIGHT = sometimes_wrong(
     st.one_of(SLOTS, table(("limit",), limit=SLOTS, candidate=SLOTS, enforced_percent=PERCENT, lease=LEASE, **TOLD))
 )
@@ -150,6 +257,7 @@ OWN = sometimes_wrong(
 LIMITS = {
     **dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens"), TIMED),
     "concurrency": IN_FLIGHT,
+    "budget": BUDGET,
     "units": sometimes_wrong(st.dictionaries(sometimes_wrong(st.just("pages"), NAMES), OWN, max_size=2)),
 }
 ODD = st.one_of(st.sampled_from(["*", "", "x" * 256, "x" * 257]), st.text("ab*?", max_size=3))
@@ -158,16 +266,31 @@ PATTERNS = sometimes_wrong(KEYS, st.one_of(st.integers(), st.just([])))
 MODELS = sometimes_wrong(
     st.one_of(
         st.lists(PATTERNS, max_size=3),
-        st.dictionaries(KEYS, sometimes_wrong(st.one_of(st.booleans(), table(**LIMITS))), max_size=3),
+        st.dictionaries(KEYS, sometimes_wrong(st.one_of(st.booleans(), table(**LIMITS, weights=WEIGHTS))), max_size=3),
     )
 )
 CLASS = sometimes_wrong(st.just("batch"), NAMES)
 CLASSES = sometimes_wrong(st.dictionaries(CLASS, PERCENT, max_size=2))
-OF_EACH = {"models": MODELS, "soft_percent": SOFT_PERCENT, "enforced_percent": PERCENT}
+OF_EACH = {
+    "models": MODELS,
+    "soft_percent": SOFT_PERCENT,
+    "enforced_percent": PERCENT,
+    "calendar": CALENDAR,
+    "weights": WEIGHTS,
+    "unknown_price": UNKNOWN_PRICE,
+}
 PLAN = table(("tokens",), **LIMITS, **OF_EACH, **{"class": CLASS})
 SERVICE = table(("tokens",), **LIMITS, **OF_EACH, classes=CLASSES)
+# A price for every budget, most of the time, so that not every file with a budget is wrong.
+PRICES = st.one_of(
+    st.just({"a": {"input": "2 USD", "output": "3 USD"}}),
+    sometimes_wrong(st.dictionaries(KEYS, PRICE, max_size=2)),
+)
 FILE = table(
-    ("plans",),
+    ("plans", "prices"),
+    prices=PRICES,
+    calendar=CALENDAR,
+    genai_prices=sometimes_wrong(st.just(False)),
     plans=sometimes_wrong(st.dictionaries(sometimes_wrong(st.just("pro"), NAMES), PLAN, max_size=2)),
     service=sometimes_wrong(SERVICE),
     default_plan=sometimes_wrong(st.just("pro")),
@@ -185,6 +308,28 @@ def test_schema_agrees_with_the_reader(given):
 def test_schema_agrees_with_the_reader_about_each_limit(value):
     require_agreement({"plans": {"a": {"requests": value}}})
     require_agreement({"plans": {"a": {"requests": "1 per day"}}, "service": {"units": {"pages": value}}})
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(BUDGET, MONEY, WRONG))
+def test_schema_agrees_with_the_reader_about_budgets(value):
+    prices = {"a": {"input": "2 USD", "output": "3 USD"}}
+    require_agreement({"plans": {"a": {"budget": value}}, "prices": prices})
+    require_agreement(
+        {"plans": {"a": {"models": {"b": {"budget": value}}}}, "service": {"budget": value}, "prices": prices}
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(CALENDAR, WEIGHTS, UNKNOWN_PRICE, st.dictionaries(KEYS, PRICE, min_size=1, max_size=2))
+def test_schema_agrees_with_the_reader_about_what_stands_beside_limits(calendar, weights, unknown, prices):
+    plan = {"tokens": "9 per day", "budget": "5 USD"}
+    always = {"*": {"input": "2 USD", "output": "3 USD"}}
+    require_agreement({"plans": {"a": {**plan, "calendar": calendar}}, "prices": always})
+    require_agreement({"plans": {"a": plan}, "calendar": calendar, "prices": always})
+    require_agreement({"plans": {"a": {**plan, "weights": weights}}, "prices": always})
+    require_agreement({"plans": {"a": {**plan, "unknown_price": unknown}}, "prices": always})
+    require_agreement({"plans": {"a": {"tokens": "9 per day"}}, "prices": prices})
 
 
 @settings(max_examples=300, deadline=None)
@@ -244,7 +389,11 @@ def test_keys_of_the_schema_are_those_of_the_reader():
     assert {*SCHEMA["properties"]} == {*plan_file._FILE}
     assert {*PARTS["plan"]["properties"]} == {*plan_file._PLAN}
     assert {*PARTS["service"]["properties"]} == {*plan_file._SERVICE}
-    assert {*PARTS["model"]["anyOf"][1]["properties"]} == {*plan_file._LIMITS}
+    assert {*PARTS["model"]["anyOf"][1]["properties"]} == {*plan_file._OF_RULE}
+    assert {*PARTS["budget"]["anyOf"][1]["properties"]} == {*plan_file._OF_BUDGET}
+    assert {*PARTS["calendar"]["properties"]} == {*plan_file._OF_CALENDAR}
+    assert {*PARTS["weights"]["properties"]} == {*WEIGHED}
+    assert {*PARTS["price"]["properties"]} == {*price_table._OF_PRICE}
     assert {*PARTS["over_time"]["anyOf"][1]["properties"]} == {*plan_file._OF_TIMED}
     assert {*PARTS["own_unit"]["anyOf"][1]["properties"]} == {*plan_file._OF_OWN}
     assert {*PARTS["in_flight"]["anyOf"][1]["properties"]} == {*plan_file._OF_CONCURRENCY}
@@ -253,7 +402,9 @@ def test_keys_of_the_schema_are_those_of_the_reader():
 def test_bounds_of_the_schema_are_those_of_the_code():
     options = PARTS["own_unit"]["anyOf"][1]["properties"]
     lease = PARTS["in_flight"]["anyOf"][1]["properties"]["lease"]
-    assert {*options["algorithm"]["enum"]} == {*ALGORITHMS} - {CONCURRENCY}
+    assert {*options["algorithm"]["enum"]} == {*ALGORITHMS} - {CONCURRENCY, "budget"}
+    assert PARTS["calendar"]["properties"]["week_starts"]["enum"] == [*WEEKDAYS]
+    assert {each["maximum"] for each in PARTS["weights"]["properties"].values()} == {MOST_WEIGHT}
     assert (lease["minimum"], lease["maximum"]) == (checks._LEAST_LEASE, checks._LONGEST_LEASE)
     assert options["burst"]["maximum"] == options["cost"]["maximum"] == MAX_EXACT
     assert PARTS["slots"]["anyOf"][0]["maximum"] == MOST_IN_FLIGHT

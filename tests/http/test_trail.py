@@ -34,6 +34,7 @@ NOW = 1000
 PAYERS = [PayerName("user", "7"), PayerName("organisation", "7"), PayerName("user", "a:b"), EVERYBODY]
 MINUTE, HOUR = WhichLimit("requests", 60, None), WhichLimit("tokens", 3600, "large-*")
 IN_FLIGHT = WhichLimit("concurrency", 0, None)
+DAY, BUDGET = WhichLimit("tokens", 86400, None, "day"), WhichLimit("nano_usd", 31 * 86400, None, "month")
 
 texts = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
 plans = st.sampled_from([None, "free", "pro"])
@@ -53,9 +54,15 @@ def changes(draw):
         return replace(change, plan=draw(plans))
     if kind == RESUME:
         return change
-    limit = draw(st.sampled_from([MINUTE, HOUR, IN_FLIGHT]))
+    limit = draw(st.sampled_from([MINUTE, HOUR, IN_FLIGHT, DAY, BUDGET]))
     number = draw(st.integers(1, 9))
-    value = {MINUTE: f"{number} per minute", HOUR: f"{number} per hour", IN_FLIGHT: number}[limit]
+    value = {
+        MINUTE: f"{number} per minute",
+        HOUR: f"{number} per hour",
+        IN_FLIGHT: number,
+        DAY: f"{number} per calendar day",
+        BUDGET: f"{number} USD per calendar month",
+    }[limit]
     until = draw(st.sampled_from([NOW - 1, NOW, NOW + 1])) if kind == BOOST else None
     return replace(change, limit=limit, value=value, plan=draw(plans), until=until)
 
@@ -142,7 +149,7 @@ def test_forgotten_payer_leaves_what_a_trail_without_it_would_be(before, payer, 
 
 
 def test_entry_of_a_newer_version_is_none_of_ours():
-    assert read(3, '{"v":3,"kind":"pause","what":["ever"]}') is None
+    assert read(3, '{"v":9,"kind":"pause","what":["ever"]}') is None
 
 
 def entry(**changed):

@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from shlex import quote
 
 from flask_ailimit.engine import AILimitError, ConfigurationError, StoreError
-from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.limit_text import unit_of_money
+from flask_ailimit.engine.quota import CONCURRENCY, is_money
 
 from .caller import ADDRESS, SERVICE, is_role
 from .change import (
@@ -38,8 +39,8 @@ from .change import (
     value_in_words,
     written,
 )
-from .derived import derived, limits_in, number_of
-from .plan import TRY, Plan, Plans, Source
+from .derived import Window, derived, limits_in, number_of
+from .plan import BUDGET, TRY, Plan, Plans, Source
 from .trail import InForce, Trail
 from .tried import as_tried
 from .watching import LiveChanges
@@ -110,8 +111,8 @@ class Admin:
 
         Args:
             payer: Who, such as ``user:7``.
-            unit: What is counted.
-            value: One limit, such as ``20 per minute``; of ``concurrency`` a number.
+            unit: What is counted; for money ``budget``.
+            value: One limit, such as ``20 per minute``, ``5 USD per calendar day``; of ``concurrency`` a number.
             reason: Why.
             by: Who does it.
             model: The pattern of models, as it is in the plan; None for the limit of all models together.
@@ -337,15 +338,17 @@ class Admin:
         until: int | None = None,
     ) -> Change:
         name = payer_named(payer)
-        text, period = _value(unit, value)
-        limit = WhichLimit(unit, period, model)
+        if unit == BUDGET:
+            unit = _unit_of_budget(value)
+        text, (period, every) = _value(unit, value)
+        limit = WhichLimit(unit, period, model, every)
 
         def make(trail: Trail) -> Change:
             known = trail.in_force.get(name, InForce())
             # A plan that the file has no more is that of nobody: the app names one, as in requests.
             only = plan or (known.plan if known.plan in self._plans.plans else None)
             before = self._before(name, known, limit, only)
-            _require_direction(kind, name, text, before)
+            _require_direction(kind, name, unit, text, before)
             source = Source(kind if kind in (BOOST, TRY) else "change", until)
             for each in before:
                 self._require_countable(each, limit, text, source)
@@ -440,7 +443,14 @@ def payer_named(text: str) -> PayerName:
     return PayerName(role, name)
 
 
-def _value(unit: str, value: str | int) -> tuple[str | int, int]:
+def _unit_of_budget(value: str | int) -> str:
+    try:
+        return unit_of_money(value)
+    except ConfigurationError as error:
+        raise ChangeError(str(error)) from error
+
+
+def _value(unit: str, value: str | int) -> tuple[str | int, Window]:
     """The value of a limit in one spelling, and its window."""
     is_number = isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit())
     if unit == CONCURRENCY:
@@ -448,22 +458,24 @@ def _value(unit: str, value: str | int) -> tuple[str | int, int]:
             raise ChangeError(
                 f"concurrency: a number of calls in flight is needed, such as 4. Got {str(value)[:80]!r}."
             )
-        return int(value), 0
-    if isinstance(value, str) and _NOTHING.match(value):
+        return int(value), (0, "")
+    if isinstance(value, str) and not is_money(unit) and _NOTHING.match(value):
         raise ChangeError(
             f"{unit}: {value.strip()[:80]} would let nothing through, and can't be tried. "
             "To stop the payer, suspend it."
         )
     try:
-        text, _, period = limit_of_text(value if isinstance(value, str) else repr(value)[:80])
+        part = limit_of_text(value if isinstance(value, str) else repr(value)[:80], unit)
     except ConfigurationError as error:
         raise ChangeError(str(error)) from error
-    return text, period
+    return part.spelled, (part.period, part.every)
 
 
-def _require_direction(kind: str, payer: PayerName, value: str | int, before: Mapping[Plan, str | int]) -> None:
+def _require_direction(
+    kind: str, payer: PayerName, unit: str, value: str | int, before: Mapping[Plan, str | int]
+) -> None:
     """Refuse what may be a typing error: a raise that lowers, or the other way round."""
-    is_right = [_is_right(kind, number_of(value), number_of(was)) for was in before.values()]
+    is_right = [_is_right(kind, number_of(value, unit), number_of(was, unit)) for was in before.values()]
     if all(is_right):
         return
     if kind == TRY:

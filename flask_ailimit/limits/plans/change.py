@@ -7,12 +7,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flask_ailimit.engine import ConfigurationError, StoreError
-from flask_ailimit.engine.quota import CONCURRENCY, in_largest_unit, parse_quotas
+from flask_ailimit.engine.limit_text import Part, parse_quotas, parts_of
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, is_money
 
 from .caller import ADDRESS, SERVICE, is_role
-from .plan import TRY
+from .plan import BUDGET, TRY
 
-VERSION = 2
+VERSION = 3
 RAISE, LOWER, BOOST = "raise", "lower", "boost"
 SUSPEND, RESUME, MOVE = "suspend", "resume", "move"
 UNDO, FORGET, RELOAD = "undo", "forget", "reload"
@@ -50,15 +51,17 @@ class WhichLimit(NamedTuple):
         unit: What is counted.
         period: Its window in seconds; 0 for calls in flight.
         model: The pattern of models to which it belongs; None for all models together.
+        every: When its windows end, as of a quota; "" for a fixed length of time and for calls in flight.
     """
 
     unit: str
     period: int
     model: str | None
+    every: str = ""
 
     def __str__(self) -> str:
         models = f" of {self.model}" if self.model is not None else ""
-        return f"{self.unit}{models}"
+        return f"{BUDGET if is_money(self.unit) else self.unit}{models}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,7 @@ def value_in_words(value: str | int | None) -> str:
 def written(change: Change) -> str:
     """The entry as JSON, in one line. Its number is not in it: the store gives it."""
     common = {
-        "v": _SINCE.get(change.kind, 1),
+        "v": _version_of(change),
         "at": change.at,
         "by": change.by,
         "reason": change.reason,
@@ -162,18 +165,21 @@ def read(number: int, text: str) -> Change | None:
 
 
 @lru_cache(maxsize=1024)
-def limit_of_text(text: str) -> tuple[str, int, int]:
-    """A limit in one spelling, its number, and its window in seconds.
+def limit_of_text(text: str, unit: str) -> Part:
+    """The one limit that a text names.
+
+    Args:
+        text: The text.
+        unit: What is counted.
 
     Raises:
         ConfigurationError: It is not one limit, such as ``10 per minute``.
     """
-    quotas = parse_quotas(text)
+    counted = unit if is_money(unit) else REQUESTS  # Any unit has such texts, but for money.
+    quotas = parse_quotas(text, unit=counted)
     if len(quotas) != 1:
         raise ConfigurationError(f"Name one limit at a time, such as '10 per minute'. Got {text[:80]!r}.")
-    count, unit = in_largest_unit(quotas[0].period)
-    window = unit if count == 1 else f"{count} {unit}s"
-    return f"{quotas[0].limit} per {window}", quotas[0].limit, quotas[0].period
+    return parts_of(text, unit=counted)[0]
 
 
 def is_text(value: object, longest: int = LONGEST_TEXT) -> bool:
@@ -183,7 +189,9 @@ def is_text(value: object, longest: int = LONGEST_TEXT) -> bool:
 
 def _change(number: int, entry: Mapping[str, Any]) -> Change:
     payer = PayerName(entry["role"], entry["id"]) if "role" in entry else None
-    limit = WhichLimit(entry["unit"], entry["period"], entry["model"]) if "unit" in entry else None
+    limit = None
+    if "unit" in entry:
+        limit = WhichLimit(entry["unit"], entry["period"], entry["model"], _every_of(entry["unit"], entry["value"]))
     return Change(
         number=number,
         **{name: entry[name] for name in (*_COMMON, "kind")},
@@ -201,9 +209,24 @@ def _fits_its_window(change: Change) -> bool:
     if change.limit.unit == CONCURRENCY or isinstance(change.value, int):
         return change.limit.unit == CONCURRENCY and isinstance(change.value, int) and change.limit.period == 0
     try:
-        return limit_of_text(str(change.value))[2] == change.limit.period
+        return limit_of_text(str(change.value), change.limit.unit).period == change.limit.period
     except ConfigurationError:
         return False
+
+
+def _every_of(unit: str, value: object) -> str:
+    """When the windows end of the limit that a value is of: its text says it."""
+    try:
+        return limit_of_text(value, unit).every if isinstance(value, str) else ""
+    except ConfigurationError:
+        return ""
+
+
+def _version_of(change: Change) -> int:
+    """The version of an entry. A library that doesn't know the version passes over it."""
+    if change.limit is not None and (change.limit.every or is_money(change.limit.unit)):
+        return _SINCE_WINDOWS
+    return _SINCE.get(change.kind, 1)
 
 
 def _damaged(number: int, what: str) -> StoreError:
@@ -253,7 +276,10 @@ _FIELDS: Mapping[str, _Field] = {
     ),
 }
 _SINCE: Mapping[str, int] = {TRY: 2}
-"""The version of entries that have a kind; of the others, 1. A library that doesn't know the version passes over it."""
+"""The version of entries that have a kind; of the others, 1."""
+
+_SINCE_WINDOWS = 3
+"""The version of entries about money, and about windows of a calendar or of a session."""
 
 _COMMON = ("at", "by", "reason")
 _LIMIT = ("role", "id", "unit", "period", "model", "plan", "value", "from")

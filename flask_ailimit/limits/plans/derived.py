@@ -5,12 +5,16 @@ from dataclasses import replace
 from hashlib import blake2b
 from types import MappingProxyType
 
-from flask_ailimit.engine.quota import CONCURRENCY, parts_of
+from flask_ailimit.engine.limit_text import parts_of
+from flask_ailimit.engine.quota import CONCURRENCY
 from flask_ailimit.unlimited import UNLIMITED, Unlimited
 
 from .change import WhichLimit
 from .plan import TRY, Plan, PlanLimit, Plans, Source
 from .trail import Values
+
+Window = tuple[int, str]
+"""The window of a limit: its period in seconds, and when it ends, as of a quota."""
 
 _Wanted = dict[WhichLimit, dict[bool, tuple[str | int, Source]]]
 """The values of limits, and those that are tried beside them."""
@@ -55,16 +59,16 @@ def limits_in(plan: Plan) -> dict[WhichLimit, PlanLimit]:
     found: dict[WhichLimit, PlanLimit] = {}
     for model, limits in [(None, plan.limits), *((rule.pattern, rule.limits) for rule in plan.models or ())]:
         for limit in limits:
-            for part, period in () if limit.beside else windows_of(limit):
-                which = WhichLimit(limit.unit, period, model)
-                if which not in found or number_of(part.value) < number_of(found[which].value):
-                    found[which] = part  # Of several limits of one period the lowest holds.
+            for part, (period, every) in () if limit.beside else windows_of(limit):
+                which = WhichLimit(limit.unit, period, model, every)
+                if which not in found or number_of(part.value, part.unit) < number_of(found[which].value, part.unit):
+                    found[which] = part  # Of several limits of one window the lowest holds.
     return found
 
 
-def number_of(value: object) -> int:
-    """How many a value allows."""
-    return value if isinstance(value, int) else parts_of(str(value))[0].limit
+def number_of(value: object, unit: str) -> int:
+    """How many of a unit a value allows."""
+    return value if isinstance(value, int) else parts_of(str(value), unit=unit)[0].limit
 
 
 def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -> Iterator[PlanLimit]:
@@ -73,11 +77,11 @@ def _replaced(limits: Iterable[PlanLimit], model: str | None, wanted: _Wanted) -
             yield limit
             continue
         parts = windows_of(limit)
-        if not any(WhichLimit(limit.unit, period, model) in wanted for _, period in parts):
+        if not any(WhichLimit(limit.unit, period, model, every) in wanted for _, (period, every) in parts):
             yield limit
             continue
-        for part, period in parts:
-            values = wanted.get(WhichLimit(limit.unit, period, model), {})
+        for part, (period, every) in parts:
+            values = wanted.get(WhichLimit(limit.unit, period, model, every), {})
             yield with_value(part, *values[False]) if False in values else part
             if True in values:
                 yield replace(with_value(part, *values[True]), shadow=True, beside=True)
@@ -88,19 +92,20 @@ def with_value(limit: PlanLimit, value: str | int | Unlimited, source: Source) -
     other = replace(limit, value=value, source=source)
     if limit.burst is None or UNLIMITED in (value, limit.value):
         return other
-    burst = number_of(value)
-    if [period for _, period in windows_of(other)] == [period for _, period in windows_of(limit)]:
+    burst = number_of(value, limit.unit)
+    if [window for _, window in windows_of(other)] == [window for _, window in windows_of(limit)]:
         # Else a limit that was lowered to 10 would still give 600 at once.
-        burst = limit.burst * burst // max(1, number_of(limit.value))
+        burst = limit.burst * burst // max(1, number_of(limit.value, limit.unit))
     return replace(other, burst=max(limit.cost, burst, 1))
 
 
-def windows_of(limit: PlanLimit) -> list[tuple[PlanLimit, int]]:
-    """The single limits of one, each with its window in seconds."""
+def windows_of(limit: PlanLimit) -> list[tuple[PlanLimit, Window]]:
+    """The single limits of one, each with its window."""
     if limit.value is UNLIMITED:
         return []
     if limit.unit == CONCURRENCY or not isinstance(limit.value, str):
-        return [(limit, 0)]
+        return [(limit, (0, ""))]
     return [
-        (replace(limit, value=text, name=name), period) for text, _, period, name in parts_of(limit.value, limit.name)
+        (replace(limit, value=part.text, name=part.label), (part.period, part.every))
+        for part in parts_of(limit.value, limit.name, limit.unit)
     ]

@@ -8,11 +8,18 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
-from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.engine import Calendar
+from flask_ailimit.engine.limit_text import USUAL
+from flask_ailimit.engine.quota import REQUESTS, UTC
+from flask_ailimit.money import PriceBook, Weights
+from flask_ailimit.money.unknown import REFUSED, UnknownPrice
 from flask_ailimit.unlimited import Unlimited
 
 ANY = "*"
 """The pattern of every model, and the only one that a request without a model matches."""
+
+BUDGET = "budget"
+"""What a plan calls its limit on money."""
 
 NO_PAYERS, ALL_PAYERS = 0, 100
 """Of the payers of a plan, in percent."""
@@ -45,9 +52,10 @@ class PlanLimit:
 
     Attributes:
         unit: What is counted.
-        value: A text such as ``10 per minute``; of calls in flight a number; UNLIMITED for no limit.
+        value: A text such as ``10 per minute``; of calls in flight a number; UNLIMITED for no limit; of money 0 for
+            nothing.
         burst: The most that a token bucket gives at once; None for the limit.
-        algorithm: How it is counted; None for the app's own algorithm of limits on requests.
+        algorithm: How it is counted; None for the usual.
         lease: Seconds after which the slot of a killed process is free; only calls in flight have it.
         cost: What a request costs in a unit of the app's own.
         name: What clients call it; "" for the name that is made of unit and period.
@@ -58,7 +66,10 @@ class PlanLimit:
         soft_percent: From which part on is told that it is nearly used up; None for the app's own.
         source: Where its value was set.
         shadow: It is only tried: it refuses nothing.
-        beside: It is tried beside a limit of the same period that holds, and so has a count of its own.
+        beside: It is tried beside a limit of the same window that holds, and so has a count of its own.
+        calendar: The calendar of its windows.
+        weights: How much each kind of token counts for in a limit on tokens; None for what it is.
+        unknown_price: What becomes of a request in a limit on money, if its model has no price.
     """
 
     unit: str
@@ -75,6 +86,9 @@ class PlanLimit:
     source: Source = IN_PLAN
     shadow: bool = False
     beside: bool = False
+    calendar: Calendar = UTC
+    weights: Weights | None = None
+    unknown_price: UnknownPrice = REFUSED
 
     @property
     def percent(self) -> int:
@@ -88,11 +102,9 @@ class PlanLimit:
         """Whether payers differ in what holds for them."""
         return self.candidate is not None or self.percent < ALL_PAYERS
 
-    def algorithm_in(self, algorithm_of_requests: str) -> str:
-        """How it is counted, in an app that counts requests by this algorithm."""
-        if self.algorithm is not None:
-            return self.algorithm
-        return algorithm_of_requests if self.unit == REQUESTS and self.burst is None else "token-bucket"
+    def usual_algorithm(self, algorithm_of_requests: str) -> str:
+        """How it is counted over a fixed length of time, in an app that counts requests by this algorithm."""
+        return algorithm_of_requests if self.unit == REQUESTS and self.burst is None else USUAL
 
 
 @dataclass(frozen=True)
@@ -195,6 +207,7 @@ class Plans(NamedTuple):
         service: The limits of everybody together; None without any.
         default: The plan of a payer without one; None if such a payer is turned away.
         classes: The service's plan as it holds for each class, by the class's name.
+        prices: What models cost; None if the file doesn't say it.
     """
 
     source: str
@@ -202,3 +215,4 @@ class Plans(NamedTuple):
     service: Plan | None
     default: Plan | None
     classes: Mapping[str, Plan] = MappingProxyType({})
+    prices: PriceBook | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
+from flask_ailimit.engine.quota import CONCURRENCY
 from flask_ailimit.limits.count_names import marked
 from flask_ailimit.limits.unit_limit import UnitLimit
 
@@ -54,7 +55,8 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         scope=scope + marked(limit.source.kind) if limit.beside else scope,
         shared=True,
         unit=limit.unit,
-        algorithm=limit.algorithm_in(algorithm_of_requests),
+        algorithm=CONCURRENCY if limit.unit == CONCURRENCY else limit.algorithm,
+        usual_algorithm=limit.usual_algorithm(algorithm_of_requests),
         burst=limit.burst,
         lease=limit.lease,
         cost=limit.cost,
@@ -65,4 +67,7 @@ def _made(limiter: Any, limit: PlanLimit, scope: str, algorithm_of_requests: str
         soft_percent=limit.soft_percent,
         source=limit.source,
         floor=floor,
+        calendar=limit.calendar,
+        weights=limit.weights,
+        unknown_price=limit.unknown_price,
     )

@@ -67,6 +67,6 @@ def _held(limits: Iterable[PlanLimit], place: int) -> Iterator[PlanLimit]:
             yield tried
             continue
         yield plain
-        held = {period for _, period in windows_of(plain)}
-        for part, period in windows_of(tried):
-            yield replace(part, shadow=True, beside=period in held)
+        held = {window for _, window in windows_of(plain)}
+        for part, window in windows_of(tried):
+            yield replace(part, shadow=True, beside=window in held)
