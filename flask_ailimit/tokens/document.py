@@ -8,6 +8,7 @@ from .output import json_text, read_list_text, read_output_text
 from .partial import completed
 from .payload import decode_json
 from .report import find_reports
+from .tier import find_tier
 
 
 def read_document(messages: Messages, body: bytes, *, promised: bool, believes_reports: bool) -> bool:
@@ -35,7 +36,8 @@ def read_document(messages: Messages, body: bytes, *, promised: bool, believes_r
         return False
     if isinstance(value, dict):
         said = read_output_text(value) if known or believes_reports else json_text(value)
-        messages.take_document(said, find_reports(value) if believes_reports else {}, whole=whole)
+        found, tier = (find_reports(value), find_tier(value)) if believes_reports else ({}, "")
+        messages.take_document(said, found, whole=whole, tier=tier)
     elif isinstance(value, list):
         messages.take_document(read_list_text(value), {}, whole=whole)
     else:

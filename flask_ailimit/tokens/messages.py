@@ -5,13 +5,16 @@ Within one, reports are repeated and cumulative, so the largest of each number c
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from .counter import CERTAIN_SHARE, TokenCounter
 from .envelope import is_known, is_ollama, may_report
 from .output import json_text, read_event_text
 from .payload import DONE, decode, plain_text
-from .report import Members, Report, Shape, find_reports, merged, read_reports
+from .report import NO_REPORT, Members, find_reports, merged, read_reports
+from .report_shapes import Shape
+from .tier import find_tier
 from .transcript import Transcript
 
 TERMINAL_EVENTS: Final = frozenset(
@@ -46,7 +49,8 @@ class Total(NamedTuple):
         input: Reported tokens.
         unknown_input: Whether the first message reported none: then it used what the request was estimated at.
         output: Reported tokens, with those of the text that no report covers.
-        cached: Input read from a cache.
+        kinds: Reported parts of the input and of the output, by the field of :class:`.usage.Usage`.
+        tier: The tier of service that the message names; of several messages the last that is named.
         undivided: Reported tokens of which nobody said how many were input and how many output.
         counted: Whether the output is counted, all of it or in part.
     """
@@ -54,7 +58,8 @@ class Total(NamedTuple):
     input: int = 0
     unknown_input: bool = True
     output: int = 0
-    cached: int = 0
+    kinds: Mapping[str, int] = NO_REPORT.kinds
+    tier: str = ""
     undivided: int = 0
     counted: bool = False
 
@@ -64,7 +69,8 @@ class Total(NamedTuple):
             self.input + later.input,
             self.unknown_input,
             self.output + later.output,
-            self.cached + later.cached,
+            {kind: self.kinds.get(kind, 0) + later.kinds.get(kind, 0) for kind in {**self.kinds, **later.kinds}},
+            later.tier or self.tier,
             self.undivided + later.undivided,
             self.counted or later.counted,
         )
@@ -82,7 +88,8 @@ class Message:
         self._share = 1 if exact else CERTAIN_SHARE
         self._octets_a_token = _OCTETS_A_TOKEN if exact else OCTETS_A_GUESSED_TOKEN
         self._reports: dict[Shape, Members] = {}
-        self._last = _NO_REPORT
+        self._last = NO_REPORT
+        self._tier = ""
         self._characters_then = 0
 
     @property
@@ -99,6 +106,10 @@ class Message:
             self.transcript.mark()
         self._characters_then = self.transcript.characters
 
+    def name_tier(self, tier: str) -> None:
+        """Take the tier of service that an event names. The last one counts: the first may be what was asked for."""
+        self._tier = tier or self._tier
+
     def goes_on_after_its_end(self, candidates: list[dict[str, Any]]) -> bool:
         """Whether one of Gemini's candidates has finished already in this message: then these are another one's."""
         again = any(candidate.get("index", 0) in self._finished for candidate in candidates)
@@ -110,20 +121,23 @@ class Message:
 
     def total(self, *, final: bool) -> Total:
         """What it used so far. ``final`` says that nothing more of it comes, so that a zero is believed."""
+        return self._numbers(final=final)._replace(tier=self._tier)
+
+    def _numbers(self, *, final: bool) -> Total:
         said = read_reports(self._reports)
         # A zero is believed if nothing was said after it.
-        last = self._last if final and self.transcript.characters == self._characters_then else _NO_REPORT
+        last = self._last if final and self.transcript.characters == self._characters_then else NO_REPORT
         given = said.input or last.input
         made = said.output or last.output
         total = said.total or last.total
         if given is None and made is None and total is not None:
-            return self._undivided(total)
+            return self._undivided(total)._replace(kinds=said.kinds)
         if not made:
             seen = self.transcript.tokens() if made is None else self._floor(0)
-            return Total(given or 0, given is None, seen, said.cached, counted=seen > 0)
+            return Total(given or 0, given is None, seen, said.kinds, counted=seen > 0)
         since = self.transcript.tokens_since() if self.transcript.characters_since else 0
         output = max(made + since, self._floor(made + since))
-        return Total(given or 0, given is None, output, said.cached, counted=output > made)
+        return Total(given or 0, given is None, output, said.kinds, counted=output > made)
 
     def _undivided(self, total: int) -> Total:
         if not self.transcript.characters:
@@ -143,9 +157,6 @@ class Message:
             return self.transcript.tokens() // self._share
         except Exception:  # noqa: BLE001  an app's own counter; the report stands without it
             return 0
-
-
-_NO_REPORT = Report(None, None, 0, None)
 
 
 class Messages:
@@ -256,7 +267,7 @@ class Messages:
         kind = event.get("type")
         if kind == "message_start":
             # Anthropic's first report is of the input; its few tokens of output are those of the text that follows.
-            found = {shape: _without(members, (*shape.outputs, *shape.parts)) for shape, members in found.items()}
+            found = {shape: _without(members, shape.of_output) for shape, members in found.items()}
         elif event.get("object") == "thread.run.step":
             found = {}  # The run reports them once more.
         candidates = _candidates_of(event)
@@ -271,12 +282,15 @@ class Messages:
             self._current.transcript.add_text(text)
         if found:
             self._current.report(found)
+        if found or (known and self._believes):
+            self._current.name_tier(find_tier(event))
         if _ends(event):
             self._current.ended = True
 
-    def take_document(self, text: str, found: dict[Shape, Members], *, whole: bool) -> None:
+    def take_document(self, text: str, found: dict[Shape, Members], *, whole: bool, tier: str = "") -> None:
         """Take an answer that is one JSON document: what it says, and what it reports."""
         self._current.transcript.add_whole(text)
+        self._current.name_tier(tier)
         if found:
             self._current.report(found)
         self._current.ended = whole
@@ -374,7 +388,7 @@ def _ends(event: dict[str, Any]) -> bool:
     return (isinstance(kind, str) and kind in TERMINAL_EVENTS) or (event.get("done") is True and is_ollama(event))
 
 
-def _without(members: Members, names: tuple[str, ...]) -> Members:
+def _without(members: Members, names: frozenset[str]) -> Members:
     return {name: number for name, number in members.items() if name not in names}
 
 

@@ -169,7 +169,7 @@ class StreamMeter:
         if total.undivided:
             share = min(known_input or 0, total.undivided)
             given, made = given + share, made + total.undivided - share
-        usage = Usage.clamped(given, made, total.cached)
+        usage = Usage.clamped(given, made, service_tier=total.tier, **total.kinds)
         return Measure(usage, "counted" if total.counted or total.unknown_input else "reported")
 
     def _catch_up(self) -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_ailimit.tokens import MAX_TOKENS, Usage, read_usage
+from flask_ailimit.tokens.tier import find_tier
 
 CHAT = {"object": "chat.completion", "choices": []}
 REPORTS = {
@@ -22,8 +23,9 @@ REPORTS = {
                 "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
                 "completion_tokens_details": {"reasoning_tokens": 128},
             },
+            "service_tier": "default",
         },
-        Usage(2006, 300, 1920),
+        Usage(2006, 300, 1920, reasoning_tokens=128, service_tier="default"),
     ),
     "chat of a server that leaves details null": (
         {**CHAT, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": None}},
@@ -61,7 +63,7 @@ REPORTS = {
                 "output_tokens": 393,
             },
         },
-        Usage(21 + 188086 + 1000, 393, 1000),
+        Usage(21 + 188086 + 1000, 393, 1000, cache_write_tokens=188086),
     ),
     "messages with null cache": (
         {
@@ -97,7 +99,7 @@ REPORTS = {
                 "completion_tokens_details": {"reasoning_tokens": 190, "audio_tokens": None},
             }
         },
-        Usage(10, 190),
+        Usage(10, 190, reasoning_tokens=190),
     ),
     "reasoning and text beside the output, as Responses": (
         {
@@ -107,7 +109,7 @@ REPORTS = {
                 "output_tokens_details": {"reasoning_tokens": 190, "text_tokens": 6},
             }
         },
-        Usage(10, 196),
+        Usage(10, 196, reasoning_tokens=190),
     ),
     "a total below its parts": (
         {"usage": {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 1}},
@@ -148,6 +150,74 @@ def test_an_absurd_number_of_cached_tokens_makes_a_report_worthless(cached):
         read_usage({"usage": {"prompt_tokens": 100, "completion_tokens": 1, "prompt_tokens_details": details}}) is None
     )
     assert read_usage({"usage": {"input_tokens": 100, "output_tokens": 1, "input_tokens_details": details}}) is None
+
+
+@pytest.mark.parametrize("absurd", [-1, True, 1.5, "1", [], 2**53])
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"audio_tokens": "absurd"}}},
+        {"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cache_write_tokens": "absurd"}}},
+        {"usage": {"prompt_tokens": 9, "completion_tokens_details": {"image_tokens": "absurd"}}},
+        {"usage": {"input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": "absurd"}}},
+        {"usage": {"input_tokens": 9, "output_tokens_details": {"thinking_tokens": "absurd"}}},
+        {"usage": {"inputTokens": 9, "cacheDetails": [{"ttl": "1h", "inputTokens": "absurd"}]}},
+        {
+            "usageMetadata": {
+                "promptTokenCount": 9,
+                "promptTokensDetails": [
+                    {"modality": "AUDIO", "tokenCount": 9},
+                    {"modality": "AUDIO", "tokenCount": "absurd"},
+                ],
+            }
+        },
+        {"usageMetadata": {"promptTokenCount": 9, "promptTokensDetails": "absurd"}},
+    ],
+    ids=lambda report: json.dumps(report)[10:60],
+)
+def test_an_absurd_number_of_a_part_makes_a_report_worthless(report, absurd):
+    text = json.dumps(report)
+    if absurd == [] and '"promptTokensDetails": "absurd"' in text:
+        absurd = {}
+    assert read_usage(json.loads(text.replace('"absurd"', json.dumps(absurd)))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "report", "part"),
+    [
+        ("sound", {"prompt_tokens_details": {"audio_tokens": 30}}, {"audio_input_tokens": 9}),
+        ("cache", {"prompt_tokens_details": {"cached_tokens": 9, "cache_write_tokens": 9}}, {"cache_write_tokens": 9}),
+    ],
+)
+def test_parts_above_their_whole_are_cut(name, report, part):
+    assert read_usage({"usage": {"prompt_tokens": 9, "completion_tokens": 5, **report}}) == Usage(9, 5, **part)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tier"),
+    [
+        ({"service_tier": "flex"}, "flex"),
+        ({"service_tier": None}, ""),
+        ({"service_tier": "x" * 33}, ""),
+        ({"service_tier": 5}, ""),
+        ({"service_tier": ["flex"]}, ""),
+        ({"service_tier": {"type": ["flex"]}}, ""),
+        ({"usage": {"service_tier": "batch"}, "service_tier": "auto"}, "batch"),
+        ({"usage": {"service_tier": "priority", "speed": "standard"}}, "priority"),
+        ({"usage": {"service_tier": "standard", "speed": "fast"}}, "fast"),
+        ({"response": {"service_tier": "flex", "usage": {}}, "service_tier": None}, "flex"),
+        ({"message": {"usage": {"service_tier": "batch"}}}, "batch"),
+        ({"metadata": {"serviceTier": {"type": "priority"}}}, "priority"),
+        ({"usageMetadata": {"trafficType": "ON_DEMAND_PRIORITY"}}, "PRIORITY"),
+        ({"usageMetadata": {"trafficType": "ON_DEMAND"}}, "ON_DEMAND"),
+        ({"usage": "service_tier", "message": ["service_tier"]}, ""),
+        (["service_tier"], ""),
+        (None, ""),
+    ],
+    ids=repr,
+)
+def test_tier_is_found_where_each_provider_names_it(answer, tier):
+    assert find_tier(answer) == tier
 
 
 @pytest.mark.parametrize("name", ["cache_creation_input_tokens", "cache_read_input_tokens"])
@@ -201,7 +271,7 @@ def test_what_reports_nothing_is_no_report(payload):
 )
 def test_whatever_is_reported_is_a_usage_that_can_be_charged_or_none(report):
     usage = read_usage({"usage": report})
-    assert usage is None or usage == Usage.checked(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    assert usage is None or usage == Usage.checked(**usage.counts, service_tier=usage.service_tier)
 
 
 def test_real_sdks_see_the_same_numbers():
@@ -209,7 +279,12 @@ def test_real_sdks_see_the_same_numbers():
     openai = pytest.importorskip("openai")
     chat = openai.types.CompletionUsage.model_validate(REPORTS["chat with cached tokens and details"][0]["usage"])
     ours = read_usage({"usage": json.loads(chat.model_dump_json())})
-    assert ours == Usage(chat.prompt_tokens, chat.completion_tokens, chat.prompt_tokens_details.cached_tokens)
+    assert ours == Usage(
+        chat.prompt_tokens,
+        chat.completion_tokens,
+        chat.prompt_tokens_details.cached_tokens,
+        reasoning_tokens=chat.completion_tokens_details.reasoning_tokens,
+    )
     responses = openai.types.responses.ResponseUsage.model_construct(**REPORTS["responses"][0]["usage"])
     assert read_usage({"usage": responses.model_dump(warnings=False)}) == Usage(36, 87, 12)
     messages = anthropic.types.Usage.model_validate(REPORTS["messages with cache"][0]["usage"])

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_ailimit.tokens import Measure, StreamMeter, Usage, open_counter
@@ -28,7 +28,28 @@ def long_way(body, counter):
 
 numbers = st.one_of(st.integers(-2, 60), st.sampled_from([2**53 - 1, 2**53, 1.0, True, None, "5"]))
 details = st.one_of(
-    st.none(), st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens", "audio_tokens"]), numbers), numbers
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "cached_tokens",
+                "cache_write_tokens",
+                "reasoning_tokens",
+                "thinking_tokens",
+                "audio_tokens",
+                "image_tokens",
+                "text_tokens",
+                "accepted_prediction_tokens",
+            ]
+        ),
+        numbers,
+    ),
+    numbers,
+    st.just([]),
+)
+tiers = st.one_of(
+    st.sampled_from(["default", "flex", "PRIORITY", "", "x" * 32, "x" * 33, "a\nb", None, 5, []]),
+    st.fixed_dictionaries({}, optional={"type": st.sampled_from(["flex", None, 5, ["flex"]])}),
 )
 reports = st.fixed_dictionaries(
     {},
@@ -45,6 +66,8 @@ reports = st.fixed_dictionaries(
             "completion_tokens_details",
             "input_tokens_details",
             "output_tokens_details",
+            "input_token_details",
+            "cache_creation",
             "tokens",
         )
     },
@@ -70,12 +93,15 @@ answers = st.fixed_dictionaries(
         "usageMetadata": st.just({"promptTokenCount": 7, "candidatesTokenCount": 90}),
         "eval_count": numbers,
         "error": st.just({"message": "overloaded"}),
+        "service_tier": tiers,
+        "serviceTier": tiers,
         "status": st.sampled_from(["completed", "queued"]),
     },
 )
 
 
 @pytest.mark.parametrize("counter", COUNTERS.values(), ids=COUNTERS)
+@settings(max_examples=500)
 @given(answer=answers)
 def test_short_way_agrees_with_the_long_way(counter, answer):
     body = json.dumps(answer).encode()
@@ -88,7 +114,33 @@ def test_short_way_agrees_with_the_long_way(counter, answer):
     [
         ({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}, Usage(9, 5)),
         ({"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}, Usage(9, 5, 4)),
-        ({"input_tokens": 9, "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 3}}, Usage(9, 5)),
+        (
+            {"input_tokens": 9, "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 3}},
+            Usage(9, 5, reasoning_tokens=3),
+        ),
+        (
+            {
+                "prompt_tokens": 90,
+                "completion_tokens": 50,
+                "prompt_tokens_details": {
+                    "cached_tokens": 4,
+                    "cache_write_tokens": 5,
+                    "audio_tokens": 6,
+                    "image_tokens": 7,
+                },
+                "completion_tokens_details": {"reasoning_tokens": 8, "audio_tokens": 9, "image_tokens": 10},
+            },
+            Usage(90, 50, 4, 5, 0, 6, 7, 8, 9, 10),
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": 0}, None),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
+                "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": -1},
+            },
+            None,
+        ),
         ({"prompt_tokens": 9, "completion_tokens": 0}, None),
         ({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 200}, None),
         ({"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 10}}, None),
@@ -98,6 +150,12 @@ def test_short_way_agrees_with_the_long_way(counter, answer):
 def test_usual_report_is_read(report, usage):
     answer = {"id": "1", "choices": [{"message": {"content": "four five"}}], "usage": report}
     assert read_usual(json.dumps(answer).encode(), ESTIMATE) == usage
+
+
+@pytest.mark.parametrize("named", [{"service_tier": "flex"}, {"serviceTier": {"type": "flex"}}])
+def test_tier_beside_the_report_is_read(named):
+    answer = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}, **named}
+    assert read_usual(json.dumps(answer).encode(), ESTIMATE) == Usage(9, 5, service_tier="flex")
 
 
 def test_report_of_far_less_than_the_text_takes_the_long_way():
