@@ -167,6 +167,14 @@ class AILimiter(Decorators):
         input_tokens: int = 0,
         output_tokens: int = 0,
         cached_input_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        audio_input_tokens: int = 0,
+        image_input_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        audio_output_tokens: int = 0,
+        image_output_tokens: int = 0,
+        service_tier: str = "",
         units: Mapping[str, int] | None = None,
     ) -> None:
         """Record what the current request really used. Recorded tokens replace the usage that the answer reports.
@@ -179,13 +187,36 @@ class AILimiter(Decorators):
             input_tokens: Tokens of the prompt, those from a cache included.
             output_tokens: Tokens generated, reasoning included.
             cached_input_tokens: How many of the input tokens came from a cache.
+            cache_write_tokens: How many were written to a cache, for five minutes or for a time that nobody named.
+            cache_write_1h_tokens: How many were written to a cache for an hour.
+            audio_input_tokens: How many of the input tokens were sound.
+            image_input_tokens: How many of the input tokens were pictures.
+            reasoning_tokens: How many of the output tokens were reasoning.
+            audio_output_tokens: How many of the output tokens were sound.
+            image_output_tokens: How many of the output tokens were pictures.
+            service_tier: The tier that the model's answer names, such as ``batch``. Of several calls the last one named
+                counts.
             units: Amounts of units of the app's own, such as ``{"pages": 3}``; see :meth:`limit_units`.
 
         Raises:
-            ValueError: A number is not an integer from 0 to 2**53 - 1, there is more cached input than input, or a unit
-                has no name that :meth:`limit_units` takes.
+            ValueError: A number is not an integer from 0 to 2**53 - 1, parts are more than their whole, such as more
+                cached input than input, the tier is no printable text of 0 to 32 characters, or a unit has no name that
+                :meth:`limit_units` takes.
         """
-        usage, own = recorded(input_tokens, output_tokens, cached_input_tokens, units)
+        usage, own = recorded(
+            units,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_input_tokens=cached_input_tokens,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
+            audio_input_tokens=audio_input_tokens,
+            image_input_tokens=image_input_tokens,
+            reasoning_tokens=reasoning_tokens,
+            audio_output_tokens=audio_output_tokens,
+            image_output_tokens=image_output_tokens,
+            service_tier=service_tier,
+        )
         if self._active and not self.ledger.record(usage, own):
             self.logger.warning(
                 "record_usage came after the answer was closed or its work handed over, and was not charged."

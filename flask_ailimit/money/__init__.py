@@ -9,7 +9,7 @@ Example:
     1190
 """
 
-from .amounts import Money, currency_of, in_words, is_money, parse_money, unit_of
+from .amounts import Money, currency_of, in_words, parse_money, unit_of
 from .book import PriceBook
 from .cost import Cost
 from .price import Price
@@ -23,7 +23,6 @@ __all__ = [
     "Weights",
     "currency_of",
     "in_words",
-    "is_money",
     "parse_money",
     "unit_of",
 ]

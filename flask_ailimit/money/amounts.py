@@ -8,10 +8,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from flask_ailimit.engine import ConfigurationError
-from flask_ailimit.engine.quota import MAX_EXACT
-
-MONEY_PREFIX: Final = "nano_"
-"""With this, units of money begin."""
+from flask_ailimit.engine.quota import MAX_EXACT, MONEY_PREFIX, is_money
 
 NANO: Final = 10**9
 """Nano-units in one unit of a currency."""
@@ -105,11 +102,6 @@ def currency_of(unit: str) -> str:
     if not isinstance(unit, str) or not _UNIT.fullmatch(unit):
         raise ConfigurationError(f"unit: that of a currency is needed, such as 'nano_usd'. Got {shown(unit)}.")
     return unit.removeprefix(MONEY_PREFIX).upper()
-
-
-def is_money(unit: str) -> bool:
-    """Whether a unit is that of a currency."""
-    return unit.startswith(MONEY_PREFIX)
 
 
 def in_words(nano: int, unit_or_currency: str) -> str:

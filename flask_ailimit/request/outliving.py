@@ -82,6 +82,14 @@ class OutlivingWork:
         input_tokens: int = 0,
         output_tokens: int = 0,
         cached_input_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        audio_input_tokens: int = 0,
+        image_input_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        audio_output_tokens: int = 0,
+        image_output_tokens: int = 0,
+        service_tier: str = "",
         units: Mapping[str, int] | None = None,
     ) -> None:
         """Record usage. It is added to earlier calls, and to what the view recorded before it handed over.
@@ -89,7 +97,20 @@ class OutlivingWork:
         Raises:
             ValueError: As :meth:`flask_ailimit.AILimiter.record_usage`.
         """
-        usage, own = recorded(input_tokens, output_tokens, cached_input_tokens, units)
+        usage, own = recorded(
+            units,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_input_tokens=cached_input_tokens,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
+            audio_input_tokens=audio_input_tokens,
+            image_input_tokens=image_input_tokens,
+            reasoning_tokens=reasoning_tokens,
+            audio_output_tokens=audio_output_tokens,
+            image_output_tokens=image_output_tokens,
+            service_tier=service_tier,
+        )
         if usage is not None:
             self._recorded = self._recorded + usage if self._recorded else usage
         self._units = added(self._units, own)

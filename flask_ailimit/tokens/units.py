@@ -28,15 +28,13 @@ def checked_units(units: object) -> dict[str, int]:
     return dict(units)
 
 
-def recorded(
-    input_tokens: object, output_tokens: object, cached_input_tokens: object, units: object
-) -> tuple[Usage | None, dict[str, int]]:
+def recorded(units: object, **tokens: object) -> tuple[Usage | None, dict[str, int]]:
     """What one call records: tokens, None if it names only units, and units of the app's own.
 
     Raises:
         ValueError: As :meth:`Usage.checked` and :func:`checked_units`.
     """
-    usage, own = Usage.checked(input_tokens, output_tokens, cached_input_tokens), checked_units(units)
+    usage, own = Usage.checked(**tokens), checked_units(units)
     return None if own and usage == Usage() else usage, own
 
 

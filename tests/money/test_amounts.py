@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_ailimit.engine import ConfigurationError
-from flask_ailimit.engine.quota import MAX_EXACT
-from flask_ailimit.money import Money, currency_of, in_words, is_money, parse_money, unit_of
+from flask_ailimit.engine.quota import MAX_EXACT, is_money
+from flask_ailimit.money import Money, currency_of, in_words, parse_money, unit_of
 
 amounts = st.integers(0, MAX_EXACT)
 currencies = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3)
