@@ -108,11 +108,15 @@ class GenaiPrices:
 
 
 class ModelPrices:
-    """The prices of one model, which may change with the date and with the time of day."""
+    """The prices of one model, which may change with the date and with the time of day.
+
+    Attributes:
+        name: The ids of the provider and of the model in the package.
+    """
 
     def __init__(self, provider: "Provider", model: "ModelInfo", source: str) -> None:
         self._model = model
-        self._name = f"{provider.id}/{model.id}"
+        self.name = f"{provider.id}/{model.id}"
         self._source = source
         # As the package has it: another provider's model has no tiers here.
         is_own = any(model is each for each in provider.models)
@@ -135,10 +139,10 @@ class ModelPrices:
                 table = _table(self._model.get_prices(at, dict.fromkeys(_TIER_KEYS, tier)))
                 if table != tiers[STANDARD]:
                     tiers[tier] = table
-            price = Price.of(self._name, self._source, CURRENCY, tiers)
+            price = Price.of(self.name, self._source, CURRENCY, tiers)
         except _Unusable as reason:
             # Once for each price of a model. The name is the package's, and not what a client wrote.
-            _log.warning("%s: %s has no price that can be used: %s.", self._source, self._name, reason)
+            _log.warning("%s: %s has no price that can be used: %s.", self._source, self.name, reason)
             return None
         return price
 
@@ -189,7 +193,7 @@ def _too_low(given: Mapping[str, Fraction], rates: Mapping[str, Fraction]) -> It
             if value > rates[_PARTS_WITHOUT_A_KIND[key]]:
                 yield f"{key} is higher than the rate that such tokens are counted at"
         elif key in _CACHED:
-            # For each token that is both, one of the plain input is not paid, and the token is paid as either of both.
+            # A token that is both is counted once as cached and once as the other, in place of a plain one.
             if value + rates[INPUT] > _rate(rates, "cached_input") + _rate(rates, _CACHED[key]):
                 yield f"{key} is higher than the rates that such tokens are counted at"
         elif key not in _KINDS and key not in _TOOL_CALLS and key != _REQUESTS:

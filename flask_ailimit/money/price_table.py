@@ -110,14 +110,14 @@ class _Reader:
         rates = {**around, **self._rates(at, table)}
         steps = {0: rates}
         inside = f"{at}.{_ABOVE}" if at else _ABOVE
-        longer = {
-            self._threshold(inside, key): (key, value)
-            for key, value in self._table(inside, table.get(_ABOVE, {})).items()
-        }
+        longer: dict[int, dict[str, Fraction]] = {}
+        for key, value in self._table(inside, table.get(_ABOVE, {})).items():
+            threshold = self._threshold(inside, key)
+            if threshold in longer:
+                self._wrong(f"{inside}.{key}", f"there are rates above {threshold} already. Remove one of them")
+            longer[threshold] = self._rates(f"{inside}.{key}", self._table(f"{inside}.{key}", value, KINDS))
         for threshold in sorted(longer):
-            key, value = longer[threshold]
-            own = self._rates(f"{inside}.{key}", self._table(f"{inside}.{key}", value, KINDS))
-            steps[threshold] = rates = {**rates, **own}
+            steps[threshold] = rates = {**rates, **longer[threshold]}
         return steps
 
     def _threshold(self, at: str, key: str) -> int:
