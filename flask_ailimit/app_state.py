@@ -76,6 +76,7 @@ class AppState:
         limits_of_derived: Makes those of a plan in which values were changed for a payer.
         changes: What operators changed for single payers.
         read_again: Reads the plans and their limits again, from the same file.
+        clock: Returns microseconds since the epoch.
         opened: The engine over the store that was opened with the app.
         in_tests: Opens an engine in memory, if the app is ``TESTING`` and names no store; else returns None.
     """
@@ -92,6 +93,7 @@ class AppState:
     limits_of_derived: Callable[[Plan], LimitsOfPlans] = field(repr=False)
     changes: LiveChanges
     read_again: Callable[[], tuple[Plans, LimitsOfPlans]] = field(repr=False)
+    clock: Clock
     opened: Engine
     in_tests: Callable[[], Engine | None] = field(repr=False)
     first_use: Mutex = field(default_factory=mutex, repr=False)
@@ -181,8 +183,8 @@ def open_app_state(
                 require_request_limit(key, app.config[key])
         defaults = limits_of_each_route(limiter, settings.default_token_limits)
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
-        plans = _open_plans(settings, flask_limiter, app, algorithm)
-        own_prices = _open_prices(settings, plans)
+        own_prices = _open_prices(settings)
+        plans = _open_plans(settings, own_prices, flask_limiter, app, algorithm)
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
         sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
         output_tokens = settings.default_output_tokens if sets_output else None
@@ -208,7 +210,7 @@ def open_app_state(
         changes = LiveChanges(store, clock)
         engine.at_close(changes.close)
         derived = partial(_limits_of_plan, limiter, algorithm)
-        again = partial(_read_again, limiter, settings, app.root_path, algorithm, output_tokens)
+        again = partial(_read_again, limiter, settings, own_prices, app.root_path, algorithm, output_tokens)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
         state = AppState(
             settings,
@@ -223,6 +225,7 @@ def open_app_state(
             derived,
             changes,
             again,
+            clock,
             engine,
             late,
         )
@@ -236,14 +239,16 @@ def open_app_state(
         return state
 
 
-def _open_plans(settings: Settings, flask_limiter: FlaskLimiterAccess, app: Flask, algorithm: str) -> Plans | None:
+def _open_plans(
+    settings: Settings, prices: PriceBook | None, flask_limiter: FlaskLimiterAccess, app: Flask, algorithm: str
+) -> Plans | None:
     for role in settings.told_roles:
         if role != SERVICE and not is_role(role):
             raise ConfigurationError(
                 f"told_roles: names of roles are needed, such as 'organisation'. Got {role!r:.40}."
             )
     if settings.plans is not None:
-        return read_plans(settings.plans, app.root_path, algorithm, settings.calendar)
+        return read_plans(settings.plans, app.root_path, algorithm, settings.calendar, prices)
     if flask_limiter.payer_key is None:
         raise ConfigurationError("key_func: a callable is needed, such as api_key. Only with plans it may be left out.")
     if flask_limiter.registry.has_any_by_plan:
@@ -263,13 +268,9 @@ def _address_limits(limiter: Decorators, settings: Settings) -> Iterator[Limit]:
             yield limit.bind(limiter)
 
 
-def _open_prices(settings: Settings, plans: Plans | None) -> PriceBook | None:
+def _open_prices(settings: Settings) -> PriceBook | None:
     if settings.prices is None and not settings.genai_prices:
         return None
-    if plans is not None and plans.prices is not None:
-        raise ConfigurationError(
-            f"prices: {plans.source} has prices, too. Write all of them in one place, so that a model has one price."
-        )
     return PriceBook(settings.prices, genai=settings.genai_prices)
 
 
@@ -288,12 +289,17 @@ def _begin_with(changes: LiveChanges) -> None:
 
 
 def _read_again(
-    limiter: Decorators, settings: Settings, folder: str, algorithm: str, output_tokens: int | None
+    limiter: Decorators,
+    settings: Settings,
+    prices: PriceBook | None,
+    folder: str,
+    algorithm: str,
+    output_tokens: int | None,
 ) -> tuple[Plans, LimitsOfPlans]:
     if isinstance(settings.plans, Mapping):
         raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
     try:
-        plans = all_keyed(read_plans(settings.plans, folder, algorithm, settings.calendar))
+        plans = all_keyed(read_plans(settings.plans, folder, algorithm, settings.calendar, prices))
         found = limits_of_plans(limiter, plans, algorithm)
         _require_room_in(plans, limiter, algorithm, output_tokens)
     except ConfigurationError as error:

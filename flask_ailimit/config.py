@@ -14,7 +14,8 @@ from .engine.charge import LOCAL, STORE_ERROR_POLICIES
 from .engine.quota import REQUESTS, UTC, require_bool, require_soft_percent
 from .headers import DEFAULT_DIALECTS, require_dialects
 from .http.responses import ERROR_FORMATS
-from .tokens import TokenCounter, open_counter
+from .money import Money
+from .tokens import TokenCounter, Usage, open_counter
 from .unlimited import Unlimited
 
 PREFIX = "AILIMIT_"
@@ -79,6 +80,8 @@ class Settings:
             may say it instead.
         model_of: Takes the request and returns the name of the model that it asks for; None if it names none. Default:
             the ``model`` in its body.
+        cost_of: Takes a usage and the name of its model, or None, and returns what it costs: a
+            :class:`flask_ailimit.money.Money`, a text such as ``"0.02 USD"``, or None for what the price says.
         secret: The secret for the hash of identities; the same on all machines. None: made by the store, or of Flask's
             ``SECRET_KEY`` if several machines share the store.
     """
@@ -109,6 +112,7 @@ class Settings:
     prices: Mapping[str, Any] | None = None
     genai_prices: bool = False
     model_of: Callable[[Request], str | None] | None = None
+    cost_of: Callable[[Usage, str | None], Money | str | None] | None = None
     secret: str | bytes | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +152,10 @@ class Settings:
         if self.model_of is not None and not callable(self.model_of):
             raise ConfigurationError(
                 f"model_of: a callable from the request to a name is needed. Got {str(self.model_of)[:80]!r}."
+            )
+        if self.cost_of is not None and not callable(self.cost_of):
+            raise ConfigurationError(
+                f"cost_of: a callable from a usage and a model to an amount is needed. Got {str(self.cost_of)[:80]!r}."
             )
         if self.secret is not None and not isinstance(self.secret, str | bytes):
             raise ConfigurationError("secret: a text is needed.")  # Its value is never shown.

@@ -28,8 +28,9 @@ from .limits.phase import RuntimeLimit
 from .limits.plans.admin import Admin
 from .limits.plans.caller import ADDRESS, SERVICE, USER, Caller
 from .limits.plans.change import PayerName
-from .limits.plans.plan import Plans
+from .limits.plans.plan import LONGEST_MODEL, Plans
 from .limits.registry import LimitRegistry
+from .money import Money
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
 from .request.client_watch import watch_client, watch_until_closed
@@ -49,8 +50,8 @@ from .request.lifecycle import (
 from .request.metering import Metering, set_metering
 from .request.outliving import OutlivingWork, note_of
 from .request.payers import payers_of
+from .request.recording import record_of
 from .request.usage import UsageReport, usage
-from .tokens.units import recorded
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 _Identify = TypeVar("_Identify", bound=Callable[[], Caller | None])
@@ -176,6 +177,7 @@ class AILimiter(Decorators):
         image_output_tokens: int = 0,
         service_tier: str = "",
         units: Mapping[str, int] | None = None,
+        cost: Money | str | None = None,
     ) -> None:
         """Record what the current request really used. Recorded tokens replace the usage that the answer reports.
 
@@ -194,17 +196,18 @@ class AILimiter(Decorators):
             reasoning_tokens: How many of the output tokens were reasoning.
             audio_output_tokens: How many of the output tokens were sound.
             image_output_tokens: How many of the output tokens were pictures.
-            service_tier: The tier that the model's answer names, such as ``batch``. Of several calls the last one named
-                counts.
+            service_tier: The tier that the model's answer names, such as ``batch``: it may have a price of its own.
             units: Amounts of units of the app's own, such as ``{"pages": 3}``; see :meth:`limit_units`.
+            cost: What these tokens cost, such as ``"0.02 USD"``, if the app knows it better than any price.
 
         Raises:
             ValueError: A number is not an integer from 0 to 2**53 - 1, parts are more than their whole, such as more
-                cached input than input, the tier is no printable text of 0 to 32 characters, or a unit has no name that
-                :meth:`limit_units` takes.
+                cached input than input, the tier is no printable text of 0 to 32 characters, a unit has no name that
+                :meth:`limit_units` takes, or the cost is no amount of money.
         """
-        usage, own = recorded(
+        record = record_of(
             units,
+            cost,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_input_tokens=cached_input_tokens,
@@ -217,10 +220,27 @@ class AILimiter(Decorators):
             image_output_tokens=image_output_tokens,
             service_tier=service_tier,
         )
-        if self._active and not self.ledger.record(usage, own):
+        if self._active and not self.ledger.record(*record):
             self.logger.warning(
                 "record_usage came after the answer was closed or its work handed over, and was not charged."
             )
+
+    def set_model(self, model: str) -> None:
+        """Say which model the current request is sent to, if it is not the one that the client names.
+
+        From now on the request costs what this model costs: before the view also what is reserved. Usage that was
+        recorded before stays with the model that was known then.
+
+        Args:
+            model: The name of 1 to 256 characters, by which its price is found.
+
+        Raises:
+            ValueError: It is no such text.
+        """
+        if not isinstance(model, str) or not 0 < len(model) <= LONGEST_MODEL:
+            raise ValueError(f"model: a text of 1 to {LONGEST_MODEL} characters is needed. Got {str(model)[:40]!r}.")
+        if self._active:
+            self.ledger.pricing.model = model
 
     def hand_over(self) -> str:
         """Hand this request's reservations over to work that goes on after the answer.

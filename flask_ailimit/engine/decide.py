@@ -112,9 +112,9 @@ def _each_alone(
             step = step if with_floor.allowed else with_floor
         fits, after, remaining, reset_us, retry_us = step
         if shadow and not (fits and _has_place(bucket, record, taken, wanted, now_us)):
-            known = spending and spending(state, now_us, quota)
             wait_us = None if fits else retry_us
-            verdicts.append(Verdict(charge, False, max(0, remaining - floor), reset_us, wait_us, None, known))
+            left = max(0, remaining - floor)
+            verdicts.append(_told(charge, False, left, reset_us, wait_us, state, now_us))
             continue
         if after is not state and not dry:
             # A count is as if never used once it is reset: from then on it may be forgotten.
@@ -126,8 +126,10 @@ def _each_alone(
         else:
             asked[bucket] = before + cost
         left = remaining - floor if remaining > floor else 0
-        known = spending and spending(state if dry else after, now_us, quota)
-        verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None, known)))
+        if spending:
+            verdicts.append(_told(charge, fits, left, reset_us, retry_us, state if dry else after, now_us))
+        else:
+            verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None, None)))
     return verdicts
 
 
@@ -297,5 +299,17 @@ def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, change
     if present:
         _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
     wait = 0 if verdict.allowed else verdict.retry_after_us
-    left, known = max(0, step.remaining - charge.floor), algorithm.spending and algorithm.spending(state, now_us, quota)
-    return Verdict(charge, verdict.allowed, left, step.reset_after_us, wait, None, known)
+    left = max(0, step.remaining - charge.floor)
+    return _told(charge, verdict.allowed, left, step.reset_after_us, wait, state, now_us)
+
+
+def _told(
+    charge: Charge, allowed: bool, left: int, reset_us: int, wait_us: int | None, state: State, now_us: int
+) -> Verdict:
+    """A verdict; of a budget with how it stands. It is reset when its window ends, although credit stays used."""
+    spending = ALGORITHMS[charge.quota.algorithm].spending
+    if not spending:
+        return Verdict(charge, allowed, left, reset_us, wait_us)
+    known = spending(state, now_us, charge.quota)
+    told_us = known.ends_us - now_us if known.spent or known.reserved else 0
+    return Verdict(charge, allowed, left, told_us, wait_us, None, known)

@@ -67,8 +67,8 @@ class Verdict(NamedTuple):
     def is_spent(self) -> bool:
         """Whether the charge was refused because the budget is spent: it would not fit if nothing were reserved.
 
-        What is larger than the whole budget and all credit is not meant: it never fits, however little is spent. But who
-        has neither has spent it.
+        What is larger than the whole budget and all credit is not meant: it never fits, however little is spent. But
+        who has neither has spent it.
         """
         quota, cost, known = self.quota, self.charge.cost, self.spending
         if known is None or self.allowed:

@@ -391,6 +391,16 @@ def is_money(unit: str) -> bool:
     return unit.startswith(MONEY_PREFIX)
 
 
+def is_own(unit: str) -> bool:
+    """Whether a unit is the app's own, such as ``pages``."""
+    return unit not in BUILT_IN_UNITS and not is_money(unit)
+
+
+def is_of_tokens(unit: str) -> bool:
+    """Whether what a request costs in a unit depends on its tokens: one of tokens, or of money."""
+    return unit in TOKEN_UNITS or is_money(unit)
+
+
 def decimal_of(nano: int) -> str:
     """An amount in nano-units as a decimal: two places, and up to nine where they are needed; ``-0.50``."""
     whole, part = divmod(abs(nano), NANO)
@@ -443,10 +453,11 @@ def require_own_unit(unit: object) -> str:
     Raises:
         ConfigurationError: It is not 1 to 32 lower case letters, digits and underscores, or it is a built-in unit.
     """
-    if not isinstance(unit, str) or not _UNIT.fullmatch(unit) or unit in BUILT_IN_UNITS or is_money(unit):
+    if not isinstance(unit, str) or not _UNIT.fullmatch(unit) or not is_own(unit):
         raise ConfigurationError(
             "unit: a name of your own in lower case letters, digits and underscores is needed, such as 'pages', and "
-            f"none of {', '.join(BUILT_IN_UNITS)}, nor one that begins with {MONEY_PREFIX}. Got {str(unit)[:40]!r}."
+            f"none of {', '.join(BUILT_IN_UNITS)}, and not with {MONEY_PREFIX!r} before it, as money has. "
+            f"Got {str(unit)[:40]!r}."
         )
     return unit
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.errors import ConfigurationError
 
-from . import anthropic, ietf, near_limit, openai, x_ratelimit
+from . import anthropic, budget, ietf, near_limit, openai, x_ratelimit
 
 __all__ = [
     "DEFAULT_DIALECTS",
@@ -53,12 +53,14 @@ _RESPONSE_NAMES = ("Retry-After", "retry-after-ms", "x-should-retry", "x-request
 def limit_headers(decision: Decision, dialects: Collection[str]) -> list[tuple[str, str]]:
     """Write ``decision`` in each of ``dialects``: names from :data:`DIALECTS`, checked at start-up.
 
-    Behind them stands which quotas are nearly used up, unless no dialect is wanted. A quota with ``in_headers=False``
-    is left out.
+    Behind them stands which quotas are nearly used up, and how budgets stand, unless no dialect is wanted. A quota with
+    ``in_headers=False`` is left out.
     """
     told = decision.told()
     headers = [header for name in dialects for header in DIALECTS[name].write(told)]
-    return headers + near_limit.near_limit_headers(told) if dialects else headers
+    if not dialects:
+        return headers
+    return headers + near_limit.near_limit_headers(told) + budget.budget_headers(told)
 
 
 def exposed_names(dialects: Iterable[str]) -> str:
@@ -67,7 +69,7 @@ def exposed_names(dialects: Iterable[str]) -> str:
     Names, not ``*``: for a request with credentials the star is just a name (Fetch standard).
     """
     names = [name for dialect in dialects for name in DIALECTS[dialect].names]
-    return ", ".join([*names, *([near_limit.NAME] if names else []), *_RESPONSE_NAMES])
+    return ", ".join([*names, *([near_limit.NAME, budget.NAME] if names else []), *_RESPONSE_NAMES])
 
 
 def require_dialects(names: Iterable[str], *, setting: str = "headers") -> tuple[str, ...]:

@@ -4,7 +4,7 @@ The reset is in seconds since 1970, as GitHub and Flask-Limiter send it and Cohe
 """
 
 from flask_ailimit.engine.decision import Decision, Verdict
-from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.quota import CONCURRENCY, is_money
 
 from .durations import seconds_up
 from .verdicts import most_and_left
@@ -24,6 +24,10 @@ def x_ratelimit_headers(decision: Decision) -> list[tuple[str, str]]:
 
 
 def _reported(decision: Decision) -> Verdict | None:
+    # An amount of money is no number that a client of this dialect would understand.
     # A free slot has no reset worth planning for: while all is well, a limit with a period says more.
-    timed = [unit for unit in decision.units if unit != CONCURRENCY] if decision.allowed else ()
-    return decision.binding_of(timed or None)
+    timed = [unit for unit in decision.units if unit != CONCURRENCY and not is_money(unit)]
+    others = [unit for unit in decision.units if not is_money(unit)]
+    if not decision.allowed:
+        timed = others
+    return decision.binding_of(timed or others)

@@ -239,6 +239,25 @@ class ModelNotAllowed(NotRetryable, Forbidden):
         super().__init__("model_not_allowed", detail, request_id=request_id, error_format=error_format)
 
 
+class ModelNotPriced(NotRetryable, Forbidden):
+    """403: a limit is on money, and nobody knows what the request's model costs.
+
+    Args:
+        names_model: Whether the request names a model.
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    def __init__(self, *, names_model: bool = True, request_id: str, error_format: str) -> None:
+        detail = (
+            "The model of this request has no price, and the plan is limited in money. Waiting does not help: ask for "
+            "another model."
+            if names_model
+            else "The request names no model, and the plan is limited in money. Waiting does not help: name a model."
+        )
+        super().__init__("model_not_priced", detail, request_id=request_id, error_format=error_format)
+
+
 class Suspended(NotRetryable, Forbidden):
     """403: an operator has suspended one of the request's payers. The answer has the operator's words.
 

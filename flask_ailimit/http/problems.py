@@ -80,7 +80,9 @@ def _openai(problem: Problem) -> dict[str, object]:
 
 
 def _anthropic(problem: Problem) -> dict[str, object]:
-    error = {"type": problem.anthropic_type, "message": problem.detail, "limit": problem.limit}
+    error: dict[str, object] = {"type": problem.anthropic_type, "message": problem.detail, "limit": problem.limit}
+    if problem.code == "insufficient_quota":
+        error["details"] = {"error_code": "enforced_spend_limit_reached"}  # Its SDK has an error class of its own.
     return {"type": "error", "error": error, "request_id": problem.request_id}
 
 

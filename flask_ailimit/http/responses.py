@@ -20,6 +20,7 @@ from flask_ailimit.engine.quota import (
     Quota,
     in_largest_unit,
 )
+from flask_ailimit.engine.standing import Standing, amount_told, standing_of
 from flask_ailimit.headers.durations import go_duration, milliseconds_up, seconds_up
 from flask_ailimit.headers.ietf import named_verdicts
 
@@ -53,6 +54,9 @@ _LONGEST_GUESS_US = 20 * MICROSECONDS
 _MOST_DOUBLINGS = 4
 _SPREAD_US = 900_000
 _DIGITS = 3
+
+_SPENT = "insufficient_quota"
+"""OpenAI's code, and its type, for a budget that is spent."""
 
 _PROBLEM_TYPES = "https://iana.org/assignments/http-problem-types#"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -110,7 +114,8 @@ def refusal_headers(decision: Decision, request_id: str, tries: int | None = Non
 
     Retry-After is in whole seconds, 1 or more (urllib3 raises on a fraction). retry-after-ms is exact to the
     millisecond, and the SDKs prefer it. After either wait the request fits, if no other request comes first. A request
-    that never fits has neither header, but ``x-should-retry: false``.
+    that never fits has neither header, but ``x-should-retry: false``. Neither has one whose budget is spent: the SDKs
+    would send it three times otherwise, and other clients would sleep for weeks.
 
     Args:
         decision: The decision that refused.
@@ -120,7 +125,9 @@ def refusal_headers(decision: Decision, request_id: str, tries: int | None = Non
     Raises:
         ValueError: The decision refuses nothing, or the id didn't come from :func:`clean_request_id`.
     """
-    return _wait_headers(fair_wait_us(_require_refused(decision), tries)) + _common_headers(request_id)
+    verdict = _require_refused(decision)
+    wait_us = None if verdict.is_spent else fair_wait_us(verdict, tries)
+    return _wait_headers(wait_us) + _common_headers(request_id)
 
 
 def parse_retry_count(value: str | None) -> int | None:
@@ -159,10 +166,11 @@ def refusal_message(decision: Decision, unnamed_output: int = 0) -> str:
     verdict = _require_refused(decision)
     quota, cost = verdict.quota, verdict.charge.cost
     if not quota.in_headers:
-        if verdict.retry_after_us is None:
-            return "This request is larger than the service takes. Waiting does not help: make a smaller request."
-        return f"The service takes no such request at the moment. Try again in {_spoken(verdict.retry_after_us)}."
+        return _message_without_limit(verdict)
     named = f" '{quota.label}'" if quota.label else ""
+    standing = standing_of(verdict)
+    if standing is not None:
+        return _budget_message(verdict, standing, named, is_guess=unnamed_output > 0)
     default = min(unnamed_output, cost) if quota.unit in (TOKENS, OUTPUT_TOKENS) else 0
     why = f" Of these, {default} output tokens were reserved because the request names no maximum: send max_tokens."
     why = why if default else ""
@@ -181,6 +189,31 @@ def refusal_message(decision: Decision, unnamed_output: int = 0) -> str:
     noun = _NOUNS.get(quota.unit, "Limit")
     burst = "" if quota.burst == quota.limit else f" with a burst of {quota.burst}"
     return f"{noun}{named} reached: limit {quota.text}{burst}, used {verdict.used}, requested {cost}.{why} {wait}"
+
+
+def _message_without_limit(verdict: Verdict) -> str:
+    """The sentence about a limit of which clients are not told."""
+    if verdict.is_spent:
+        return "The service takes no such request of yours at present. To wait a little does not help."
+    if verdict.retry_after_us is None:
+        return "This request is larger than the service takes. Waiting does not help: make a smaller request."
+    return f"The service takes no such request at the moment. Try again in {_spoken(verdict.retry_after_us)}."
+
+
+def _budget_message(verdict: Verdict, standing: Standing, named: str, *, is_guess: bool) -> str:
+    """The sentence about a budget: what is spent, reserved and left, when it is renewed, and what to do."""
+    quota, wait_us = verdict.quota, verdict.retry_after_us
+    asked = f"this request may cost {amount_told(quota, verdict.charge.cost)}"
+    why = " It names no maximum, so output was reserved for it that it may not need: send max_tokens."
+    why = why if is_guess else ""
+    if verdict.is_spent:
+        advice = "Ask for more credit, or wait until then." if standing.resets else "Ask for more credit."
+        return f"Budget{named} spent: {asked}, {standing.sentence}{why} {advice}"
+    if wait_us is None:
+        whole = f"a budget{named} of {quota.text} allows less"
+        return f"T{asked[1:]}, but {whole}. Waiting does not help: shorten the prompt or lower max_tokens.{why}"
+    wait = f"Try again in {_spoken(wait_us)}."
+    return f"Budget{named} reserved by other calls: {asked}, {standing.sentence}{why} {wait}"
 
 
 def refusal_body(
@@ -210,8 +243,8 @@ def refusal_body(
         status=status,
         detail=refusal_message(decision, unnamed_output),
         code=code,
-        openai_type="tokens" if unit in TOKEN_UNITS else unit,
-        openai_code=code if verdict.retry_after_us is None else "rate_limit_exceeded",
+        openai_type=code if code == _SPENT else "tokens" if unit in TOKEN_UNITS else unit,
+        openai_code=code if verdict.retry_after_us is None or code == _SPENT else "rate_limit_exceeded",
         request_id=request_id,
         limit=next((_limit(name, each) for name, each in told if each is verdict), None),
         policies=tuple(name for name, each in told if not each.allowed),
@@ -279,6 +312,8 @@ def _require_refused(decision: Decision) -> Verdict:
 
 
 def _code(verdict: Verdict, unit: str) -> str:
+    if verdict.is_spent and verdict.quota.in_headers:
+        return _SPENT
     if verdict.retry_after_us is None:
         return "cost_exceeds_limit"
     if unit in TOKEN_UNITS:
@@ -288,6 +323,16 @@ def _code(verdict: Verdict, unit: str) -> str:
 
 def _limit(name: str, verdict: Verdict) -> dict[str, object]:
     quota, wait_us = verdict.quota, verdict.retry_after_us
+    standing = standing_of(verdict)
+    if standing is not None:
+        return {
+            "name": name,
+            "text": quota.text,
+            **standing._asdict(),
+            "requested": amount_told(quota, verdict.charge.cost).partition(" ")[0],
+            "reset_after": milliseconds_up(verdict.reset_after_us) / 1000,
+            "retry_after": None if wait_us is None or verdict.is_spent else max(1, milliseconds_up(wait_us)) / 1000,
+        }
     return {
         "name": name,
         "text": _in_words(quota),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flask_limiter._limits import RuntimeLimit
 
 from flask_ailimit.engine import Charge, Quota
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, TOKEN_UNITS
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, is_of_tokens
 
 from .count_names import CountedLimit, unmarked
 from .plans.plan import ALL_PAYERS, NO_PAYERS
@@ -90,7 +90,7 @@ class Phase:
         limits: The limits, in the order of Flask-Limiter: the shortest window first.
         zero_limits: Limits of 0.
         defaults_decided: The default limits that are decided so far. A request decides each of them once.
-        counts_tokens: Whether a limit is on tokens.
+        counts_tokens: Whether a limit is on tokens, or on the money that they cost.
         counts_units: Whether a limit is on tokens or on a unit of the app's own.
         needs_settling: Whether the end of the request may give back what a limit took.
         has_soft_percent: Whether of a limit is told that it is nearly used up.
@@ -125,7 +125,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         limits = self.limits
-        self.counts_tokens = any(each.quota.unit in TOKEN_UNITS for each in limits)
+        self.counts_tokens = any(is_of_tokens(each.quota.unit) for each in limits)
         self.has_deduct_when = any(each.limit.deduct_when for each in limits)
         self.counts_units = any(each.quota.unit not in (REQUESTS, CONCURRENCY) for each in limits)
         self.needs_settling = self.has_deduct_when or any(each.quota.unit != REQUESTS for each in limits)

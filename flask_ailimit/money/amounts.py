@@ -5,16 +5,12 @@ Texts are read exactly. No amount is ever a float, and no currency is turned int
 
 import re
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from flask_ailimit.engine import ConfigurationError
-from flask_ailimit.engine.quota import MAX_EXACT, MONEY_PREFIX, is_money
-
-NANO: Final = 10**9
-"""Nano-units in one unit of a currency."""
+from flask_ailimit.engine.quota import MAX_EXACT, MONEY_PREFIX, NANO, decimal_of, is_money
 
 _DECIMALS = 9
-_FEWEST_DECIMALS = 2
 _LONGEST_AMOUNT = 60
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _UNIT = re.compile(f"{MONEY_PREFIX}[a-z]{{3}}")
@@ -65,6 +61,20 @@ def parse_money(text: object) -> Money:
     return Money(nano.numerator, currency)
 
 
+def amount_of(given: "Money | str | None") -> Money | None:
+    """An amount that a caller gives as a text, or as what it is; None for None.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if given is None or isinstance(given, Money):
+        return given
+    try:
+        return parse_money(given)
+    except ConfigurationError as error:
+        raise ValueError(str(error).replace("money:", "cost:", 1)) from None
+
+
 def parse_rate(text: object) -> tuple[Fraction, str]:
     """Read a rate such as ``"0.00000013 USD"``, which may have any number of decimals, with its currency.
 
@@ -112,9 +122,7 @@ def in_words(nano: int, unit_or_currency: str) -> str:
     """
     named = is_money(unit_or_currency)
     currency = currency_of(unit_or_currency) if named else currency_of(unit_of(unit_or_currency))
-    whole, part = divmod(abs(nano), NANO)
-    decimals = f"{part:0{_DECIMALS}}".rstrip("0").ljust(_FEWEST_DECIMALS, "0")
-    return f"{'-' if nano < 0 else ''}{whole}.{decimals} {currency}"
+    return f"{decimal_of(nano)} {currency}"
 
 
 def shown(value: object) -> str:

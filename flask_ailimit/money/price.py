@@ -6,10 +6,9 @@ from fractions import Fraction
 from math import lcm
 from typing import Final, Self
 
-from flask_ailimit.engine.quota import MAX_EXACT
+from flask_ailimit.engine.quota import MAX_EXACT, NANO
 from flask_ailimit.tokens import Usage
 
-from .amounts import NANO
 from .cost import Cost
 from .per_token import INPUT, OUTPUT, TOKEN_KINDS, PerToken
 
@@ -67,9 +66,15 @@ class Rates:
 
     def cost(self, usage: Usage, images: int) -> int:
         """As :meth:`Price.cost`."""
+        return min(-(-self._total(usage, images) // self._denominator), MAX_EXACT)
+
+    def exact(self, usage: Usage) -> Fraction:
+        """As :meth:`Price.exact`."""
+        return Fraction(self._total(usage, 0), self._denominator)
+
+    def _total(self, usage: Usage, images: int) -> int:
         tokens = self._per_token.input_sum(usage) + self._per_token.output_sum(usage)
-        total = tokens * self._scale + self._request + images * self._image
-        return min(-(-total // self._denominator), MAX_EXACT)
+        return tokens * self._scale + self._request + images * self._image
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,10 @@ class Price:
             Nano-units of the currency, rounded up once, at most 2**53 - 1.
         """
         return self._rates(usage).cost(usage, images)
+
+    def exact(self, usage: Usage) -> Fraction:
+        """The same in nano-units, not rounded: for what is rounded only when other calls were added."""
+        return self._rates(usage).exact(usage)
 
     def bill(self, usage: Usage, images: int = 0) -> Cost:
         """The same, with the price and the rates that held."""

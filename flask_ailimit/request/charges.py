@@ -6,9 +6,9 @@ from flask_limiter import RequestLimit
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.current import current_request
-from flask_ailimit.engine import Reservation
+from flask_ailimit.engine import Quota, Reservation
 from flask_ailimit.engine.charge import require_cost
-from flask_ailimit.engine.quota import MAX_EXACT, TOKEN_UNITS
+from flask_ailimit.engine.quota import MAX_EXACT, TOKEN_UNITS, is_money
 from flask_ailimit.http.errors import BodyTooLarge
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.methods import counted_method
@@ -20,7 +20,10 @@ from flask_ailimit.limits.unit_limit import UnitCost
 from .asking import ask
 from .estimate import token_cost
 from .ledger import Ledger
+from .models import note_model
+from .money_estimate import money_to_reserve
 from .payers import payer_in
+from .pricing import Priced
 
 
 def charges_for(ledger: Ledger, endpoint: str, limits: Iterable[ResolvedLimit]) -> list[LimitCharge]:
@@ -75,7 +78,9 @@ def at_cost(ledger: Ledger, charges: Iterable[LimitCharge], *, may_collide: bool
             known.append(each)
             continue
         try:
-            known.append(LimitCharge(each.resolved, each.charge.costing(_cost_now(ledger, each.limit))))
+            cost = _cost_now(ledger, each.limit, each.charge.quota)
+            known.append(LimitCharge(each.resolved, each.charge.costing(cost)))
+            note_what_is_priced(ledger, each)
         except BodyTooLarge:
             raise
         except HTTPException as error:  # The app's function turns the client away, which nothing that is tried does.
@@ -132,11 +137,24 @@ def as_request_limit(ledger: Ledger, charge: LimitCharge, *, breached: bool) -> 
     return ledger.flask_limiter.as_request_limit(charge, ledger.identities[charge.limit.key_func], breached=breached)
 
 
-def _cost_now(ledger: Ledger, limit: RuntimeLimit) -> int:
+def note_what_is_priced(ledger: Ledger, each: LimitCharge) -> None:
+    """Note a charge whose cost in the end is not the number of tokens alone: of money, or of weighed tokens."""
+    cost = each.limit.cost
+    if isinstance(cost, UnitCost) and (cost.limit.weights is not None or is_money(cost.limit.unit)):
+        limit = cost.limit
+        ledger.pricing.limits[each.charge.counted_in] = Priced(limit.unit, limit.weights, limit.unknown_price)
+
+
+def _cost_now(ledger: Ledger, limit: RuntimeLimit, quota: Quota) -> int:
     try:
         cost = limit.cost
         if isinstance(cost, UnitCost) and cost.limit.unit in TOKEN_UNITS:
-            return token_cost(ledger, cost.quota, cost.limit)
+            units = token_cost(ledger, cost.quota, cost.limit)
+            if ledger.app_state.prices is not None:
+                note_model(ledger)
+            return units
+        if isinstance(cost, UnitCost) and is_money(cost.limit.unit):
+            return money_to_reserve(ledger, quota, cost.limit)
         asked = cost.limit.cost if isinstance(cost, UnitCost) else cost
         cost_now = asked() if callable(asked) else asked
         # A client may have named the number. Beyond what can be counted it never fits, and must not count as 1.

@@ -16,6 +16,7 @@ from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import require_cost
 from flask_ailimit.http.errors import BodyTooLarge, UnreadableBody
 from flask_ailimit.limits.unit_limit import UnitLimit
+from flask_ailimit.money.weights import Weights
 from flask_ailimit.tokens import Estimate, InvalidBody, TokenCounter, Usage, estimate_request
 from flask_ailimit.tokens.inflating import TooLarge, inflate
 from flask_ailimit.tokens.media import FORM, MULTIPART, is_json, text_in
@@ -138,10 +139,14 @@ def take_body(request: Request, most: int) -> bytes:
     return raw
 
 
-def cost_under(estimate: Estimate, quota: Quota) -> int:
+def cost_under(estimate: Estimate, quota: Quota, weights: Weights | None) -> int:
     """The units to reserve of ``quota``, at least 1. A guess is cut to the burst; what the body asks for is not."""
-    asked = estimate.usage.of(quota.unit)
-    return max(asked, 1) if asked <= quota.burst else max(quota.burst, estimate.least.of(quota.unit))
+    asked = _weighed(estimate.usage, quota.unit, weights)
+    return max(asked, 1) if asked <= quota.burst else max(quota.burst, _weighed(estimate.least, quota.unit, weights))
+
+
+def _weighed(usage: Usage, unit: str, weights: Weights | None) -> int:
+    return usage.of(unit) if weights is None else weights.weigh(usage, unit)
 
 
 def custom_estimate(estimate: Callable[[Request], int | Usage], request: Request, quota: Quota) -> int | None:
@@ -172,14 +177,23 @@ def token_cost(ledger: Ledger, quota: Quota | None, limit: UnitLimit) -> int:
     cost = None if limit.custom_estimate is None else custom_estimate(limit.custom_estimate, request, quota)
     if cost is not None:
         return cost
+    return cost_under(estimate_now(ledger, limit), quota, limit.weights)
+
+
+def estimate_now(ledger: Ledger, limit: UnitLimit) -> Estimate:
+    """The estimate of the current request under a limit, whose output for a request without a maximum may be its own.
+
+    Raises:
+        BodyTooLarge: The body is larger than allowed.
+    """
     default = default_output_of(ledger, limit)
     estimate = ledger.estimates.get(default)
     if estimate is None:
-        estimate = ledger.estimates[default] = _estimate_for(ledger, request, default)
-    return cost_under(estimate, quota)
+        estimate = ledger.estimates[default] = _estimate_for(ledger, current_request(), default)
+    return estimate
 
 
-def models_named(ledger: Ledger, request: Request) -> Sequence[object] | None:
+def models_in_body(ledger: Ledger, request: Request) -> Sequence[object] | None:
     """Every model that the request names; None if they can't be told. The request is read and estimated here.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from flask import Flask, Request, Response
@@ -11,12 +12,14 @@ from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import AILimitError, Charge, Decision, Engine, Reservation, Verdict
 from flask_ailimit.engine.forking import lineage
 from flask_ailimit.engine.quota import (
-    BUILT_IN_UNITS,
     CONCURRENCY,
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     TOKEN_UNITS,
     TOKENS,
+    is_money,
+    is_of_tokens,
+    is_own,
 )
 from flask_ailimit.engine.reservation import ActualOf, Ended, end_together
 from flask_ailimit.http.errors import OwnAnswer, QuotaExceeded
@@ -24,16 +27,20 @@ from flask_ailimit.http.responses import is_request_id, new_request_id
 from flask_ailimit.limits.flask_limiter_access import FlaskLimiterAccess
 from flask_ailimit.limits.phase import LimitCharge, Phase
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
+from flask_ailimit.money import Money, currency_of
+from flask_ailimit.money.cost import Cost
 from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 from flask_ailimit.tokens.units import added
 
+from .pricing import Pricing, Recorded
 from .soft_limits import tell_passed
 
 _log = logging.getLogger("flask_ailimit")
 
 NO_USAGE = Usage()
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+_NO_COUNTS: Mapping[tuple[bytes, bytes], int | None] = MappingProxyType({})
 
 ADDRESS = "address"
 """The name of the phase of the limits by address, and of their counts."""
@@ -81,6 +88,7 @@ class Ledger:
         invalid: The error to raise before the view, because the request's body can't be read.
         recorded: The tokens that the view recorded.
         recorded_units: What the view recorded in units of the app's own.
+        pricing: What it costs in money, and in tokens that are weighed.
         streaming: The end of a stream settles what is owed.
         closed: The response is closed, or its work was handed over: usage that is recorded now comes too late.
         deductions: Charges that cost nothing unless the response says so (Flask-Limiter's ``deduct_when``).
@@ -90,6 +98,7 @@ class Ledger:
         decided: Names of wrapped functions whose limits were decided with those of the wrapper around them.
         status: The response's HTTP status, once there is one.
         settlements: How often the request was settled.
+        calls_settled: How many of the calls that were recorded are settled.
     """
 
     engine: Engine
@@ -121,11 +130,13 @@ class Ledger:
     decided: frozenset[str | None] = frozenset()
     status: int | None = None
     settlements = 0
+    calls_settled = 0
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
     _settled: tuple[Usage | None, Mapping[str, int]] = None, _NOTHING
     _usage_sent: Usage = NO_USAGE
     _units_sent: Mapping[str, int] = _NOTHING
     _charged_sent: Mapping[str, int] = _NOTHING
+    _nano_sent = 0
 
     def __init__(self, app: Flask, app_state: AppState, flask_limiter: FlaskLimiterAccess, request: Request) -> None:
         self.app = app
@@ -134,6 +145,7 @@ class Ledger:
         self.root = self.phase = flask_limiter.registry.root if flask_limiter.handles_store_errors else None
         self.identities: dict[Callable[[], str], list[str]] = {}
         self.estimates: dict[int, Estimate] = {}
+        self.pricing = Pricing(app_state)
         self._request = request
         self._paid: dict[tuple[bytes, bytes], int] = {}
         self._id: str | None = None
@@ -183,17 +195,19 @@ class Ledger:
         self.is_limited = True
         self.by_address_only = self.by_address_only and self.limited_function == ADDRESS
 
-    def record(self, usage: Usage | None, units: Mapping[str, int]) -> bool:
+    def record(self, usage: Usage | None, units: Mapping[str, int], cost: Money | None = None) -> bool:
         """Add usage of the view, which may call its model several times. Returns False if the ledger is closed.
 
         Args:
             usage: Tokens; None if the view says nothing about them.
             units: Units of the app's own.
+            cost: What the tokens cost, if the app names it.
         """
         if self.closed:
             return False
         if usage is not None:
             self.recorded = self.recorded + usage if self.recorded else usage
+            self.pricing.calls.append(Recorded(self.pricing.sent_model, usage, cost))
         self.recorded_units = added(self.recorded_units, units)
         if self._ended and not self.reservations:
             # The response is settled: its last event has left, or an after_request function records. Charge it now.
@@ -226,18 +240,20 @@ class Ledger:
             self._conclude(self.take(), _cost, usage or NO_USAGE, source, ending)
             return
         used = {**self._by_unit(usage), **self.recorded_units} if self.recorded_units else self._by_unit(usage)
+        priced = self._priced(usage, failed=failed) if self.pricing.limits else _NO_COUNTS
         usage = usage or NO_USAGE
         self._note_paid()
 
         def actual_of(charge: Charge) -> int:
-            units = used.get(charge.quota.unit)
+            count = charge.counted_in
+            units = priced[count] if count in priced else used.get(charge.quota.unit)
             if again:
                 return 0 if units is None else max(0, units - self._paid.get(charge.counted_in, 0))
             if self.waived and any(charge is waived for waived in self.waived):
                 return 0
             if units is None:
-                return 0 if failed and charge.quota.unit not in BUILT_IN_UNITS else charge.cost
-            return max(charge.cost, units) if source == RESERVED and charge.quota.unit in TOKEN_UNITS else units
+                return 0 if failed and is_own(charge.quota.unit) else charge.cost
+            return max(charge.cost, units) if source == RESERVED and is_of_tokens(charge.quota.unit) else units
 
         if again and not self.reservations and any(map(actual_of, self._ended_charges())):
             self.resume()
@@ -257,6 +273,7 @@ class Ledger:
         if ended:
             self._ended = ended, actual_of
             self._settled = self.recorded, self.recorded_units
+            self.calls_settled = len(self.pricing.calls)
             self.settlements += 1
             # A stranger's request that only its address was charged for is on nobody's bill.
             is_billed = self.is_limited and (source == RECORDED or not self.by_address_only)
@@ -312,6 +329,12 @@ class Ledger:
             return {}
         return units_of(usage, count_cached=self.app_state.settings.count_cached_tokens)
 
+    def _priced(self, usage: Usage | None, *, failed: bool) -> Mapping[tuple[bytes, bytes], int | None]:
+        """What the limits on money and on weighed tokens are to be charged, by count."""
+        if usage is None:
+            return dict.fromkeys(self.pricing.limits)
+        return self.pricing.units_used(usage, failed=failed)
+
     def _ended_charges(self) -> Iterator[Charge]:
         """The charges of the latest settlement."""
         for reservation in self._ended[0] if self._ended else ():
@@ -357,6 +380,9 @@ class Ledger:
         self._usage_sent = self._usage_sent + since
         units = _units_since(self.recorded_units, self._units_sent)
         self._units_sent = self.recorded_units
+        cost = reserved_money(charged) if source == RESERVED else self.pricing.cost_told(usage)
+        if cost is not None:
+            cost, self._nano_sent = replace(cost, nano=max(0, cost.nano - self._nano_sent)), cost.nano
         tell(
             usage_settled,
             self.app,
@@ -365,6 +391,7 @@ class Ledger:
             units=units,
             source=source,
             charged=charged,
+            cost=cost,
             ending=ending,
             status=self.status,
             **self.facts,
@@ -456,6 +483,14 @@ def most_by_unit(charges: Iterable[Charge], counts: Mapping[tuple[bytes, bytes],
         if unit != CONCURRENCY and not charge.shadow:
             most[unit] = max(most.get(unit, 0), counts[charge.counted_in])
     return most
+
+
+def reserved_money(charged: Mapping[str, int]) -> Cost | None:
+    """What was charged in money, where the real usage is unknown; None if no limit is on money."""
+    for unit, amount in charged.items():
+        if is_money(unit):
+            return Cost(amount, currency_of(unit), source=RESERVED)
+    return None
 
 
 def usage_of(charged: Mapping[str, int]) -> Usage:

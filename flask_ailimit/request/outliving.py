@@ -1,6 +1,9 @@
 """Work that goes on after its answer: a view hands its reservations over, and another process ends them."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 from types import TracebackType
 from typing import Self
 
@@ -8,16 +11,20 @@ from flask import Flask
 
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
-from flask_ailimit.engine.quota import INPUT_TOKENS, REQUESTS
+from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.money import Money
 from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Usage
-from flask_ailimit.tokens.units import added, recorded
-from flask_ailimit.tokens.usage import COUNTS
+from flask_ailimit.tokens.units import added
 
-from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, units_of, usage_of
+from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, reserved_money, units_of, usage_of
+from .pricing import Pricing, Recorded
+from .recording import record_of
 from .soft_limits import tell_passed
 
 _UNITS = "units."
+_CALLS = "calls"
+_NOTHING = {"input_tokens": 0, "output_tokens": 0}
 _TOLD = ("endpoint", "subject", "request_id", "client_request_id", "plan", "model")
 
 
@@ -34,9 +41,8 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
     }
     recorded_tokens, units = ledger.recorded_since
     if recorded_tokens is not None:
-        counts = recorded_tokens.counts
-        facts |= {name: counts[name] for name in COUNTS if counts[name] or name == INPUT_TOKENS}
-        facts["service_tier"] = recorded_tokens.service_tier or None
+        facts[_CALLS] = _calls_in_json(ledger.pricing.calls[ledger.calls_settled :])
+    facts |= ledger.pricing.facts()
     facts |= {f"{_UNITS}{unit}": amount for unit, amount in units.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -46,12 +52,21 @@ def _units_before(note: Mapping[str, str | int]) -> dict[str, int]:
     return {name.removeprefix(_UNITS): int(fact) for name, fact in note.items() if name.startswith(_UNITS)}
 
 
-def _recorded_before(note: Mapping[str, str | int]) -> Usage | None:
-    """The usage that the view had recorded, and not settled, when it handed over; None if it had recorded none."""
-    if INPUT_TOKENS not in note:
-        return None
-    counts = {name: int(note.get(name, 0)) for name in COUNTS}
-    return Usage.clamped(**counts, service_tier=str(note.get("service_tier", "")))
+def _calls_in_json(calls: Sequence[Recorded]) -> str:
+    """What was recorded, call by call; without the zeros, of which there are many."""
+    told = []
+    for model, usage, cost in calls:
+        counts = {name: count for name, count in usage.counts.items() if count}
+        told.append([model, counts, usage.service_tier, *(cost or ())])
+    return json.dumps(told, separators=(",", ":"))
+
+
+def _calls_before(note: Mapping[str, str | int]) -> list[Recorded]:
+    """What the view had recorded, and not settled, when it handed over."""
+    return [
+        Recorded(model, Usage.clamped(**_NOTHING | counts, service_tier=tier), Money(*cost) if cost else None)
+        for model, counts, tier, *cost in json.loads(str(note.get(_CALLS, "[]")))
+    ]
 
 
 class OutlivingWork:
@@ -68,7 +83,9 @@ class OutlivingWork:
         self._app = app
         self._app_state = app_state
         self._work = work
-        self._recorded = _recorded_before(work.note)
+        self._pricing = Pricing.of_facts(app_state, work.note)
+        self._pricing.calls = _calls_before(work.note)
+        self._recorded = reduce(add, [call.usage for call in self._pricing.calls]) if self._pricing.calls else None
         self._units: Mapping[str, int] = _units_before(work.note)
 
     @property
@@ -91,14 +108,16 @@ class OutlivingWork:
         image_output_tokens: int = 0,
         service_tier: str = "",
         units: Mapping[str, int] | None = None,
+        cost: Money | str | None = None,
     ) -> None:
         """Record usage. It is added to earlier calls, and to what the view recorded before it handed over.
 
         Raises:
             ValueError: As :meth:`flask_ailimit.AILimiter.record_usage`.
         """
-        usage, own = recorded(
+        usage, own, money = record_of(
             units,
+            cost,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_input_tokens=cached_input_tokens,
@@ -113,6 +132,7 @@ class OutlivingWork:
         )
         if usage is not None:
             self._recorded = self._recorded + usage if self._recorded else usage
+            self._pricing.calls.append(Recorded(None, usage, money))
         self._units = added(self._units, own)
 
     def settle(self) -> bool:
@@ -151,11 +171,14 @@ class OutlivingWork:
         usage, source = self._recorded, RECORDED if self._has_record else RESERVED
         used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
         used |= self._units
+        priced = {} if usage is None else self._pricing.units_used(usage, failed=failed)
         ended_charges, counts = list[Charge](), dict[tuple[bytes, bytes], int]()
 
         def actual_of(charge: Charge) -> int:
             unit = charge.quota.unit
-            actual = used.get(unit, 0 if failed and unit != REQUESTS else charge.cost)
+            units = priced.get(charge.counted_in, used.get(unit))
+            without = 0 if failed and unit != REQUESTS else charge.cost
+            actual = without if units is None else units
             if not charge.dry:
                 ended_charges.append(charge)
                 counts[charge.counted_in] = counts.get(charge.counted_in, 0) + actual
@@ -173,6 +196,7 @@ class OutlivingWork:
                 units={**self._units},
                 source=source,
                 charged=charged,
+                cost=reserved_money(charged) if usage is None else self._pricing.cost_told(usage),
                 ending=HANDED_OVER,
                 status=None,
                 decision=None,

@@ -1,7 +1,6 @@
 """Finds out who pays for the current request, by which plans, and what these say of its model."""
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import TypeVar
 
 from werkzeug.exceptions import HTTPException
@@ -12,15 +11,15 @@ from flask_ailimit.http.errors import BodyTooLarge, LimiterUnavailable, Suspende
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Payer
 from flask_ailimit.limits.plans.change import EVERYBODY
-from flask_ailimit.limits.plans.plan import LONGEST_MODEL, ModelRule, Plan, Plans
+from flask_ailimit.limits.plans.plan import ModelRule, Plan, Plans
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.plans.trail import InForce
 from flask_ailimit.limits.plans.tried import as_tried
 from flask_ailimit.signals import request_refused, tell
 
 from .asking import ask
-from .estimate import models_named
 from .ledger import Ledger
+from .models import model_named
 
 _PlanIfAny = TypeVar("_PlanIfAny", Plan, Plan | None)
 
@@ -105,7 +104,7 @@ def _have_rules(payers: Iterable[PlannedPayer]) -> bool:
 def _for_model(ledger: Ledger, payers: tuple[PlannedPayer, ...]) -> Selection:
     needs_model = any(payer.plan.needs_model for payer in payers)
     try:
-        is_known, model = _model_of(ledger)
+        is_known, model = model_named(ledger, current_request())
     except BodyTooLarge:
         raise
     except HTTPException:  # The app's model_of failed, or turns the client away.
@@ -124,19 +123,6 @@ def _for_model(ledger: Ledger, payers: tuple[PlannedPayer, ...]) -> Selection:
         if plan.needs_model and not (is_known and plan.has(rule)):
             is_allowed = False
     return Selection(payers, tuple(rules), is_allowed, names_model=not is_known or model is not None)
-
-
-def _model_of(ledger: Ledger) -> tuple[bool, str | None]:
-    """Whether it is known which model the request names, and its name; None if it names none."""
-    request, model_of = current_request(), ledger.app_state.settings.model_of
-    named = models_named(ledger, request) if model_of is None else [ask(ledger, "model_of", partial(model_of, request))]
-    if named is None:
-        return False, None
-    names = [name or None for name in named if isinstance(name, str | None)]
-    model = names[0] if names else None
-    if len(names) < len(named) or any(name != model for name in names) or len(model or "") > LONGEST_MODEL:
-        return False, None
-    return True, model
 
 
 def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:

@@ -1,7 +1,7 @@
 """Reports what limits that are only tried would do. The request is answered as if they weren't there."""
 
 from flask_ailimit.engine import Decision
-from flask_ailimit.engine.quota import TOKEN_UNITS
+from flask_ailimit.engine.quota import is_of_tokens
 from flask_ailimit.signals import request_would_be_refused, tell
 
 from .ledger import Ledger
@@ -24,4 +24,4 @@ def tell_tried(ledger: Ledger, decision: Decision) -> None:
 def was_only_read_to_try(ledger: Ledger) -> bool:
     """Whether the body was read for limits that are only tried, and for nothing else."""
     for_model = any(payer.plan.needs_model for payer in ledger.payers)
-    return not for_model and not any(each.charge.quota.unit in TOKEN_UNITS for each in ledger.limits)
+    return not for_model and not any(is_of_tokens(each.charge.quota.unit) for each in ledger.limits)

@@ -5,12 +5,13 @@ together, and on request those of endpoints. It takes one question to the store,
 count.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from flask_ailimit.engine import Charge, Verdict
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
+from flask_ailimit.engine.standing import Standing, standing_of
 from flask_ailimit.headers.durations import milliseconds_up, seconds_up
 from flask_ailimit.limits.count_names import method_in
 from flask_ailimit.limits.in_words import label_of
@@ -90,6 +91,7 @@ class LimitUsage:
             where there is no period.
         reset: The same as a time, in whole seconds since 1970, rounded up.
         source: Where its value was set.
+        budget: How a budget stands, in amounts for people; None for a limit that is no budget.
         tried: It is only tried, and refuses nothing. Clients are told of no such limit.
         inherited: For a limit that an operator set, that of the plan, which holds again when the change ends. For a
             limit of a model, those on the unit over all models, which hold beside it. Else empty; None if nobody asked
@@ -110,6 +112,7 @@ class LimitUsage:
     reset_after: float | None
     reset: int | None
     source: LimitSource
+    budget: Standing | None = None
     tried: bool = False
     inherited: tuple[InheritedLimit, ...] | None = None
 
@@ -128,11 +131,16 @@ class UsageReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as it is in JSON, for clients. ``inherited`` is left out where nobody asked for it."""
         left_out = {"tried", *(["inherited"] if all(each.inherited is None for each in self.limits) else [])}
-        return {
-            "limits": [
-                {name: value for name, value in asdict(each).items() if name not in left_out} for each in self.limits
-            ]
-        }
+        return {"limits": [_in_json(each, left_out) for each in self.limits]}
+
+
+def _in_json(limit: LimitUsage, left_out: Collection[str]) -> dict[str, Any]:
+    told = {name: value for name, value in asdict(limit).items() if name not in left_out}
+    if limit.budget is None:
+        del told["budget"]
+    else:
+        told["budget"] = limit.budget._asdict()
+    return told
 
 
 class _Shown(NamedTuple):
@@ -277,6 +285,7 @@ def _row(shown: _Shown, verdict: Verdict | None, at_us: int) -> LimitUsage:
         reset_after=None if reset_us is None else milliseconds_up(reset_us) / _MILLISECONDS,
         reset=None if reset_us is None else seconds_up(at_us + reset_us),
         source=shown.source,
+        budget=None if verdict is None else standing_of(verdict),
         tried=_is_tried(shown),
         inherited=shown.inherited,
     )

@@ -21,6 +21,8 @@ def usage_in_words(report: UsageReport) -> Iterator[str]:
 def _left(limit: LimitUsage) -> str:
     if limit.limit is None:
         return "unlimited"
+    if limit.budget is not None:
+        return limit.budget.sentence.removesuffix(".")
     if limit.limit == 0:
         return "nothing is allowed"
     left = f"{limit.remaining} of {limit.burst} left"

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from flask_ailimit.engine.errors import ConfigurationError
 from flask_ailimit.engine.quota import MAX_EXACT, require_own_unit
 
-from .usage import Usage
-
 
 def checked_units(units: object) -> dict[str, int]:
     """The amounts by unit, if they can be counted; empty for None.
@@ -26,16 +24,6 @@ def checked_units(units: object) -> dict[str, int]:
         if type(amount) is not int or not 0 <= amount <= MAX_EXACT:
             raise ValueError(f"units: {unit}: a whole number from 0 to {MAX_EXACT} is needed. Got {amount!r:.40}.")
     return dict(units)
-
-
-def recorded(units: object, **tokens: object) -> tuple[Usage | None, dict[str, int]]:
-    """What one call records: tokens, None if it names only units, and units of the app's own.
-
-    Raises:
-        ValueError: As :meth:`Usage.checked` and :func:`checked_units`.
-    """
-    usage, own = Usage.checked(**tokens), checked_units(units)
-    return None if own and usage == Usage() else usage, own
 
 
 def added(units: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

@@ -87,7 +87,13 @@ class _Around(NamedTuple):
         return said | {"unknown_price": self.unknown_price} if is_money(unit) else said
 
 
-def read_plans(given: object, folder: str, algorithm_of_requests: str, calendar: Calendar = UTC) -> Plans:
+def read_plans(
+    given: object,
+    folder: str,
+    algorithm_of_requests: str,
+    calendar: Calendar = UTC,
+    prices: PriceBook | None = None,
+) -> Plans:
     """Read the plans of an app.
 
     Args:
@@ -95,19 +101,20 @@ def read_plans(given: object, folder: str, algorithm_of_requests: str, calendar:
         folder: The folder to which a path is relative.
         algorithm_of_requests: The algorithm of the app's limits on requests.
         calendar: The app's own calendar.
+        prices: What models cost by the app's own settings; None if they don't say it.
 
     Raises:
         ConfigurationError: They can't be read, or something in them is wrong.
     """
     if isinstance(given, Mapping):
-        return _Reader("plans", algorithm_of_requests).plans(given, calendar)
+        return _Reader("plans", algorithm_of_requests).plans(given, calendar, prices)
     if not isinstance(given, str | PathLike) or not str(given):
         raise ConfigurationError(
             "plans: the path of a TOML file is needed, such as 'plans.toml', or a dictionary of the same form. "
             f"Got {type(given).__name__}."
         )
     path = Path(folder, given)
-    return _Reader(path.name, algorithm_of_requests).plans(_toml(path), calendar)
+    return _Reader(path.name, algorithm_of_requests).plans(_toml(path), calendar, prices)
 
 
 def _toml(path: Path) -> Mapping[str, Any]:
@@ -130,10 +137,10 @@ class _Reader:
         self._source = source
         self._algorithm_of_requests = algorithm_of_requests
 
-    def plans(self, file: Mapping[Any, Any], calendar: Calendar) -> Plans:
+    def plans(self, file: Mapping[Any, Any], calendar: Calendar, of_app: PriceBook | None) -> Plans:
         table = self._table((), file, _FILE)
         calendar = self._calendar((), table, calendar)
-        prices = self._prices(table)
+        prices = self._prices(table, of_app)
         named = self._table(("plans",), table.get("plans", {}))
         if not named:
             self._wrong((), "it has no plan. Write one, such as [plans.free] with requests = '10 per minute'")
@@ -157,11 +164,13 @@ class _Reader:
             prices,
         )
 
-    def _prices(self, table: Mapping[str, Any]) -> PriceBook | None:
+    def _prices(self, table: Mapping[str, Any], of_app: PriceBook | None) -> PriceBook | None:
         with self._at((_GENAI,)):
             require_bool(_GENAI, table.get(_GENAI, False))
         if _PRICES not in table and not table.get(_GENAI):
-            return None
+            return of_app
+        if of_app is not None:
+            self._wrong((_PRICES,), "the app's settings have prices, too. Write all of them in one of the two places")
         own = table.get(_PRICES)
         if own is not None and not self._table((_PRICES,), own):
             self._wrong((_PRICES,), "it has no price. Write one, such as [prices.\"large-*\"] with input = '2.50 USD'")

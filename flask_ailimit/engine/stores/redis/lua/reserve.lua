@@ -47,8 +47,13 @@ local answers = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 -- Of each budget five numbers more: what is spent, what is reserved, the credit, what is reserved of it, and the window's end.
 local spendings = false
 
-local function note(numbers, ...)
-  for i = 1, 5 do numbers[#numbers + 1] = select(i, ...) end
+-- Notes how a budget stands, and answers the wait until its window ends: until it is reset, although credit stays used.
+local function stands(now_us, spent, reserved, credit, reserved_credit, ends_us)
+  spendings = spendings or {}
+  local size = #spendings
+  spendings[size + 1], spendings[size + 2], spendings[size + 3] = spent, reserved, credit
+  spendings[size + 4], spendings[size + 5] = reserved_credit, ends_us
+  return (spent ~= 0 or reserved ~= 0) and ends_us - now_us or 0
 end
 
 local decided, is_new, all_allowed, all_taken, marks = nil, true, true, true, {}
@@ -89,9 +94,7 @@ repeat
       if not allowed then all_allowed = false end
     end
     if algorithm.spending then
-      spendings = spendings or {}
-      local stands = (dry or not allowed) and state or after
-      note(spendings, algorithm.spending(stands, now_us, quota))
+      reset_us = stands(now_us, algorithm.spending((dry or not allowed) and state or after, now_us, quota))
     end
     if not dry then marks[place_of_mark] = allowed and TAKEN or NOT_TAKEN end
     if floor > 0 then left = math.max(0, left - floor) end
@@ -141,8 +144,7 @@ if is_new and not all_allowed then
       end
     end
     if algorithm.spending then
-      spendings = spendings or {}
-      note(spendings, algorithm.spending(state, now_us, quota))
+      answers[i + 2] = stands(now_us, algorithm.spending(state, now_us, quota))
     end
     if floor > 0 then answers[i + 1] = math.max(0, answers[i + 1] - floor) end
     if answers[i] == 1 then answers[i + 3] = 0 end

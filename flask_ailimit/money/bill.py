@@ -1,0 +1,69 @@
+"""What the calls of a model that one request made cost together."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
+from typing import NamedTuple
+
+from flask_ailimit.engine.quota import MAX_EXACT
+from flask_ailimit.tokens import Usage
+
+from .amounts import Money
+from .cost import Cost
+from .price import Price
+
+NAMED = "recorded"
+"""The source of a cost that the app named itself."""
+
+
+class Call(NamedTuple):
+    """One call of a model.
+
+    Attributes:
+        usage: What it used.
+        price: The model's price; None if there is none.
+        cost: What it cost, if the app named it. Then the price doesn't matter.
+    """
+
+    usage: Usage
+    price: Price | None = None
+    cost: Money | None = None
+
+    @property
+    def currency(self) -> str | None:
+        """The currency in which its cost is known; None if it isn't known."""
+        if self.cost is not None:
+            return self.cost.currency
+        return None if self.price is None else self.price.currency
+
+
+def bill(calls: Sequence[Call], currency: str) -> Cost | None:
+    """What the calls cost together, rounded up once to a whole nano-unit.
+
+    Returns:
+        The cost; None if that of one of the calls is not known in this currency. The price is that of the calls, if
+        they have one; of several prices their names, and no rates.
+    """
+    if any(call.currency != currency for call in calls):
+        return None
+    if len(calls) == 1:
+        (call,) = calls
+        if call.cost is not None:
+            return Cost(call.cost.nano, currency, source=NAMED)
+        assert call.price is not None  # noqa: S101  else it would have no currency
+        return call.price.bill(call.usage)
+    exact = sum((_exact(call) for call in calls), Fraction(0))
+    prices = list(dict.fromkeys(call.price for call in calls if call.cost is None and call.price is not None))
+    sources = [*dict.fromkeys(price.source for price in prices)]
+    if any(call.cost is not None for call in calls):
+        sources.append(NAMED)
+    rates = prices[0].bill(calls[0].usage).rates if len(prices) == 1 and sources[-1] != NAMED else {}
+    names = ", ".join(price.name for price in prices)
+    return Cost(min(ceil(exact), MAX_EXACT), currency, names, ", ".join(sources), rates)
+
+
+def _exact(call: Call) -> Fraction:
+    if call.cost is not None:
+        return Fraction(call.cost.nano)
+    assert call.price is not None  # noqa: S101  see bill
+    return call.price.exact(call.usage)

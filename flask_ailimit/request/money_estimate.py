@@ -1,0 +1,37 @@
+"""Estimates what a request may cost in money, before the view runs."""
+
+from flask_ailimit.current import current_request
+from flask_ailimit.engine import Quota
+from flask_ailimit.http.errors import ModelNotPriced
+from flask_ailimit.limits.unit_limit import UnitLimit
+from flask_ailimit.money import currency_of
+
+from .estimate import estimate_now
+from .ledger import Ledger
+from .models import model_named
+from .pricing import Recorded
+
+
+def money_to_reserve(ledger: Ledger, quota: Quota, limit: UnitLimit) -> int:
+    """What the current request may cost in a limit on money, in nano-units, at least 1.
+
+    What was only guessed is cut to the most that the payer can have. What the body asks for is not.
+
+    Raises:
+        ModelNotPriced: Nobody knows the price of the model, and the limit doesn't say what then.
+        HTTPException: The body is larger than allowed, or the app's ``model_of`` turns the client away.
+    """
+    estimate, pricing = estimate_now(ledger, limit), ledger.pricing
+    if ledger.invalid is not None:
+        return 1  # It gets its 400 after the decision.
+    if pricing.model is None:
+        model_named(ledger, current_request())
+    currency, unknown = currency_of(quota.unit), limit.unknown_price
+    cost = pricing.cost_of([Recorded(None, estimate.usage)], currency, unknown)
+    if cost is None:
+        raise ModelNotPriced(names_model=pricing.sent_model is not None, **ledger.answer_facts)
+    most = quota.limit + sum(grant.amount for grant in quota.credit)
+    if cost.nano > most:
+        least = pricing.cost_of([Recorded(None, estimate.least)], currency, unknown)
+        return max(1, most, 0 if least is None else least.nano)
+    return max(1, cost.nano)

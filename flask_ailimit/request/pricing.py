@@ -1,0 +1,191 @@
+"""What one request costs in money, and in tokens that are weighed.
+
+The price is that of the model that is sent on: the one that the app names by ``limiter.set_model``, else the one that
+the request names. A cost that the app names itself comes before every price.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import NamedTuple, Self
+
+from flask_ailimit.app_state import AppState
+from flask_ailimit.code_places import code_places
+from flask_ailimit.engine.charge import SUBJECT_BYTES
+from flask_ailimit.engine.clock import MICROSECONDS
+from flask_ailimit.engine.quota import is_money
+from flask_ailimit.money import Money, Weights, currency_of, parse_money
+from flask_ailimit.money.bill import Call, bill
+from flask_ailimit.money.cost import Cost
+from flask_ailimit.money.price import Price
+from flask_ailimit.money.unknown import FREE, PRICE_AS, REFUSED, UnknownPrice
+from flask_ailimit.tokens import Usage
+
+_log = logging.getLogger("flask_ailimit")
+
+_PRICED, _MODEL = "priced.", "sent_model"
+
+
+class Recorded(NamedTuple):
+    """What a view recorded at one time.
+
+    Attributes:
+        model: The model that was sent on by then; None if it was not known.
+        usage: The tokens.
+        cost: What they cost, if the app named it.
+    """
+
+    model: str | None
+    usage: Usage
+    cost: Money | None = None
+
+
+class Priced(NamedTuple):
+    """What a limit is charged in the end, if that is something else than the number of tokens.
+
+    Attributes:
+        unit: Its unit: of money or of tokens.
+        weights: How much a token of each kind counts for; None for what it is.
+        unknown_price: What a model costs that has no price.
+    """
+
+    unit: str
+    weights: Weights | None
+    unknown_price: UnknownPrice
+
+
+Count = tuple[bytes, bytes]
+"""Names a count: its subject, and its name among the subject's counts."""
+
+
+class Pricing:
+    """What one request costs.
+
+    Attributes:
+        named: Whether it is known which model the request names, and its name, or None if it names none. None as long
+            as nobody has asked.
+        model: The model that the app named, because it is the one that is sent on; None without one.
+        calls: What the view recorded, one by one: models have different prices.
+        limits: What is charged to counts, where it is something else than the number of tokens.
+    """
+
+    __slots__ = ("_app_state", "calls", "limits", "model", "named")
+
+    def __init__(self, app_state: AppState) -> None:
+        self._app_state = app_state
+        self.named: tuple[bool, str | None] | None = None
+        self.model: str | None = None
+        self.calls: list[Recorded] = []
+        self.limits: dict[Count, Priced] = {}
+
+    def facts(self) -> dict[str, str]:
+        """What another process needs to go on, as texts by name."""
+        told = {
+            f"{_PRICED}{subject.hex()}{bucket.hex()}": _written(each) for (subject, bucket), each in self.limits.items()
+        }
+        if self.sent_model is not None:
+            told[_MODEL] = self.sent_model
+        return told
+
+    @classmethod
+    def of_facts(cls, app_state: AppState, facts: Mapping[str, object]) -> Self:
+        """The pricing of a request of which these are the facts."""
+        pricing = cls(app_state)
+        model = facts.get(_MODEL)
+        pricing.model = None if model is None else str(model)
+        for name, text in facts.items():
+            if name.startswith(_PRICED):
+                count = bytes.fromhex(name.removeprefix(_PRICED))
+                pricing.limits[count[:SUBJECT_BYTES], count[SUBJECT_BYTES:]] = _read(str(text))
+        return pricing
+
+    @property
+    def sent_model(self) -> str | None:
+        """The model that is sent on; None if it isn't known."""
+        if self.model is not None:
+            return self.model
+        return None if self.named is None else self.named[1]
+
+    def units_used(self, usage: Usage, *, failed: bool) -> dict[Count, int | None]:
+        """What each of the ``limits`` is to be charged for what the request used, by count.
+
+        Of money it is None if nobody knows the price of a model. Then what was reserved stays charged.
+
+        Args:
+            usage: The tokens. For money, what the view recorded comes before it.
+            failed: Whether no model answered. If no tokens were used either, there is nothing to pay.
+        """
+        return {count: self._units_under(limit, usage, failed=failed) for count, limit in self.limits.items()}
+
+    def cost_of(self, calls: Sequence[Recorded], currency: str, unknown: UnknownPrice) -> Cost | None:
+        """What calls of models cost together, rounded up once; None if nobody knows.
+
+        Args:
+            calls: The calls.
+            currency: Such as ``USD``.
+            unknown: What a model costs that has no price.
+        """
+        return bill([self._priced(call, currency, unknown) for call in calls], currency)
+
+    def cost_told(self, usage: Usage) -> Cost | None:
+        """What the request cost, for events: as under its limit on money; without one, in the currency of the price."""
+        calls = self.calls or [Recorded(None, usage)]
+        for limit in self.limits.values():
+            if is_money(limit.unit):
+                return self.cost_of(calls, currency_of(limit.unit), limit.unknown_price)
+        currency = self._priced(calls[-1], None, REFUSED).currency
+        return None if currency is None else self.cost_of(calls, currency, REFUSED)
+
+    def _units_under(self, limit: Priced, usage: Usage, *, failed: bool) -> int | None:
+        if not is_money(limit.unit):
+            return usage.of(limit.unit) if limit.weights is None else limit.weights.weigh(usage, limit.unit)
+        if failed and not self.calls and usage == Usage():
+            return 0
+        calls = self.calls or [Recorded(None, usage)]
+        cost = self.cost_of(calls, currency_of(limit.unit), limit.unknown_price)
+        return None if cost is None else cost.nano
+
+    def _priced(self, call: Recorded, currency: str | None, unknown: UnknownPrice) -> Call:
+        model = call.model or self.sent_model
+        named = call.cost or self._named_by_app(call.usage, model)
+        if named is not None:
+            return Call(call.usage, cost=named)
+        price = self._price(model)
+        if currency is None or (price is not None and price.currency == currency):
+            return Call(call.usage, price)
+        if unknown.kind == FREE:
+            return Call(call.usage, cost=Money(0, currency))
+        return Call(call.usage, self._price(unknown.model) if unknown.kind == PRICE_AS else None)
+
+    def _price(self, model: str | None) -> Price | None:
+        """The price of a model now. A request that names no model has that of the pattern ``*``, if there is one."""
+        prices = self._app_state.prices
+        if prices is None:
+            return None
+        return prices.price_for(model or "", datetime.fromtimestamp(self._app_state.clock() / MICROSECONDS, UTC))
+
+    def _named_by_app(self, usage: Usage, model: str | None) -> Money | None:
+        """What the app's own function says that a usage costs; None without one, or if it names nothing."""
+        cost_of_app = self._app_state.settings.cost_of
+        if cost_of_app is None:
+            return None
+        try:
+            named = cost_of_app(usage, model)
+            return named if named is None or isinstance(named, Money) else parse_money(named)
+        except Exception as error:  # noqa: BLE001  any: it is the app's function
+            # Not the error's text, which may hold what the client sent.
+            _log.error("cost_of: %r raised %s at %s", cost_of_app, type(error).__name__, code_places(error))
+            return None
+
+
+def _written(priced: Priced) -> str:
+    factors = [] if priced.weights is None else [[kind, str(factor)] for kind, factor in priced.weights.factors]
+    return json.dumps([priced.unit, factors, *priced.unknown_price], separators=(",", ":"))
+
+
+def _read(text: str) -> Priced:
+    unit, factors, kind, model = json.loads(text)
+    weights = Weights(tuple((name, Fraction(factor)) for name, factor in factors)) if factors else None
+    return Priced(unit, weights, UnknownPrice(kind, model))
