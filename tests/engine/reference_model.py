@@ -5,11 +5,14 @@ fit is found by trying. A settlement goes back and corrects the charge in the li
 as far back as a refund reaches. What was used too much is charged when that is known, up to the count's ceiling.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 
+from flask_ailimit.engine.quota import LATEST_SECOND
+
 SECOND = 1_000_000
+SLOT = 300 * SECOND
 HORIZON = 2**62
 
 
@@ -19,6 +22,8 @@ class Charged:
     units: int | Fraction
     lease: int = 0
     ends_us: int = 0
+    held_us: int = 0
+    is_held: bool = False
 
 
 @dataclass
@@ -42,6 +47,11 @@ class Count:
     def write(self, now_us):
         self.charges = self.seen_at(now_us).charges
         self.written_us = now_us
+
+    def refuse(self, now_us):
+        """Refusals alone bring a count back, too, if the clock went behind its last change."""
+        if now_us < self.written_us:
+            self.write(now_us)
 
     def fits(self, now_us, cost):
         return self.used(now_us) + cost <= self.quota.burst
@@ -191,6 +201,87 @@ class MovingWindow(Count):
         return [Charged(min(charged.at_us, now_us), charged.units) for charged in self.charges]
 
 
+class Window(Count):
+    """Of one window: it ends where it was to end when it began, and the next one begins with nothing."""
+
+    ends_us = 0
+
+    @property
+    def began_us(self):
+        return min((charged.at_us for charged in self.charges), default=0)
+
+    def end_of(self, began_us):
+        if self.quota.every == "session":
+            return began_us + self.period_us
+        if self.quota.every == "ever":
+            return LATEST_SECOND * SECOND
+        if self.quota.every:
+            return self.quota.calendar.window(self.quota.every, began_us)[1]
+        return began_us // self.period_us * self.period_us + self.period_us
+
+    def used(self, now_us):
+        return sum(charged.units for charged in self.charges) if now_us < self.ends_us else 0
+
+    def seen_at(self, now_us):
+        """If the clock went back behind the window's beginning, it begins now, and its end is another one."""
+        if now_us >= self.began_us:
+            return self
+        seen = type(self)(self.quota, [replace(charged, at_us=now_us) for charged in self.charges], self.written_us)
+        seen.ends_us = self.end_of(now_us)
+        return seen
+
+    def refuse(self, now_us):
+        if now_us < self.began_us:
+            self.write(now_us)
+
+    def write(self, now_us):
+        seen = self.seen_at(now_us)
+        is_over = now_us >= seen.ends_us or not seen.used(now_us)
+        self.charges = [] if is_over else seen.charges
+        self.ends_us = self.end_of(now_us) if is_over else seen.ends_us
+        self.written_us = now_us
+
+    def take(self, now_us, units, lease):
+        self.write(now_us)
+        self.charges.append(Charged(now_us, units, lease, held_us=now_us, is_held=True))
+        return self.charges[-1]
+
+    def settle(self, now_us, charged, actual):
+        self.write(now_us)
+        if actual > charged.units:
+            self.charges.append(Charged(now_us, actual - charged.units))
+        else:
+            charged.units = actual
+        charged.is_held = False
+        self.write(now_us)
+
+
+class Budget(Window):
+    """What is reserved may be given back, and nobody knows when. What is older than two slots will not be."""
+
+    def retry_after_us(self, now_us, cost):
+        if cost > self.quota.limit:
+            return None
+        wait_us = None if self.quota.every == "ever" else super().retry_after_us(now_us, cost)
+        held = sum(charged.units for charged in self.charges if self.is_young(charged, now_us))
+        if max(1, cost) > max(0, self.quota.limit - self.used(now_us) + held):
+            return wait_us
+        return 5 * SECOND if wait_us is None else min(wait_us, 5 * SECOND)
+
+    def is_young(self, charged, now_us):
+        return charged.is_held and now_us // SLOT - charged.held_us // SLOT <= 1
+
+    def seen_at(self, now_us):
+        """If the clock went back to an earlier slot, what was young then is so again, and the rest is not."""
+        seen = super().seen_at(now_us)
+        if now_us // SLOT >= self.written_us // SLOT:
+            return seen
+        charges = [replace(c, held_us=now_us, is_held=self.is_young(c, self.written_us)) for c in seen.charges]
+        back = type(self)(self.quota, charges, now_us)
+        back.ends_us = seen.ends_us
+        return back
+
+
 class Concurrency(Count):
     def used(self, now_us):
         return sum(charged.units for charged in self.charges if charged.ends_us > now_us)
@@ -217,11 +308,13 @@ class Concurrency(Count):
 
 
 COUNTS = {
+    "budget": Budget,
     "concurrency": Concurrency,
     "fixed-window": FixedWindow,
     "moving-window": MovingWindow,
     "sliding-window-counter": SlidingWindowCounter,
     "token-bucket": TokenBucket,
+    "window": Window,
 }
 
 
@@ -260,7 +353,7 @@ class Reference:
                 asked[key] = total
         if not all(fit for fit, _ in fits):
             for charge in charges:
-                self.count(charge).write(now_us) if now_us < self.count(charge).written_us else None
+                self.count(charge).refuse(now_us)
             return [
                 self.verdict(charge, now_us, fit, 0 if fit else self.count(charge).retry_after_us(now_us, total))
                 for charge, (fit, total) in zip(charges, fits, strict=True)

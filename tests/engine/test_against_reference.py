@@ -12,6 +12,7 @@ from reference_model import SECOND, Reference
 
 from flask_ailimit.engine import Charge, Engine, Quota
 from flask_ailimit.engine.algorithms import token_bucket
+from flask_ailimit.engine.calendars import Calendar
 from flask_ailimit.engine.stores.local import LocalStore
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.testing import ManualClock
@@ -24,7 +25,15 @@ QUOTAS = [
     Quota(20, 30, "tokens", "moving-window"),
     Quota(20, 60, "tokens", "sliding-window-counter"),
     Quota(3, 3600, "concurrency", "concurrency"),
+    Quota(20, 60, "tokens", "window"),
+    Quota(20, 90, "tokens", "window", every="session"),
+    Quota(20, 60, "nano_usd", "budget"),
+    Quota(20, 1000, "nano_usd", "budget", every="session"),
+    Quota(20, 1, "nano_eur", "budget", every="hour", calendar=Calendar("Asia/Kathmandu")),
+    Quota(20, 1, "nano_usd", "budget", every="ever"),
 ]
+TOLD_OF_EVERY_END = ("budget", "concurrency")
+"""Algorithms whose counts change with a settlement though it cost what was reserved."""
 
 
 @st.composite
@@ -83,7 +92,7 @@ class Lives(RuleBasedStateMachine):
             assert reservation.end(lambda charge: round(charge.cost * part))
         for charge, charged in taken:
             actual = round(charge.cost * part)
-            if actual != charge.cost or charge.quota.unit == "concurrency":
+            if actual != charge.cost or charge.quota.algorithm in TOLD_OF_EVERY_END:
                 self.reference.count(charge).settle(self.clock(), charged, actual)
         self.ended.append(both)
 
@@ -140,8 +149,8 @@ class Lives(RuleBasedStateMachine):
                 for reservation in both:
                     reservation.end(lambda charge: 0 if self.is_forgotten(charge) else charge.cost)
                 for c, charged in taken:
-                    if c.quota.unit == "concurrency" and not self.is_forgotten(c):
-                        self.reference.count(c).settle(self.clock(), charged, 0)
+                    if c.quota.algorithm in TOLD_OF_EVERY_END and not self.is_forgotten(c):
+                        self.reference.count(c).settle(self.clock(), charged, c.cost)
         self.open_ones = [one for one in self.open_ones if not any(self.is_forgotten(c) for c, _ in one[1])]
 
     def is_forgotten(self, charge):

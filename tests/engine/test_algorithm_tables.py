@@ -3,9 +3,12 @@
 import pytest
 
 from flask_ailimit.engine import ALGORITHMS, Quota
+from flask_ailimit.engine.calendars import Calendar
+from flask_ailimit.engine.grant import Grant
 from flask_ailimit.testing import START_US
 
 SECOND = 1_000_000
+SOON = START_US // SECOND
 NEVER = None
 OK, NO = True, False
 
@@ -86,6 +89,67 @@ TABLES = {
             (96, 5, OK, 0, 0),
             (96, 10, NO, 0, 84),
             (180, 10, OK, 0, 0),
+        ],
+    ),
+    "window": (
+        Quota(10, 60, "tokens", "window"),
+        [
+            (0, 4, OK, 6, 0),
+            (59.999999, 7, NO, 6, 0.000001),
+            (59.999999, 6, OK, 0, 0),
+            (60, 10, OK, 0, 0),
+            (61, 1, NO, 0, 59),
+            (61, 11, NO, 0, NEVER),
+            (61, 0, OK, 0, 0),
+        ],
+    ),
+    "window of a session": (
+        Quota(10, 60, "tokens", "window", every="session"),
+        [
+            (7, 0, OK, 10, 0),
+            (50, 4, OK, 6, 0),
+            (109.999999, 7, NO, 6, 0.000001),
+            (110, 7, OK, 3, 0),
+            (120, 4, NO, 3, 50),
+            (400, 1, OK, 9, 0),
+        ],
+    ),
+    "window of a day in Kathmandu": (
+        Quota(10, 1, "tokens", "window", every="day", calendar=Calendar("Asia/Kathmandu")),  # 5:45 ahead of UTC
+        [
+            (0, 10, OK, 0, 0),
+            (65_699, 1, NO, 0, 1),
+            (65_700, 10, OK, 0, 0),
+            (65_700, 1, NO, 0, 86_400),
+        ],
+    ),
+    "window that never ends": (
+        Quota(10, 1, "tokens", "window", every="ever"),
+        [(0, 4, OK, 6, 0), (10**9, 6, OK, 0, 0), (2 * 10**9, 11, NO, 0, NEVER), (2 * 10**9, 0, OK, 0, 0)],
+    ),
+    "budget": (
+        Quota(10, 3600, "nano_usd", "budget"),  # Nothing is settled here.
+        [
+            (0, 4, OK, 6, 0),
+            (0, 7, NO, 6, 5),  # The 4 are reserved: others may give them back. How soon is a guess.
+            (599.999999, 7, NO, 6, 5),
+            (600, 7, NO, 6, 3000),  # After two slots of five minutes they count as spent.
+            (600, 11, NO, 6, NEVER),
+            (3597, 6, OK, 0, 0),
+            (3597, 5, NO, 0, 3),  # No guess is longer than the window.
+            (3600, 10, OK, 0, 0),
+            (3600, 0, OK, 0, 0),
+        ],
+    ),
+    "budget with credit": (
+        Quota(10, 3600, "nano_usd", "budget", credit=(Grant(1, 5, 0, SOON + 60), Grant(2, 7, SOON + 30, SOON + 10**6))),
+        [
+            (0, 12, OK, 3, 0),
+            (0, 23, NO, 3, NEVER),  # When the second grant begins it and the first one have 3 and 7.
+            (0, 16, NO, 3, 3600),
+            (29.999999, 4, NO, 3, 0.000001),
+            (30, 4, OK, 6, 0),
+            (60, 6, OK, 0, 0),
         ],
     ),
     "concurrency": (

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from traffic import SECOND, quota_of, run, traffic
 
-from flask_ailimit.engine import ALGORITHMS, Charge
-from flask_ailimit.engine.decide import decide
+from flask_ailimit.engine import ALGORITHMS, Charge, Settlement
+from flask_ailimit.engine.decide import decide, settle
 from flask_ailimit.engine.quota import MAX_EXACT
 from flask_ailimit.testing import START_US, every_algorithm
 
@@ -25,10 +25,15 @@ def test_clock_that_jumps_freezes_nobody_for_longer_than_a_full_bucket_takes(alg
     quota, calls = data.draw(traffic(algorithm, most=10))
     records = {}
 
+    def read(subject):
+        return dict(records.get(subject, {}))
+
     def ask(cost, now, lease):
         charge = Charge(bytes(16), quota, cost)
-        decision, changes = decide(lambda subject: dict(records.get(subject, {})), [charge], now, lease)
+        decision, changes = decide(read, [charge], now, lease)
         records.update(changes)
+        if decision.allowed and ALGORITHMS[algorithm].spending:  # What is reserved makes the next wait a guess.
+            records.update(settle(read, [Settlement(charge, now, cost, lease)], now)[1])
         numbers = [number for record in records.values() for bucket in record.values() for number in bucket.state]
         assert all(0 <= number <= MAX_EXACT for number in numbers)
         return decision.verdicts[0]

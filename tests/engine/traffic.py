@@ -7,6 +7,9 @@ from flask_ailimit.testing import START_US
 
 SECOND = 1_000_000
 
+CARRY_NOTHING = ("budget", "window")
+"""What was used beyond the limit of these is not owed in the next window."""
+
 
 def quota_of(algorithm, limit, period, burst=None):
     if algorithm == "concurrency":
@@ -31,11 +34,19 @@ def traffic(draw, algorithm, most=25):
     return quota, draw(st.lists(st.tuples(pauses, costs), min_size=1, max_size=most))
 
 
+def is_exact(state, now, quota):
+    """Whether a wait is told to the microsecond. That for what others have reserved of a budget is a guess."""
+    spending = ALGORITHMS[quota.algorithm].spending
+    return spending is None or spending(state, now, quota).reserved == 0
+
+
 def run(quota, calls):
-    """Each call's time, cost, state before and step."""
+    """Each call's time, cost, state before and step. What a call reserves of a budget is settled before the next."""
     algorithm, state, now = ALGORITHMS[quota.algorithm], (), START_US + 12_345_678
     for lease, (pause, cost) in enumerate(calls):
         now += pause
         step = algorithm.admit(state, now, quota, cost, lease)
         yield now, cost, state, step
         state = step.state
+        if algorithm.spending and step.allowed:
+            state = algorithm.settle(state, now, quota, now, cost, cost, lease)

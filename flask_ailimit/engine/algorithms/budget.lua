@@ -171,12 +171,12 @@ local function expires(state)
   return math.max(state[3] > 0 and state[2] or 0, last * MICROSECONDS)
 end
 
-local function wait_us_for(books, cost)
-  cost = math.max(cost, 1)
-  local unspent = math.max(0, books.limit - books.count + books.before + books.held)
-  if cost <= unspent + math.max(0, credit_of(books) + held_of_credit(books)) then
-    return cost <= books.limit and math.min(WAIT_US, books.ends - books.now_us) or WAIT_US
-  end
+local function reset_us_of(books)
+  local state = state_in(books)
+  return state[1] and math.max(0, expires(state) - books.now_us) or 0
+end
+
+local function certain_wait_us(books, cost)
   local moments, grants, never_ends = {}, books.quota.grants or {}, books.quota.never_ends
   if not never_ends then table.insert(moments, books.ends) end
   for _, grant in ipairs(grants) do
@@ -196,6 +196,16 @@ local function wait_us_for(books, cost)
   return NEVER
 end
 
+local function wait_us_for(books, cost)
+  cost = math.max(cost, 1)
+  local unspent = math.max(0, books.limit - books.count + books.before + books.held)
+  local certain = certain_wait_us(books, cost)
+  if cost <= unspent + math.max(0, credit_of(books) + held_of_credit(books)) then
+    return certain == NEVER and WAIT_US or math.min(WAIT_US, certain)
+  end
+  return certain
+end
+
 local function admit(state, now_us, quota, cost, lease)
   local books = books_of(state, now_us, quota)
   local room = math.max(0, books.limit - books.count)
@@ -204,8 +214,7 @@ local function admit(state, now_us, quota, cost, lease)
   local beyond, left = cost - room, math.min(room + math.max(0, credit), MAX_EXACT)
   local entries = #books.uses + #books.used + (quota.grants and #quota.grants or 0)
   if cost > left or cost == 0 and is_owing or beyond > 0 and entries > MOST_ENTRIES then
-    local reset_us = state[1] and expires(state) - now_us or 0
-    return false, state, left, math.max(0, reset_us), wait_us_for(books, cost)
+    return false, state, left, reset_us_of(books), wait_us_for(books, cost)
   end
   if cost > 0 then
     local from_window = math.min(cost, room)
@@ -213,7 +222,7 @@ local function admit(state, now_us, quota, cost, lease)
     if beyond > 0 then burn(books, beyond, lease) end
     state = state_in(books)
   end
-  return true, state, left - cost, state[1] and math.max(0, expires(state) - now_us) or 0, 0
+  return true, state, left - cost, reset_us_of(books), 0
 end
 
 local function settle(state, now_us, quota, taken_at_us, cost, actual, lease)

@@ -182,8 +182,7 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     left = min(room + max(0, credit), MAX_EXACT)
     entries = len(books.uses) + len(books.used) + len(quota.credit)
     if cost > left or (not cost and is_owing) or (beyond > 0 and entries > MOST_ENTRIES):
-        reset_us = expires(state, quota) - now_us if state else 0
-        return new(Step, (False, state, left, max(0, reset_us), _wait_us(books, cost)))
+        return new(Step, (False, state, left, _reset_us(books), _wait_us(books, cost)))
     if cost:
         from_window = min(cost, room)
         books.count += from_window
@@ -191,7 +190,7 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
         if beyond > 0:
             books.burn(beyond, lease)
         state = books.state()
-    return new(Step, (True, state, left - cost, max(0, expires(state, quota) - now_us) if state else 0, 0))
+    return new(Step, (True, state, left - cost, _reset_us(books), 0))
 
 
 def settle(  # noqa: D103  see Algorithm
@@ -236,12 +235,24 @@ def spending(state: State, now_us: int, quota: Quota) -> Spending:
     return Spending(books.count - reserved, reserved, books.credit, books.held_of_credit, books.ends)
 
 
+def _reset_us(books: _Books) -> int:
+    """How long until it is as if never used. After the clock went back, no state that was kept tells it."""
+    state = books.state()
+    return max(0, expires(state, books.quota) - books.now_us) if state else 0
+
+
 def _wait_us(books: _Books, cost: int) -> int | None:
     """How long until a cost fits that doesn't now: a guess, if others may give back what it needs; None for never."""
     cost = max(cost, 1)  # A count that owes refuses even a cost of 0, until it has something left.
     unspent = max(0, books.limit - books.count + books.before + books.held)
+    certain = _certain_wait_us(books, cost)
     if cost <= unspent + max(0, books.credit + books.held_of_credit):
-        return min(WAIT_US, books.ends - books.now_us) if cost <= books.limit else WAIT_US
+        return WAIT_US if certain is None else min(WAIT_US, certain)
+    return certain
+
+
+def _certain_wait_us(books: _Books, cost: int) -> int | None:
+    """How long until a cost fits, though nobody gives anything back: until a window or a grant begins."""
     moments = {books.ends} if books.quota.every != EVER else set()
     now_us = books.now_us
     moments.update(g.begins * MICROSECONDS for g in books.quota.credit if g.begins * MICROSECONDS > now_us)
