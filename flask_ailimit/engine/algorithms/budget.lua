@@ -49,6 +49,16 @@ local function credit_of(books)
   return sum - books.debt
 end
 
+local function pay(books)
+  local owed = books.debt
+  if owed > 0 and books.quota.never_ends then
+    local paid = math.min(owed, math.max(0, books.limit - books.count))
+    books.count, books.debt = books.count + paid, books.debt - paid
+  end
+  if books.debt > 0 then books.debt = books.debt - burn(books, books.debt) end
+  return books.debt < owed
+end
+
 local function read_credit(books, state)
   local now, uses_at, ends_now = math.floor(books.now_us / MICROSECONDS), 9 + 3 * state[8], {}
   for _, grant in ipairs(books.quota.grants or {}) do ends_now[grant[1]] = grant[4] end
@@ -62,17 +72,13 @@ local function read_credit(books, state)
       table.insert(books.uses, {state[at], state[at + 1], state[at + 2], state[at + 3]})
     end
   end
-  if books.debt > 0 and books.quota.never_ends then
-    local paid = math.min(books.debt, math.max(0, books.limit - books.count))
-    books.count, books.debt = books.count + paid, books.debt - paid
-  end
-  if books.debt > 0 then books.debt = books.debt - burn(books, books.debt) end
+  books.is_changed = pay(books)
 end
 
 local function books_of(state, now_us, quota)
   local books = {
     now_us = now_us, quota = quota, limit = quota.limit, slot = math.floor(now_us / SLOT_US), began = now_us,
-    count = 0, before = 0, held = 0, debt = 0, used = {}, uses = {},
+    count = 0, before = 0, held = 0, debt = 0, used = {}, uses = {}, is_changed = false,
   }
   if state[1] and state[1] <= now_us and now_us < state[2] then
     books.began, books.ends = state[1], state[2]
@@ -213,6 +219,7 @@ local function admit(state, now_us, quota, cost, lease)
   local is_owing = room == 0 and credit <= 0 and (books.count > books.limit or books.debt > 0)
   local beyond, left = cost - room, math.min(room + math.max(0, credit), MAX_EXACT)
   local entries = #books.uses + #books.used + (quota.grants and #quota.grants or 0)
+  if books.is_changed then state = state_in(books) end
   if cost > left or cost == 0 and is_owing or beyond > 0 and entries > MOST_ENTRIES then
     return false, state, left, reset_us_of(books), wait_us_for(books, cost)
   end
@@ -240,12 +247,13 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual, lease)
     local from_window = math.min(beyond, math.max(0, books.limit - books.count))
     books.count, beyond = books.count + from_window, beyond - from_window
     if beyond > 0 and quota.grants then beyond = beyond - burn(books, beyond) end
-    if quota.grants or books.used[1] or quota.never_ends then
+    if quota.grants or quota.never_ends then
       books.debt = books.debt + math.min(beyond, MAX_EXACT - books.debt)
     else
       books.count = books.count + math.min(beyond, MAX_EXACT - books.count)
     end
   end
+  pay(books)
   return state_in(books)
 end
 

@@ -49,7 +49,21 @@ class _Use(NamedTuple):
 class _Books:
     """A state at a time, to be changed: see the module."""
 
-    __slots__ = ("before", "began", "count", "debt", "ends", "held", "limit", "now_us", "quota", "slot", "used", "uses")
+    __slots__ = (
+        "before",
+        "began",
+        "count",
+        "debt",
+        "ends",
+        "held",
+        "is_changed",
+        "limit",
+        "now_us",
+        "quota",
+        "slot",
+        "used",
+        "uses",
+    )
 
     def __init__(self, state: State, now_us: int, quota: Quota) -> None:
         self.now_us = now_us
@@ -58,6 +72,7 @@ class _Books:
         self.slot = now_us // SLOT_US
         self.began = now_us
         self.count = self.before = self.held = self.debt = 0
+        self.is_changed = False
         self.used: dict[int, tuple[int, int]] = {}
         self.uses: list[_Use] = []
         if state and state[0] <= now_us < state[1]:
@@ -91,11 +106,17 @@ class _Books:
         for at in range(uses_at, len(state), 4):
             if state[at + 1] + _DAY > now:
                 self.uses.append(_Use(*state[at : at + 4]))
-        if self.debt and self.quota.every == EVER:  # A balance that was raised pays first.
-            paid = min(self.debt, max(0, self.limit - self.count))
+        self.is_changed = self.pay()
+
+    def pay(self) -> bool:
+        """Pay of the debt what can be paid, and answer whether that was anything."""
+        owed = self.debt
+        if owed and self.quota.every == EVER:  # A balance: its limit may have been raised, or something come back.
+            paid = min(owed, max(0, self.limit - self.count))
             self.count, self.debt = self.count + paid, self.debt - paid
         if self.debt:
             self.debt -= self.burn(self.debt)
+        return self.debt < owed
 
     @property
     def in_force(self) -> list[Grant]:
@@ -181,6 +202,8 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     beyond = cost - room
     left = min(room + max(0, credit), MAX_EXACT)
     entries = len(books.uses) + len(books.used) + len(quota.credit)
+    if books.is_changed:  # The grant that paid may end before anything is taken.
+        state = books.state()
     if cost > left or (not cost and is_owing) or (beyond > 0 and entries > MOST_ENTRIES):
         return new(Step, (False, state, left, _reset_us(books), _wait_us(books, cost)))
     if cost:
@@ -212,10 +235,11 @@ def settle(  # noqa: D103  see Algorithm
         books.count += from_window
         beyond -= from_window
         beyond -= books.burn(beyond) if beyond and quota.credit else 0
-        if quota.credit or books.used or quota.every == EVER:
+        if quota.credit or quota.every == EVER:
             books.debt += min(beyond, MAX_EXACT - books.debt)
         else:
             books.count += min(beyond, MAX_EXACT - books.count)
+    books.pay()
     return books.state()
 
 
