@@ -2,11 +2,16 @@
 
 import string
 import threading
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from children import exit_code_of_child
 
 from flask_ailimit.engine import Charge, Engine, HandOverError, Quota, StoreError
+from flask_ailimit.engine.calendars import Calendar
+from flask_ailimit.engine.grant import Grant
+from flask_ailimit.engine.quota import LATEST_SECOND, MOST_GRANTS
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.engine.stores.share import Share, ShareStore
 
@@ -214,6 +219,68 @@ def test_work_without_limits_is_handed_over_and_ended_once_too(engine, clock):
     clock.advance(86400)
     with pytest.raises(HandOverError):
         engine.take_over(token)
+
+
+BERLIN = Calendar("Europe/Berlin", "sunday", 17)
+NOON = round(datetime(2026, 5, 16, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()) * 10**6
+CREDIT = (Grant(2, 30, 0, NOON // 10**6 + 7 * 86_400), Grant(1, 50, 0, LATEST_SECOND))
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        Quota(100, 1, "tokens", "window", every="month", calendar=BERLIN),
+        Quota(100, 1, "tokens", "window", every="week", calendar=BERLIN, soft_percent=80, label="weekly"),
+        Quota(100, 5 * 3600, "tokens", "window", every="session"),
+        Quota(100, 3600, "tokens", "window"),
+        Quota(100, 1, "nano_usd", "budget", every="month", calendar=BERLIN, credit=CREDIT),
+        Quota(0, 1, "nano_eur", "budget", every="ever", credit=CREDIT),
+    ],
+    ids=lambda quota: f"{quota.algorithm} {quota.every}",
+)
+def test_windows_and_budgets_are_handed_over_as_they_are(engine, clock, quota):
+    clock.set(NOON)
+    charge = Charge(engine.subject("alice"), quota, 70)
+    (part,) = engine.take_over(engine.hand_over([engine.reserve([charge])], {}))._parts
+    assert part.taken[0].charges == [(charge, NOON)]
+
+
+def test_budget_is_settled_by_the_taker_in_the_window_and_the_grants_that_it_was_taken_from(engine, clock):
+    quota = Quota(100, 1, "nano_usd", "budget", every="month", calendar=BERLIN, credit=CREDIT)
+    charge = Charge(engine.subject("alice"), quota, 150)
+
+    def stands():
+        return engine.peek([charge.costing(0)]).verdicts[0].spending[:4]
+
+    clock.set(NOON)
+    token = engine.hand_over([engine.reserve([charge])], {})
+    assert stands() == (0, 100, 30, 50)
+    assert engine.take_over(token).settle({"nano_usd": 110})
+    assert stands() == (100, 0, 70, 0)
+    token = engine.hand_over([engine.reserve([charge.costing(60)])], {})
+    clock.advance(12 * 3600)  # It is the 17th: another month.
+    assert engine.take_over(token).settle({"nano_usd": 85})
+    assert stands() == (25, 0, 10, 0)
+
+
+def test_refund_of_work_that_was_handed_over_goes_to_its_window_and_to_no_later_one(engine, clock):
+    for seconds, used in ((11 * 3600, 10), (12 * 3600, 5)):
+        clock.set(NOON)
+        engine.store.clear()
+        quota = Quota(100, 1, "tokens", "window", every="month", calendar=BERLIN)
+        charge = Charge(engine.subject("alice"), quota, 70)
+        token = engine.hand_over([engine.reserve([charge])], {})
+        clock.advance(seconds)
+        engine.reserve([charge.costing(5)])
+        assert engine.take_over(token).settle({"tokens": 5})
+        assert engine.peek([charge.costing(0)]).verdicts[0].used == used
+
+
+def test_token_of_a_payer_with_many_grants_is_of_a_length_that_queues_take(engine):
+    grants = tuple(Grant(id_, 10**15, 10**9, LATEST_SECOND) for id_ in range(1, MOST_GRANTS + 1))
+    quota = Quota(100, 1, "nano_usd", "budget", every="ever", credit=grants)
+    token = engine.hand_over([engine.reserve([Charge(engine.subject("alice"), quota, 5)])], {})
+    assert len(token) < 5000
 
 
 # While the store is away
