@@ -163,6 +163,13 @@ def test_tokens_and_headers_import_only_the_engine_and_themselves():
                     assert module.startswith(("flask_ailimit.engine", f"flask_ailimit.{folder}")), (name, module)
 
 
+def test_money_imports_only_the_engine_the_tokens_and_itself():
+    for name, tree in sources("money/"):
+        for module in imported(name, tree):
+            if root(module) == "flask_ailimit":
+                assert module.startswith(tuple(f"flask_ailimit.{room}" for room in ("engine", "tokens", "money"))), name
+
+
 def test_algorithms_import_only_the_standard_library_and_constants():
     """An algorithm is a pure function of (state, now, quota, cost)."""
     ours = ("flask_ailimit.engine.algorithms", "flask_ailimit.engine.quota", "flask_ailimit.engine.clock")
@@ -244,15 +251,17 @@ from flask_ailimit.engine import Charge, Engine, Quota, open_store, system_clock
 import flask_ailimit
 from flask_ailimit import Decision, Usage
 from flask_ailimit.headers import limit_headers
+from flask_ailimit.money import parse_money
 import flask_ailimit.http.responses, flask_ailimit.request.streaming
 
 engine = Engine(open_store("memory://", name="worker", clock=system_clock, options={}))
 reservation = engine.reserve([Charge(engine.subject("user-1"), Quota(10, 60, "tokens"), 4)])
 assert isinstance(reservation.decision, Decision)
 print(dict(limit_headers(reservation.decision, ["openai"]))["x-ratelimit-remaining-tokens"], Usage(1, 2).of("tokens"))
+print(parse_money("5 USD").nano)
 """
     ran = without(WEB, code)
-    assert (ran.stdout.split(), ran.stderr) == (["6", "3"], "")
+    assert (ran.stdout.split(), ran.stderr) == (["6", "3", "5000000000"], "")
 
 
 def test_extension_without_flask_says_what_is_missing():

@@ -48,6 +48,7 @@ class Rates:
     _request: int = field(init=False, repr=False, compare=False)
     _image: int = field(init=False, repr=False, compare=False)
     _denominator: int = field(init=False, repr=False, compare=False)
+    _texts: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given = dict(self.given)
@@ -61,8 +62,14 @@ class Rates:
             "_request": int(request * denominator),
             "_image": int(image * denominator),
             "_denominator": denominator,
+            "_texts": {kind: decimal_text(rate) for kind, rate in self.given},
         }.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The rates as decimal numbers, in a dictionary of its own."""
+        return {**self._texts}
 
     def cost(self, usage: Usage, images: int) -> int:
         """As :meth:`Price.cost`."""
@@ -136,8 +143,7 @@ class Price:
     def bill(self, usage: Usage, images: int = 0) -> Cost:
         """The same, with the price and the rates that held."""
         rates = self._rates(usage)
-        said = {kind: decimal_text(rate) for kind, rate in rates.given}
-        return Cost(rates.cost(usage, images), self.currency, self.name, self.source, said)
+        return Cost(rates.cost(usage, images), self.currency, self.name, self.source, rates.texts)
 
     @property
     def highest_rate(self) -> Fraction:
