@@ -137,6 +137,22 @@ def test_short_way_agrees_with_the_long_way(counter, answer):
             {
                 "prompt_tokens": 9,
                 "completion_tokens": 5,
+                "prompt_tokens_details": {"audio_tokens": 5, "image_tokens": 5},
+            },
+            None,
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 5},
+            },
+            None,
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
                 "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": -1},
             },
             None,
