@@ -31,6 +31,8 @@ EXPLAINED = {
     "flask_ailimit.AILimiter.limit_tokens": "configuration.md#decorators",
     "flask_ailimit.AILimiter.limit_concurrency": "configuration.md#decorators",
     "flask_ailimit.AILimiter.limit_units": "configuration.md#units-of-your-own",
+    "flask_ailimit.AILimiter.limit_budget": "plans.md#budgets-and-prices",
+    "flask_ailimit.engine.Calendar": "calendars.md",
     "flask_ailimit.TokenLimit": "configuration.md#what-counts-together",
     "flask_ailimit.ConcurrencyLimit": "configuration.md#what-counts-together",
     "flask_ailimit.AILimiter.identify": "plans.md#who-pays",

@@ -75,6 +75,9 @@ class Calendar:
                 f"31 are the last day of a shorter month. Got {self.month_starts!r:.40}."
             )
 
+    def __str__(self) -> str:
+        return f"days of {self.zone}, weeks from {self.week_starts}, months from day {self.month_starts}"
+
     @classmethod
     def of(cls, given: object) -> Self:
         """Read a table such as ``{"zone": "Europe/Berlin", "month_starts": 17}``; a calendar is returned as it is.

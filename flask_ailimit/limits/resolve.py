@@ -118,14 +118,15 @@ def request_items(text: str, algorithm: str, calendar: Calendar = UTC) -> tuple[
     Raises:
         ConfigurationError: It can't be read or counted; the message gives an example.
     """
+    has_windows = isinstance(text, str) and WINDOWED.search(text)
     try:
-        each_text = SEPARATOR.split(text) if isinstance(text, str) and WINDOWED.search(text) else [text]
+        each_text = SEPARATOR.split(text) if has_windows else [text]
         items = tuple(item for each in each_text for item in _of_requests(each, calendar))
         for item in items:
             quota_of(item if item.amount else type(item)(1, item.multiples), algorithm)
-    except ConfigurationError as error:
-        raise ConfigurationError(str(error).removesuffix(".")) from error
     except ValueError as error:
+        if has_windows and isinstance(error, ConfigurationError):
+            raise ConfigurationError(str(error).removesuffix(".")) from error
         raise ConfigurationError(
             f"{str(text)[:80]!r} can't be used. Write a count and a period, such as '10 per minute', '100/second' or "
             "'5000 per 2 hours'; separate several with ';'. UNLIMITED is no limit, and '0 per minute' allows nothing"

@@ -47,6 +47,11 @@ class PriceBook:
         return self._own
 
     @property
+    def has_genai(self) -> bool:
+        """Whether models that no pattern matches are looked up in the package genai-prices."""
+        return self._genai is not None
+
+    @property
     def currencies(self) -> tuple[str, ...]:
         """The currencies of its prices, each once."""
         every = [price.currency for price in self._own] + ([CURRENCY] if self._genai else [])

@@ -210,7 +210,7 @@ def _inherited(
 ) -> Iterator[InheritedLimit]:
     """The limits on the same unit that stand behind one.
 
-    Behind one of a model these are all over all models. Behind one that was changed it is that of the same period.
+    Behind one of a model these are all over all models. Behind one that was changed it is that of the same window.
     """
     if kind in (_PLAN, _DEFAULT):
         return
@@ -223,12 +223,11 @@ def _inherited(
         payer = payer._replace(plan=written)
         if rule is not None:
             rule = next((each for each in written.models or () if each.pattern == rule.pattern), None)
-    period = None if kind == _MODEL else _value(limit)[-1]
+    window = None if kind == _MODEL else _window(limit)
     for each in limits_of_plan(ledger, payer, rule):
-        value = _value(each)
-        is_behind = period is None or value[-1] in (period, None)
+        is_behind = window is None or _window(each) in (window, None)
         if is_behind and _unit(each) == _unit(limit) and is_told(each.limit.cost) and not _is_only_tried(each):
-            yield InheritedLimit(*value, _source(payer, rule, each))
+            yield InheritedLimit(*_value(each), _source(payer, rule, each))
 
 
 def _as_written(plans: Plans | None, payer: PlannedPayer) -> Plan | None:
@@ -303,6 +302,14 @@ def _is_only_tried(limit: EndpointLimit) -> bool:
 def _unit(limit: EndpointLimit) -> str:
     cost = limit.limit.cost
     return cost.limit.unit if isinstance(cost, UnitCost) else REQUESTS
+
+
+def _window(limit: EndpointLimit) -> tuple[int, str] | None:
+    """The window of a limit; None of one without a number, and of calls in flight."""
+    if not limit.counts or limit.counts[0].quota.unit == CONCURRENCY:
+        return None
+    quota = limit.counts[0].quota
+    return quota.period, quota.every
 
 
 def _value(limit: EndpointLimit) -> tuple[int | None, int | None, int | None]:

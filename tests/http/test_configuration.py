@@ -338,7 +338,7 @@ def test_unit_is_one_of_the_token_units(limiter, value):
     )
 
 
-@pytest.mark.parametrize("value", ["token_bucket", "gcra", "concurrency", None, []], ids=repr)
+@pytest.mark.parametrize("value", ["token_bucket", "gcra", "concurrency", "budget", []], ids=repr)
 def test_algorithm_is_one_that_there_is(limiter, value):
     """c10."""
     known = "use one of fixed-window, moving-window, sliding-window-counter, token-bucket"

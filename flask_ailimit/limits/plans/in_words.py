@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
-from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.calendars import EVERY
+from flask_ailimit.engine.quota import CONCURRENCY, is_money
+from flask_ailimit.money.unknown import FREE, PRICE_AS
 from flask_ailimit.unlimited import UNLIMITED
 
-from .plan import ModelRule, Plan, PlanLimit, Plans
+from .derived import windows_of
+from .plan import BUDGET, ModelRule, Plan, PlanLimit, Plans
+from .said import listed
 
 
 def plans_in_words(plans: Plans) -> Iterator[str]:
@@ -20,6 +26,9 @@ def plans_in_words(plans: Plans) -> Iterator[str]:
         for name, plan in plans.classes.items():
             yield f"    class {name}"
             yield f"        leaves {plan.floor} % of each limit to others" if plan.floor else "        may take all"
+    if plans.prices is not None:
+        names = [price.name for price in plans.prices.own]
+        yield f"prices of {listed([*names, *(['those of genai-prices'] if plans.prices.has_genai else [])])}"
     if plans.default is None:
         yield "There is no default_plan: a payer without a plan gets a 503."
 
@@ -27,6 +36,10 @@ def plans_in_words(plans: Plans) -> Iterator[str]:
 def _plan(plan: Plan) -> Iterator[str]:
     if plan.service_class is not None:
         yield f"    class: {plan.service_class}"
+    every = [*plan.limits, *(limit for rule in plan.models or () for limit in rule.limits)]
+    calendar = next((limit.calendar for limit in every if _has_calendar(limit)), None)
+    if calendar is not None:
+        yield f"    {calendar}"
     yield from _indented(_limits(plan.limits), 4)
     for rule in plan.models or ():
         yield f"    model {rule.pattern}"
@@ -46,7 +59,12 @@ def _rule(rule: ModelRule) -> Iterator[str]:
 
 def _limits(limits: Iterable[PlanLimit]) -> Iterator[str]:
     for limit in limits:
-        yield ", ".join([f"{limit.unit.replace('_', ' ')}: {_value(limit)}", *_options(limit)])
+        unit = BUDGET if is_money(limit.unit) else limit.unit.replace("_", " ")
+        yield ", ".join([f"{unit}: {_value(limit)}", *_options(limit)])
+
+
+def _has_calendar(limit: PlanLimit) -> bool:
+    return any(every in EVERY for _, (_, every) in windows_of(limit))
 
 
 def _value(limit: PlanLimit) -> str:
@@ -60,6 +78,7 @@ def _options(limit: PlanLimit) -> Iterator[str]:
         yield f"up to {limit.burst} at once"
     if limit.algorithm is not None:
         yield limit.algorithm
+    yield from _worth(limit)
     if limit.cost != 1:
         yield f"{limit.cost} a request"
     if limit.name:
@@ -74,6 +93,20 @@ def _options(limit: PlanLimit) -> Iterator[str]:
         yield f"tries {candidate}{held}"
     elif limit.tries:
         yield f"enforced for {limit.percent} % of its payers" if limit.percent else "only tried"
+
+
+def _worth(limit: PlanLimit) -> Iterator[str]:
+    """What tokens count for, and what models without a price cost."""
+    if limit.weights is not None:
+        yield from (f"{kind.replace('_', ' ')} count {_factor(factor)}" for kind, factor in limit.weights.factors)
+    if limit.unknown_price.kind == FREE:
+        yield "a model without a price is free"
+    if limit.unknown_price.kind == PRICE_AS:
+        yield f"a model without a price costs what {limit.unknown_price.model} costs"
+
+
+def _factor(factor: Fraction) -> str:
+    return f"{Decimal(factor.numerator) / factor.denominator:f}"
 
 
 def _indented(lines: Iterable[str], spaces: int) -> Iterator[str]:
