@@ -19,8 +19,8 @@ RIGHT = '[plans.free]\nrequests = "10 per minute"\n[plans.pro]\ntokens = "9000 p
 MISTYPED = '[plans.free]\ntoken = "10 per minute"\n'
 SENTENCE = (
     "Error: mistyped.toml: plans.free.token: there is no such key. Did you mean tokens? Allowed are requests, tokens, "
-    "input_tokens, output_tokens, concurrency, budget, units, models, enforced_percent, soft_percent, calendar, weights, "
-    "unknown_price, class.\n"
+    "input_tokens, output_tokens, concurrency, budget, units, models, enforced_percent, soft_percent, calendar, "
+    "weights, unknown_price, class.\n"
 )
 
 
