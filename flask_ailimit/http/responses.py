@@ -348,7 +348,7 @@ def _limit(name: str, verdict: Verdict) -> dict[str, object]:
 
 def _in_words(quota: Quota) -> str:
     """The limit as a person would say it; one on requests as Flask-Limiter says it: ``3 per 1 hour``."""
-    if quota.unit != REQUESTS:
+    if quota.unit != REQUESTS or quota.every:
         return quota.text
     count, name = in_largest_unit(quota.period)
     return f"{quota.limit} per {count} {name}"

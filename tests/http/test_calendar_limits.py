@@ -85,6 +85,21 @@ def test_refusal_says_how_long_the_window_lasts():
     assert "tokens-per-calendar-day" in refused.headers["RateLimit-Policy"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 per calendar day", "1 requests per calendar day (Europe/Berlin)"),
+        ("1 per session of 5 hours", "1 requests per session of 18000 s"),
+        ("1 per day", "1 per 1 day"),
+    ],
+)
+def test_refusal_of_requests_says_which_windows(text, said):
+    served = served_at("2026-11-30T22:00", lambda limiter: limiter.limit(text, calendar=BERLIN))
+    client = served.client()
+    assert client.post("/").status_code == 200
+    assert client.post("/").json["error"]["limit"]["text"] == said
+
+
 def test_limit_per_day_and_limit_per_calendar_day_are_two_counts():
     served = served_at("2026-11-30T10:00", lambda limiter: limiter.limit_tokens("9 per day; 7 per calendar day"))
     assert served.client().post("/").status_code == 200
