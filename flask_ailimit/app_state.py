@@ -40,6 +40,7 @@ from .limits.plans.plan_file import read_plans
 from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
 from .limits.plans.tried import all_enforced
 from .limits.plans.watching import LiveChanges
+from .limits.priced import require_price
 from .limits.unit_limit import UnitLimit
 from .money import PriceBook
 from .secret import require_agreement, secret_of
@@ -185,6 +186,8 @@ def open_app_state(
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         own_prices = _open_prices(settings)
         plans = _open_plans(settings, own_prices, flask_limiter, app, algorithm)
+        for limit in flask_limiter.registry.on_money:
+            require_price(limit, own_prices if plans is None else plans.prices)
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
         sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
         output_tokens = settings.default_output_tokens if sets_output else None

@@ -29,7 +29,9 @@ from .limits.plans.admin import Admin
 from .limits.plans.caller import ADDRESS, SERVICE, USER, Caller
 from .limits.plans.change import PayerName
 from .limits.plans.plan import LONGEST_MODEL, Plans
+from .limits.priced import require_price
 from .limits.registry import LimitRegistry
+from .limits.unit_limit import UnitLimit
 from .money import Money
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
@@ -520,6 +522,10 @@ class AILimiter(Decorators):
         if state is None:
             raise RuntimeError(_UNKNOWN_APP)
         return state
+
+    def _require_prices(self, limit: UnitLimit) -> None:
+        for state in self._states.values():
+            require_price(limit, state.prices)
 
     def _listed_limits(self) -> list[Limit]:
         """The limits of the current app's lists, but those that the base class keeps."""

@@ -295,7 +295,17 @@ class Decorators(Limiter):
         if currency is None and not isinstance(limit_value, str):
             raise ConfigurationError("currency: only a text says its currency itself. Give it, such as currency='USD'.")
         unit = unit_of_money(limit_value) if currency is None else unit_of(currency)
-        return self._limit_units(limit_value, options, unit=unit, unknown_price=read_unknown_price(unknown_price))
+        limit = self._limit_units(limit_value, options, unit=unit, unknown_price=read_unknown_price(unknown_price))
+        self._require_prices(limit)
+        return limit
+
+    def _require_prices(self, limit: UnitLimit) -> None:
+        """Check that a budget has a price in each app that there is already.
+
+        Raises:
+            ConfigurationError: It has none.
+        """
+        raise NotImplementedError
 
     @misconfigured()
     def limit_concurrency(

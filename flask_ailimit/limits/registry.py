@@ -16,6 +16,7 @@ from flask_limiter._limits import RuntimeLimit
 from flask_limiter._manager import LimitManager
 
 from flask_ailimit.engine import Clock
+from flask_ailimit.engine.quota import is_money
 
 from .counting import CountingNow
 from .methods import is_on, meets
@@ -162,6 +163,12 @@ class LimitRegistry(LimitManager):
         """Limit the views of a blueprint by plan."""
         self._blueprints_by_plan.add(blueprint)
         self.changed()
+
+    @property
+    def on_money(self) -> list[UnitLimit]:
+        """The limits on money of functions and blueprints."""
+        written = itertools.chain(*self._decorated_limits.values(), *self._blueprint_limits.values())
+        return [limit for limit in written if isinstance(limit, UnitLimit) and is_money(limit.unit)]
 
     @property
     def has_any_by_plan(self) -> bool:

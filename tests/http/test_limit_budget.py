@@ -1,9 +1,10 @@
 """Budgets of decorators, and the prices that they need."""
 
 import pytest
+from flask import Flask
 from limited_apps import limited
 
-from flask_ailimit import UNLIMITED, ConfigurationError
+from flask_ailimit import UNLIMITED, AILimiter, ConfigurationError, api_key
 from flask_ailimit.engine import Calendar
 from flask_ailimit.money.unknown import UnknownPrice
 
@@ -13,7 +14,7 @@ PLANS = {"default_plan": "a", "plans": {"a": {"tokens": "9 per day"}}}
 
 def peeked(decorate, **options):
     """What the limits of a view say, nothing of which is used."""
-    served = limited(prices=PRICES, calendar={"zone": "Europe/Berlin"}, **options)
+    served = limited(**{"prices": PRICES, "calendar": {"zone": "Europe/Berlin"}, **options})
 
     @served.app.post("/")
     @decorate(served.limiter)
@@ -37,7 +38,12 @@ def test_budget_is_counted_in_nano_units_in_its_window():
 
 
 def test_budget_of_a_callable_is_in_the_currency_that_was_said():
-    (quota,) = peeked(lambda limiter: limiter.limit_budget(lambda: "5 EUR per day", currency="EUR", name="plan"))
+    prices = {**PRICES, "small-*": {"input": "1 EUR", "output": "2 EUR"}}
+
+    def in_euros(limiter):
+        return limiter.limit_budget(lambda: "5 EUR per day", currency="EUR", name="plan")
+
+    (quota,) = peeked(in_euros, prices=prices)
     assert (quota.name, quota.limit, quota.unit) == ("plan", 5 * 10**9, "nano_eur")
 
 
@@ -67,14 +73,46 @@ def test_budget_of_0_stands_for_what_is_granted_beside_it():
 )
 def test_budget_that_is_none_is_refused_where_it_is_written(value, options, said):
     with pytest.raises(ConfigurationError) as refused:
-        limited().limiter.limit_budget(value, **options)
+        limited(prices=PRICES).limiter.limit_budget(value, **options)
     assert said in str(refused.value)
 
 
 def test_unknown_price_is_kept_with_the_limit():
-    limit = limited().limiter.limit_budget("5 USD", unknown_price={"price_as": "large-1"})
+    limiter = limited(prices=PRICES).limiter
+    limit = limiter.limit_budget("5 USD", unknown_price={"price_as": "large-1"})
     assert limit.unknown_price == UnknownPrice("price_as", "large-1")
-    assert limited().limiter.limit_budget("5 USD").unknown_price == UnknownPrice("refuse")
+    assert limiter.limit_budget("5 USD").unknown_price == UnknownPrice("refuse")
+
+
+NO_PRICE = [
+    (
+        {},
+        {},
+        "prices: there is a limit on money, and nobody knows what a request costs. Give the prices of your models",
+    ),
+    ({"prices": {"a": {"input": "1 EUR", "output": "2 EUR"}}}, {}, "limit_budget: no price is in USD"),
+    ({"prices": PRICES}, {"unknown_price": {"price_as": "medium"}}, "price_as: 'medium' has no price either"),
+]
+
+
+@pytest.mark.parametrize(("settings", "options", "said"), NO_PRICE)
+def test_budget_without_a_price_is_refused_where_it_is_written(settings, options, said):
+    with pytest.raises(ConfigurationError) as refused:
+        limited(**settings).limiter.limit_budget("5 USD", **options)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("settings", "options", "said"), NO_PRICE)
+def test_budget_that_was_written_before_there_was_an_app_is_refused_when_it_starts(settings, options, said):
+    limiter = AILimiter(api_key, storage_uri="memory://", **settings)
+
+    @limiter.limit_budget("5 USD", **options)
+    def answer():
+        return {}
+
+    with pytest.raises(ConfigurationError) as refused:
+        limiter.init_app(Flask("limited"))
+    assert said in str(refused.value)
 
 
 def test_weights_are_kept_with_the_limit():
@@ -95,7 +133,7 @@ def test_prices_are_those_of_the_setting_or_of_the_plan_file():
 
 
 def test_prices_in_two_places_are_refused():
-    with pytest.raises(ConfigurationError, match="prices: plans has prices, too. Write all of them in one place"):
+    with pytest.raises(ConfigurationError, match=r"prices: plans has prices, too\. Write all of them"):
         limited(plans={**PLANS, "prices": PRICES}, prices=PRICES)
 
 

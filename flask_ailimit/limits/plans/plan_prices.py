@@ -1,16 +1,18 @@
 """Whether the budgets of a plan file can be counted: a price in their currency is needed."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 from flask_ailimit.engine.quota import is_money
-from flask_ailimit.money import PriceBook, currency_of
-from flask_ailimit.money.unknown import PRICE_AS
+from flask_ailimit.limits.priced import no_price
+from flask_ailimit.money import PriceBook
 
 from .plan import BUDGET, Plan, PlanLimit
-from .said import listed
 
-_ANY_TIME = datetime(2100, 1, 1, tzinfo=UTC)  # A model that has a price has one then: the latest.
+_NO_PRICES = (
+    "the file has no prices, so nobody knows what a request costs. Write those of your models, for a million tokens, "
+    """such as [prices."large-*"] with input = "2.50 USD" and output = "10 USD"; or genai_prices = true at the top """
+    "for those of the package genai-prices"
+)
 
 Place = tuple[str, ...]
 
@@ -24,7 +26,7 @@ def without_a_price(plans: Iterable[tuple[Place, Plan]], prices: PriceBook | Non
     """
     for place, plan in plans:
         for at, limit in _budgets(place, plan):
-            wrong = _no_price(limit, prices)
+            wrong = _NO_PRICES if prices is None else no_price(limit.unit, limit.unknown_price, prices)
             if wrong:
                 yield at, wrong
 
@@ -33,22 +35,3 @@ def _budgets(place: Place, plan: Plan) -> Iterator[tuple[Place, PlanLimit]]:
     of_rules = [((*place, "models", rule.pattern), rule.limits) for rule in plan.models or ()]
     for at, limits in [(place, plan.limits), *of_rules]:
         yield from (((*at, BUDGET), limit) for limit in limits if is_money(limit.unit))
-
-
-def _no_price(limit: PlanLimit, prices: PriceBook | None) -> str:
-    if prices is None:
-        return (
-            "the file has no prices, so nobody knows what a request costs. Write those of your models, for a million "
-            """tokens, such as [prices."large-*"] with input = "2.50 USD" and output = "10 USD"; or genai_prices = """
-            "true at the top for those of the package genai-prices"
-        )
-    currency = currency_of(limit.unit)
-    if currency not in prices.currencies:
-        return (
-            f"no price is in {currency}, and no currency is turned into another. Prices are in "
-            f"{listed(prices.currencies)}"
-        )
-    kind, model = limit.unknown_price
-    if kind == PRICE_AS and prices.price_for(model, _ANY_TIME) is None:
-        return f"unknown_price: {PRICE_AS}: {model[:60]!r} has no price either. Name a model that has one"
-    return ""
