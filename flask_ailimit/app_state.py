@@ -15,9 +15,11 @@ from flask_limiter import ApplicationLimit, Limit
 from flask_limiter.constants import ConfigVars
 
 from .config import PREFIX, Settings, read_settings, unread_variables
+from .durable import Durability
 from .engine import Calendar, ConfigurationError, Engine, Store, StoreError, open_store
 from .engine.clock import Clock
 from .engine.mutex import Mutex, mutex
+from .engine.quota import is_money
 from .engine.stores import places
 from .engine.stores.base import Shared
 from .limits.checks import require_algorithm, require_request_limit
@@ -76,6 +78,7 @@ class AppState:
         limits_of_plans: Their limits.
         limits_of_derived: Makes those of a plan in which values were changed for a payer.
         changes: What operators changed for single payers.
+        durability: Whether money lasts in the store.
         read_again: Reads the plans and their limits again, from the same file.
         clock: Returns microseconds since the epoch.
         opened: The engine over the store that was opened with the app.
@@ -93,6 +96,7 @@ class AppState:
     limits_of_plans: LimitsOfPlans
     limits_of_derived: Callable[[Plan], LimitsOfPlans] = field(repr=False)
     changes: LiveChanges
+    durability: Durability
     read_again: Callable[[], tuple[Plans, LimitsOfPlans]] = field(repr=False)
     clock: Clock
     opened: Engine
@@ -212,8 +216,11 @@ def open_app_state(
             engine.store.introduce(_fingerprint(flask_limiter, app, given, algorithm, names), app.name)
         changes = LiveChanges(store, clock)
         engine.at_close(changes.close)
+        durability = _durability(engine, app, settings, flask_limiter)
         derived = partial(_limits_of_plan, limiter, algorithm)
-        again = partial(_read_again, limiter, settings, own_prices, app.root_path, algorithm, output_tokens)
+        again = partial(
+            _read_again, limiter, settings, own_prices, app.root_path, algorithm, output_tokens, durability
+        )
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
         state = AppState(
             settings,
@@ -227,18 +234,17 @@ def open_app_state(
             of_plans,
             derived,
             changes,
+            durability,
             again,
             clock,
             engine,
             late,
         )
-        if plans:
-            changes.reload = state.reload_plans
-            try:
-                _begin_with(changes)
-            except BaseException:
-                engine.close()
-                raise
+        try:
+            _begin(state, flask_limiter)
+        except BaseException:
+            engine.close()
+            raise
         return state
 
 
@@ -277,6 +283,16 @@ def _open_prices(settings: Settings) -> PriceBook | None:
     return PriceBook(settings.prices, genai=settings.genai_prices)
 
 
+def _begin(state: AppState, flask_limiter: FlaskLimiterAccess) -> None:
+    """Check that money lasts, if there is any, and learn what operators changed."""
+    of_lists = {"lists": [*state.default_token_limits, *state.application_limits]}
+    if flask_limiter.registry.on_money or _has_money(state.limits_of_plans) or _has_money(of_lists):
+        state.durability.require()
+    if state.plans:
+        state.changes.reload = state.reload_plans
+        _begin_with(state.changes)
+
+
 def _begin_with(changes: LiveChanges) -> None:
     """Read the changes of plans, and say if the store may lose them. One that is away is asked again later."""
     try:
@@ -298,6 +314,7 @@ def _read_again(
     folder: str,
     algorithm: str,
     output_tokens: int | None,
+    durability: Durability,
 ) -> tuple[Plans, LimitsOfPlans]:
     if isinstance(settings.plans, Mapping):
         raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
@@ -305,9 +322,29 @@ def _read_again(
         plans = all_keyed(read_plans(settings.plans, folder, algorithm, settings.calendar, prices))
         found = limits_of_plans(limiter, plans, algorithm)
         _require_room_in(plans, limiter, algorithm, output_tokens)
+        if _has_money(found):
+            durability.require()
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} No process of the app can start until the file is put right.") from error
     return plans, found
+
+
+def _has_money(limits: Mapping[Any, Iterable[UnitLimit]]) -> bool:
+    """Whether any of the limits, by whatever they belong to, is on money."""
+    return any(is_money(limit.unit) for some in limits.values() for limit in some)
+
+
+def _durability(engine: Engine, app: Flask, settings: Settings, flask_limiter: FlaskLimiterAccess) -> Durability:
+    is_accepted = partial(_accepts_money_loss, weakref.ref(app), settings)
+    found = Durability(engine.store, is_accepted, flask_limiter.options_for_errors(app))
+    engine.at_close(found.close)
+    return found
+
+
+def _accepts_money_loss(app: weakref.ref[Flask], settings: Settings) -> bool:
+    """Whether an app accepts that money is lost. One that is ``TESTING`` does: what it counts is nobody's money."""
+    found = app()
+    return settings.accept_money_loss or found is None or found.testing
 
 
 def _require_room(limits: Iterable[UnitLimit], output_tokens: int | None) -> None:

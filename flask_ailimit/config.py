@@ -65,6 +65,8 @@ class Settings:
             None: never.
         name: The app's name in the default place of ``local://``, 1 to 64 of ``A-Za-z0-9_.-``. Apps with one name share
             their counts. None: made of the app's import name and folder.
+        accept_money_loss: Whether money may be limited over a store that may lose its counts, and then grants every
+            budget anew. Without it such an app doesn't start, unless it is ``TESTING``.
         plans: What each payer may use: the path of a TOML file, relative to the app's folder, or a dictionary of
             the same form. None: no route is limited by plan. See docs/plans.md.
         plan_everywhere: Whether every route is limited by plan but those that are exempt, and static files.
@@ -105,6 +107,7 @@ class Settings:
     slot_ends: str = WORK
     longest_abandoned: float | None = 600
     name: str | None = None
+    accept_money_loss: bool = False
     plans: object = None
     plan_everywhere: bool = False
     told_roles: Sequence[str] = ()
@@ -138,6 +141,7 @@ class Settings:
                 "name: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or a digit, such as 'shop'. "
                 f"Got {self.name if isinstance(self.name, int) else str(self.name)[:80]!r}."
             )
+        require_bool("accept_money_loss", self.accept_money_loss)
         require_bool("plan_everywhere", self.plan_everywhere)
         if self.plans is None and self.plan_everywhere:
             raise ConfigurationError("plan_everywhere: there are no plans. Give plans='plans.toml', or a dictionary.")

@@ -23,7 +23,7 @@ ROOMS = [
     ["extension.py"],
     ["request/"],
     ["app_state.py"],
-    ["secret.py"],
+    ["secret.py", "durable.py"],
     ["limits/"],
     ["signals.py", "config.py"],
     ["http/"],

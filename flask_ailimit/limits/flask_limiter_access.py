@@ -143,6 +143,16 @@ class FlaskLimiterAccess:
         """Whether ``on_store_error`` holds. If the app set a policy of Flask-Limiter, that holds instead."""
         return not (self._limiter._in_memory_fallback_enabled or self._limiter._swallow_errors)
 
+    def options_for_errors(self, app: Flask) -> list[str]:
+        """Flask-Limiter's options that will hold in place of ``on_store_error`` once the app has joined."""
+        limiter = self._limiter
+        given = {
+            ConfigVars.SWALLOW_ERRORS: limiter._swallow_errors,
+            ConfigVars.IN_MEMORY_FALLBACK_ENABLED: limiter._in_memory_fallback_enabled,
+            ConfigVars.IN_MEMORY_FALLBACK: limiter._in_memory_fallback,
+        }
+        return [key for key, value in given.items() if value or (value is not False and app.config.get(key))]
+
     @property
     def key_prefix(self) -> str:
         """Separates this limiter's counts from those of others; "" if there is none."""

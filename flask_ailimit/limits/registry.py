@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeGuard
 
 import flask
 from flask import Flask
@@ -41,6 +41,7 @@ class LimitRegistry(LimitManager):
         root: The phase before the first one of every request; a new one after each change.
         names: The names of functions.
         refused_lately: The counts that refused a moment ago.
+        money_limited: Called when a limit on money is added.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class LimitRegistry(LimitManager):
         self._unlimited: set[str] = set()
         self._blueprints_by_plan: set[str] = set()
         self.refused_lately = RefusedLately(clock)
+        self.money_limited: Callable[[], object] = _nothing
         self.changed()
 
     def resolved(self, limits: Iterable[Limit]) -> list[RuntimeLimit]:
@@ -137,12 +139,14 @@ class LimitRegistry(LimitManager):
         self.changed()
 
     def add_decorated_limit(self, route: str, limit: Limit | None, override: bool = False) -> None:  # noqa: D102
+        self._see_to_money(limit)
         before = [*self._decorated_limits.get(route, ())]
         super().add_decorated_limit(route, limit, override)
         if before != [*self._decorated_limits.get(route, ())]:
             self.changed()
 
     def add_blueprint_limit(self, blueprint: str, limit: Limit | None) -> None:  # noqa: D102
+        self._see_to_money(limit)
         super().add_blueprint_limit(blueprint, limit)
         self.changed()
 
@@ -168,7 +172,11 @@ class LimitRegistry(LimitManager):
     def on_money(self) -> list[UnitLimit]:
         """The limits on money of functions and blueprints."""
         written = itertools.chain(*self._decorated_limits.values(), *self._blueprint_limits.values())
-        return [limit for limit in written if isinstance(limit, UnitLimit) and is_money(limit.unit)]
+        return [limit for limit in written if _is_of_money(limit)]
+
+    def _see_to_money(self, limit: Limit | None) -> None:
+        if _is_of_money(limit):
+            self.money_limited()
 
     @property
     def has_any_by_plan(self) -> bool:
@@ -238,6 +246,7 @@ class LimitRegistry(LimitManager):
         """The name of a ``with`` block with this limit. A block may have another limit each time that it runs."""
         name = self._blocks.get((place, limit))
         if name is None:
+            self._see_to_money(limit)
             if len(self._blocks) >= _MOST_BLOCKS:
                 self._forget_blocks()
             name = self._blocks[place, limit] = f"{place}#{next(self._block_numbers)}"
@@ -399,6 +408,14 @@ def _on_get_and_head(limits: list[RuntimeLimit]) -> list[RuntimeLimit]:
         if limit.methods is not None and "get" in limit.methods:
             limit.methods = (*limit.methods, "head")
     return limits
+
+
+def _is_of_money(limit: Limit | None) -> TypeGuard[UnitLimit]:
+    return isinstance(limit, UnitLimit) and is_money(limit.unit)
+
+
+def _nothing() -> None:
+    """What follows from a limit on money where no app is served yet."""
 
 
 def _is_asked_each_time(limit: object) -> bool:

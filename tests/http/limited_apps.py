@@ -44,6 +44,7 @@ class Limited:
 def limited(key_func=api_key, *, storage_uri="memory://", config=None, **options):
     """An app without views, and its limiter."""
     clock = ManualClock()
+    options.setdefault("accept_money_loss", True)  # What is counted here is nobody's money.
     limiter = AILimiter(key_func, storage_uri=storage_uri, clock=clock, **options)
     app = Flask("limited", static_folder=None)
     app.config.update(config or {})

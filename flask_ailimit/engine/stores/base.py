@@ -139,6 +139,20 @@ class KeepsChanges(Protocol):
         """When the entries may be lost, and what to do, in a sentence; None if they stay, or if that can't be seen."""
 
 
+@runtime_checkable
+class Lasting(Protocol):
+    """A store that says whether its counts last. Money is counted only where they do."""
+
+    def may_lose_counts(self) -> str | None:
+        """When counts may be lost, and what to do, in sentences; None if they last through a restart.
+
+        A store of which it can't be seen says so, too.
+
+        Raises:
+            StoreError: The store can't answer.
+        """
+
+
 class Transaction(Protocol):
     """What a :class:`StateStore` hands to the arithmetic: the only one of its store, at a fixed time."""
 

@@ -19,7 +19,7 @@ from flask_ailimit.engine.decide import Changes, Record
 from flask_ailimit.engine.errors import AwayError, ConfigurationError, StoreError
 from flask_ailimit.engine.mutex import BusyError
 
-from . import directory, environment, housekeeping, trail_file
+from . import directory, environment, housekeeping, lasting, trail_file
 from .base import StateStore, Transaction
 from .environment import Environment
 from .options import require_seconds
@@ -221,6 +221,10 @@ class LocalStore(StateStore):
             f"Changes of plans don't survive a restart of the machine: {path} is in memory ({kind}). Use a directory "
             "on a disk, such as storage_uri='local:///var/lib/myapp/limits'."
         )
+
+    def may_lose_counts(self) -> str | None:
+        """See :class:`~flask_ailimit.engine.stores.base.Lasting`."""
+        return lasting.why_it_ends(self.path)
 
     def close(self) -> None:
         """Close the file if no other store of this process uses it."""

@@ -18,6 +18,7 @@ from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.mutex import BusyError, system_mutex
 
 from .base import StateStore, Transaction
+from .lasting import USE_ANOTHER_STORE
 
 _MOST_COUNTS = 250_000
 _LEAST_MOST_COUNTS = 8
@@ -138,6 +139,13 @@ class MemoryStore(StateStore):
         return (
             "Changes of plans are in the memory of this process alone, and end with it: storage_uri is memory://. Use "
             "a directory on a disk, such as storage_uri='local:///var/lib/myapp/limits', or a Redis that saves."
+        )
+
+    def may_lose_counts(self) -> str:
+        """See :class:`~flask_ailimit.engine.stores.base.Lasting`."""
+        return (
+            "Counts are in the memory of this process alone, and end with it: storage_uri is memory://. "
+            f"{USE_ANOTHER_STORE}"
         )
 
     def secret(self) -> None:

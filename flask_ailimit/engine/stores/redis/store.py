@@ -21,7 +21,7 @@ from flask_ailimit.engine.errors import AILimitError, ConfigurationError, StoreE
 from flask_ailimit.engine.stores.base import Store
 from flask_ailimit.engine.stores.renewing import by_count, in_pieces
 
-from . import packing, trail
+from . import lasting, packing, trail
 from .afterwards import Afterwards
 from .agreement import Agreement
 from .links import Link
@@ -165,6 +165,10 @@ class RedisStore:
     def may_lose_changes(self) -> str | None:
         """See :class:`~flask_ailimit.engine.stores.base.KeepsChanges`."""
         return trail.may_be_lost(self._link)
+
+    def may_lose_counts(self) -> str | None:
+        """See :class:`~flask_ailimit.engine.stores.base.Lasting`."""
+        return lasting.may_lose_counts(self._link)
 
     def apart(self) -> "RedisStore":
         """This store for a thread that must not share connections: gevent's belong to the thread that made them."""
