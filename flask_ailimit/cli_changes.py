@@ -18,6 +18,7 @@ from .limits.plans.change import EVERYBODY, Change, PayerName
 from .limits.plans.changes_in_words import change_in_words, what_in_words
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([mhd])")
+_DAY = re.compile(r"\d{4}-?\d\d-?\d\d")
 _LENGTHS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 _Command = Callable[..., None]
@@ -38,11 +39,22 @@ def _end(duration: str | None, end: str | None) -> datetime | timedelta:
         if match is None:
             raise ChangeError("--for: minutes, hours or days are needed, such as 90m, 12h or 3d.")
         return int(match[1]) * _LENGTHS[match[2]]
+    return _time("--until", str(end))
+
+
+def _time(option: str, text: str) -> datetime:
+    """The time that an option names; in UTC without a zone."""
     try:
-        until = datetime.fromisoformat(str(end))
+        named = datetime.fromisoformat(text)
     except ValueError:
-        raise ChangeError("--until: a time is needed, such as 2026-12-01T18:00.") from None
-    return until if until.tzinfo else until.replace(tzinfo=UTC)
+        raise ChangeError(f"{option}: a time is needed, such as 2026-12-01T18:00.") from None
+    return named if named.tzinfo else named.replace(tzinfo=UTC)
+
+
+def _end_of(option: str, text: str) -> datetime:
+    """The same of the end of what was paid for: a day alone is the whole day."""
+    named = _time(option, text)
+    return named + timedelta(days=1) if _DAY.fullmatch(text) else named
 
 
 def _limiter_of(number: int | None) -> AILimiter:
@@ -176,6 +188,20 @@ def move(payer: str, plan: str | None, *, own: bool, **options: Any) -> None:
     _make(Admin.move, payer, plan, **options)
 
 
+@click.command(context_settings={"ignore_unknown_options": True})  # Else -5 would be one.
+@with_appcontext
+@click.argument("payer")
+@click.argument("amount", nargs=-1, required=True, metavar="AMOUNT UNIT")
+@click.option("--until", "end", metavar="TIME", help="The end, such as 2026-12-31, that day included. Default: none.")
+@click.option("--from", "begin", metavar="TIME", help="The beginning, such as 2026-12-01T08:00. Default: at once.")
+@_of_changes
+def credit(payer: str, amount: tuple[str, ...], *, end: str | None, begin: str | None, **options: Any) -> None:
+    """Grant credit to PAYER beside its budget, such as +20 USD. Times are in UTC without a zone."""
+    until = None if end is None else _end_of("--until", end)
+    begins = None if begin is None else _time("--from", begin)
+    _make(Admin.credit, payer, " ".join(amount), until=until, begins=begins, **options)
+
+
 @click.command()
 @with_appcontext
 @click.argument("change", metavar="NUMBER", type=click.IntRange(1))
@@ -217,4 +243,4 @@ def changes(payer: str | None, *, number: int | None) -> None:
         click.echo("Nothing was changed.")
 
 
-COMMANDS = (raise_, lower, boost, try_, suspend, resume, move, changes, undo, reload, forget)
+COMMANDS = (raise_, lower, boost, try_, suspend, resume, move, credit, changes, undo, reload, forget)

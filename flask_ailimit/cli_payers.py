@@ -12,6 +12,8 @@ from .extension import AILimiter
 from .limits.plans.admin import ChangeError, payer_named
 from .limits.plans.caller import SERVICE
 from .limits.plans.change import EVERYBODY, PayerName
+from .limits.plans.changes_in_words import lasting_in_words
+from .limits.plans.credit import amount_in_words
 from .limits.plans.plan import Plan, Plans
 from .limits.plans.selection import PlannedPayer
 from .limits.plans.trail import InForce
@@ -105,7 +107,8 @@ def under_its_plans(limiter: AILimiter, payer: KnownPayer, named: str | None) ->
     else:
         found = [each for each in (payer.moved or chosen,) if each] or [*plans.plans.values()]
     now = [changes.plan_of(payer.name, payer.changed, as_tried(plan, payer.subject)) for plan in found]
-    return [PlannedPayer(*payer.name, payer.subject, plan, None) for plan in now]
+    credit = payer.changed.credit(changes.now_s())
+    return [PlannedPayer(*payer.name, payer.subject, plan, None, credit=credit) for plan in now]
 
 
 def left_of_plan(limiter: AILimiter, payer: KnownPayer, named: str | None) -> Iterator[str]:
@@ -114,6 +117,10 @@ def left_of_plan(limiter: AILimiter, payer: KnownPayer, named: str | None) -> It
         yield f"suspended: {payer.changed.suspended}"
     if payer.moved and payer.changed.plan:
         yield f"moved to {payer.moved.name}"
+    for unit, grants in payer.changed.credit(limiter.app_state.changes.now_s()).items():
+        for grant in grants:
+            lasting = lasting_in_words(grant.begins, grant.ends)
+            yield f"granted by change {grant.id}: {amount_in_words(grant.amount, unit)}{lasting}"
     if named is None and payer.moved is None:
         return
     for planned in under_its_plans(limiter, payer, named):

@@ -116,6 +116,7 @@ class AILimiter(Decorators):
         )
         self._access = FlaskLimiterAccess(self, self.limit_manager)
         self._access.payer_key = key_func
+        self.limit_manager.money_limited = self._require_durability
         self.limit_manager.leave_unlimited(self.usage_view)
         self._marked = self._marked_for_limiting = DecoratedNames(self._states)
         if app is not None:
@@ -513,7 +514,15 @@ class AILimiter(Decorators):
             for identity in named:
                 engine.reset(engine.subject(*with_prefix(prefix, identity)))
 
-        return Admin(plans_now, state.changes, subject_of, forget_counts, state.limits_of_derived, state.read_again)
+        return Admin(
+            plans_now,
+            state.changes,
+            subject_of,
+            forget_counts,
+            state.limits_of_derived,
+            state.read_again,
+            state.durability.require,
+        )
 
     @property
     def app_state(self) -> AppState:
@@ -526,6 +535,12 @@ class AILimiter(Decorators):
     def _require_prices(self, limit: UnitLimit) -> None:
         for state in self._states.values():
             require_price(limit, state.prices)
+
+    def _require_durability(self) -> None:
+        """Check that money lasts in the store of each app. Called when a limit on money is written."""
+        with misconfigured():
+            for state in self._states.values():
+                state.durability.require()
 
     def _listed_limits(self) -> list[Limit]:
         """The limits of the current app's lists, but those that the base class keeps."""

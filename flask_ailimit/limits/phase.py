@@ -12,11 +12,13 @@ from typing import NamedTuple
 from flask_limiter._limits import RuntimeLimit
 
 from flask_ailimit.engine import Charge, Quota
+from flask_ailimit.engine.grant import Grant
 from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, is_of_tokens
 
 from .count_names import CountedLimit, unmarked
 from .plans.plan import ALL_PAYERS, NO_PAYERS
 from .plans.tried import holds_for
+from .unit_limit import with_credit
 
 __all__ = ["BlueprintLimit", "LimitCharge", "PayerLimit", "Phase", "ResolvedLimit", "RuntimeLimit"]
 
@@ -27,8 +29,15 @@ class BlueprintLimit(CountedLimit):
     """A limit of the view's blueprint."""
 
 
+@dataclass(eq=True, unsafe_hash=True)
 class PayerLimit(CountedLimit):
-    """A limit of the plan of one of the request's payers. A plan has at most one for each of its counts."""
+    """A limit of the plan of one of the request's payers. A plan has at most one for each of its counts.
+
+    Attributes:
+        takes_credit: It is the budget beside which the payer may use its credit.
+    """
+
+    takes_credit: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +60,7 @@ class ResolvedLimit:
             flight, for limits of plans, and for a blueprint's limits on requests. Any other limit on requests counts
             each call of the function or block that it limits, as Flask-Limiter does.
         floor: Units that a request leaves to others.
+        takes_credit: It is the budget beside which its payer may use its credit.
     """
 
     limit: RuntimeLimit
@@ -62,11 +72,13 @@ class ResolvedLimit:
     charged_once: bool
     enforced_percent: int = ALL_PAYERS
     floor: int = 0
+    takes_credit: bool = False
 
-    def charge(self, subject: bytes, scope: str, cost: int) -> Charge:
-        """The charge of this limit to a subject."""
-        shadow = not holds_for(subject, self.quota.label, self.enforced_percent)
-        return Charge(subject, self.quota, cost, scope, self.only_checked, self.on_store_error, self.floor, shadow)
+    def charge(self, subject: bytes, scope: str, cost: int, credit: tuple[Grant, ...] = ()) -> Charge:
+        """The charge of this limit to a subject, which has this credit beside it."""
+        quota = with_credit(self.quota, credit) if credit else self.quota
+        shadow = not holds_for(subject, quota.label, self.enforced_percent)
+        return Charge(subject, quota, cost, scope, self.only_checked, self.on_store_error, self.floor, shadow)
 
 
 class LimitCharge(NamedTuple):
@@ -99,7 +111,7 @@ class Phase:
         only_tries: Whether each limit does.
         may_collide: Whether two of the limits may have the same count.
         has_deduct_when: Whether a limit is charged only if the response says so (Flask-Limiter's ``deduct_when``).
-        sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
+        sole_key_func: The one key function of all the limits, if all else of their charges is fixed; else None.
         charges_by_subject: The charges of up to 128 subjects, to be reused. Needs a sole key function.
         next_phases: The phases that follow, by the key of everything that they depend on.
         is_by_plan: It is no phase itself, but stands for one for each selection of plans: its next phases.
@@ -156,6 +168,9 @@ def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
 
 def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:
     key_funcs = {each.limit.key_func for each in limits}
-    asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
+    # What was kept would know of no credit that was granted since.
+    asks_more = any(
+        each.scope is None or each.cost is None or each.limit.exempt_when or each.takes_credit for each in limits
+    )
     all_tried = all(each.enforced_percent == NO_PAYERS for each in limits)  # Then it may fail, see charges_for.
     return None if asks_more or all_tried or len(key_funcs) != 1 else key_funcs.pop()

@@ -16,6 +16,7 @@ from limits import RateLimitItem
 from limits.limits import GRANULARITIES, RateLimitItemPerSecond
 
 from flask_ailimit.engine import Calendar, ConfigurationError, Quota
+from flask_ailimit.engine.grant import Grant
 from flask_ailimit.engine.limit_text import USUAL, parts_of, quota_of_part
 from flask_ailimit.engine.quota import (
     CONCURRENCY,
@@ -55,15 +56,26 @@ def quota_of(item: RateLimitItem, algorithm: str, debt_periods: int = 4) -> Quot
 
     The quota owes at most ``debt_periods`` periods.
     """
-    carried: Quota | None = getattr(item, "quota", None)
-    quota = carried or _request_quota(item.amount, item.get_expiry(), algorithm)
+    quota = carried_by(item) or _request_quota(item.amount, item.get_expiry(), algorithm)
     return quota if quota.debt_periods == debt_periods else _owing(quota, debt_periods)
+
+
+def carried_by(item: RateLimitItem) -> Quota | None:
+    """The quota that an item carries; None if it is one of Flask-Limiter's, or counts nothing."""
+    quota: Quota | None = getattr(item, "quota", None)
+    return quota
 
 
 @lru_cache(maxsize=1024)
 def told_as(quota: Quota, label: str, *, in_headers: bool, soft_percent: int) -> Quota:
     """The quota as it is told of: see :meth:`flask_ailimit.engine.Quota.told_as`."""
     return quota.told_as(label, in_headers=in_headers, soft_percent=soft_percent)
+
+
+@lru_cache(maxsize=1024)
+def with_credit(quota: Quota, grants: tuple[Grant, ...]) -> Quota:
+    """The budget with a payer's grants beside it: see :meth:`flask_ailimit.engine.Quota.with_credit`."""
+    return quota.with_credit(grants)
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ from werkzeug.exceptions import HTTPException
 from flask_ailimit.current import current_request
 from flask_ailimit.engine import Quota, Reservation
 from flask_ailimit.engine.charge import require_cost
+from flask_ailimit.engine.grant import Grant
 from flask_ailimit.engine.quota import MAX_EXACT, TOKEN_UNITS, is_money
 from flask_ailimit.http.errors import BodyTooLarge
 from flask_ailimit.limits.keys import remote_address
@@ -15,6 +16,7 @@ from flask_ailimit.limits.methods import counted_method
 from flask_ailimit.limits.phase import LimitCharge, ResolvedLimit, RuntimeLimit
 from flask_ailimit.limits.plans.payer_key import PayerKey
 from flask_ailimit.limits.plans.plan import NO_PAYERS
+from flask_ailimit.limits.plans.selection import PlannedPayer
 from flask_ailimit.limits.unit_limit import UnitCost
 
 from .asking import ask
@@ -54,7 +56,19 @@ def _charge_for(ledger: Ledger, endpoint: str, each: ResolvedLimit, subjects: di
     if subject is None:
         subject = subjects[id(limit.key_func)] = subject_of(ledger, limit.key_func)
     scope = limit.scope_for(endpoint, counted_method(current_request())) if each.scope is None else each.scope
-    return LimitCharge(each, each.charge(subject, scope, each.cost or 0))
+    credit = credit_of(each.quota, payer_of(ledger, limit)) if each.takes_credit else ()
+    return LimitCharge(each, each.charge(subject, scope, each.cost or 0, credit))
+
+
+def payer_of(ledger: Ledger, limit: RuntimeLimit) -> PlannedPayer:
+    """The payer whose plan has a limit. Raises the errors of :func:`.payers.payers_of`."""
+    assert isinstance(limit.key_func, PayerKey)  # noqa: S101  limits of plans have one
+    return payer_in(ledger, limit.key_func.role)
+
+
+def credit_of(quota: Quota, payer: PlannedPayer) -> tuple[Grant, ...]:
+    """What a payer was granted beside a budget."""
+    return payer.credit.get(quota.unit, ())
 
 
 def _log_untried(ledger: Ledger, each: ResolvedLimit, error: Exception) -> None:

@@ -15,14 +15,14 @@ from flask_limiter import ExemptionScope
 from flask_ailimit.engine import Charge, Decision, Engine, Verdict
 from flask_ailimit.limits.in_words import name_of, text_of
 from flask_ailimit.limits.methods import counted_method
-from flask_ailimit.limits.phase import RuntimeLimit
+from flask_ailimit.limits.phase import PayerLimit, RuntimeLimit
 from flask_ailimit.limits.plans.plan import ALL_PAYERS, ModelRule
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.plans.tried import holds_for
 from flask_ailimit.limits.resolve import NotAsked, allows_nothing, is_no_limit
-from flask_ailimit.limits.unit_limit import enforced_percent
+from flask_ailimit.limits.unit_limit import enforced_percent, with_credit
 
-from .charges import identity_of
+from .charges import credit_of, identity_of, payer_of
 from .ledger import ADDRESS, Ledger
 from .payers import payers_of
 from .refuse import not_allowed
@@ -206,7 +206,7 @@ def limits_of_addresses(ledger: Ledger, who: Named) -> list[EndpointLimit]:
 def limits_of_plan(ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None) -> list[EndpointLimit]:
     """The limits of a payer's plan over all models; with a rule, those of the rule's models."""
     limits, who = limits_of_payer(ledger, payer, rule, is_told=True), Named(payer.subject, None)
-    return [_known(ledger, limit, "", ["GET"], who) for limit in limits]
+    return [_known(ledger, limit, "", ["GET"], who, payer) for limit in limits]
 
 
 def limits_of_application(ledger: Ledger) -> list[EndpointLimit]:
@@ -245,8 +245,14 @@ def _on_method(ledger: Ledger, endpoint: str, method: str, *, ask: bool) -> Iter
 
 
 def _known(
-    ledger: Ledger, limit: RuntimeLimit, endpoint: str | None, methods: Collection[str], who: Named | None
+    ledger: Ledger,
+    limit: RuntimeLimit,
+    endpoint: str | None,
+    methods: Collection[str],
+    who: Named | None,
+    payer: PlannedPayer | None = None,
 ) -> EndpointLimit:
+    """What is known of a limit. ``payer`` is whose plan has it; None for that of the current request."""
     algorithm = ledger.app_state.algorithm
     text = text_of(limit, algorithm)
     unless = () if who is None or limit.exempt_when is None else (name_of(limit.exempt_when),)
@@ -254,6 +260,8 @@ def _known(
     if depends or allows_nothing(limit) or is_no_limit(limit):
         return EndpointLimit(limit, text, (), False, (), tuple(depends), unless)
     quota = quota_now(ledger, limit)
+    if isinstance(limit, PayerLimit) and limit.takes_credit:
+        quota = with_credit(quota, credit_of(quota, payer or payer_of(ledger, limit)))
     subject = ledger.engine_now().subject(*identity_of(ledger, limit.key_func)) if who is None else who.subject
     scopes = [_scope(limit, endpoint or "", method) for method in methods]
     shadow = not holds_for(subject, quota.label, enforced_percent(limit.cost))

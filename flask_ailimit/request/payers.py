@@ -11,6 +11,7 @@ from flask_ailimit.http.errors import BodyTooLarge, LimiterUnavailable, Suspende
 from flask_ailimit.limits.keys import remote_address
 from flask_ailimit.limits.plans.caller import ADDRESS, SERVICE, USER, Caller, Payer
 from flask_ailimit.limits.plans.change import EVERYBODY
+from flask_ailimit.limits.plans.credit import NO_GRANTS, Grants
 from flask_ailimit.limits.plans.plan import ModelRule, Plan, Plans
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.plans.trail import InForce
@@ -144,7 +145,7 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
             plan = _as_changed(ledger, (role, name), changed, plan)
         if plan.service_class is not None and service_class is None:
             service = _leaving_more(service, plans.classes[plan.service_class])
-        yield PlannedPayer(role, name, hashed, plan, payer.label, is_default)
+        yield PlannedPayer(role, name, hashed, plan, payer.label, is_default, _credit(ledger, changed))
     hashed = b""
     if service is not None:
         hashed = subject(*before, SERVICE, "")
@@ -153,13 +154,18 @@ def _planned_payers(ledger: Ledger) -> Iterator[PlannedPayer]:
     if changed is not None:
         service = _as_changed(ledger, EVERYBODY, changed, service)
     if service is not None:
-        yield PlannedPayer(SERVICE, "", hashed, service, None)
+        yield PlannedPayer(SERVICE, "", hashed, service, None, credit=_credit(ledger, changed))
 
 
 def _as_changed(ledger: Ledger, payer: tuple[str, str], changed: InForce, plan: _PlanIfAny) -> _PlanIfAny:
     """The plan as operators changed it for a payer. If they suspended the payer, the ledger notes that."""
     ledger.suspended = ledger.suspended or changed.suspended
     return plan and ledger.app_state.changes.plan_of(payer, changed, plan)
+
+
+def _credit(ledger: Ledger, changed: InForce | None) -> Grants:
+    """What operators granted a payer."""
+    return changed.credit(ledger.app_state.changes.now_s()) if changed is not None and changed.grants else NO_GRANTS
 
 
 def _payers_named(ledger: Ledger) -> tuple[Iterable[tuple[str, Payer]], str | None]:

@@ -13,15 +13,25 @@ from flask_limiter import ExemptionScope
 from flask_ailimit.current import current_app
 from flask_ailimit.engine import Quota
 from flask_ailimit.engine.charge import DENY, require_cost
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
+from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, is_money
 from flask_ailimit.http.errors import ModelNotAllowed
 from flask_ailimit.limits.methods import counted_method, is_known, meets
 from flask_ailimit.limits.phase import BlueprintLimit, PayerLimit, Phase, ResolvedLimit, RuntimeLimit
+from flask_ailimit.limits.plans.credit import taking_credit
 from flask_ailimit.limits.plans.plan import ALL_PAYERS, ModelRule
 from flask_ailimit.limits.plans.plan_limits import limits_for_role
 from flask_ailimit.limits.plans.selection import PlannedPayer, Selection
 from flask_ailimit.limits.resolve import allows_nothing, is_no_limit
-from flask_ailimit.limits.unit_limit import RequestCost, UnitCost, enforced_percent, options_of, quota_of, told_as
+from flask_ailimit.limits.unit_limit import (
+    RequestCost,
+    UnitCost,
+    UnitLimit,
+    carried_by,
+    enforced_percent,
+    options_of,
+    quota_of,
+    told_as,
+)
 
 from .ledger import ADDRESS, Ledger
 from .payers import payers_of, plans_of, selection_of, suspended
@@ -117,7 +127,8 @@ def resolved_limit(ledger: Ledger, limit: RuntimeLimit, endpoint: str, *, only_c
     charged_once = quota.unit != REQUESTS or isinstance(limit, BlueprintLimit | PayerLimit)
     cost = _fixed_cost(limit.cost)
     policy, percent, floor = policy_of(ledger, limit), enforced_percent(limit.cost), _floor(limit, quota)
-    return ResolvedLimit(limit, quota, policy, only_checked, scope, cost, charged_once, percent, floor)
+    takes_credit = isinstance(limit, PayerLimit) and limit.takes_credit
+    return ResolvedLimit(limit, quota, policy, only_checked, scope, cost, charged_once, percent, floor, takes_credit)
 
 
 def quota_now(ledger: Ledger, limit: RuntimeLimit) -> Quota:
@@ -139,7 +150,10 @@ def policy_of(ledger: Ledger, limit: RuntimeLimit) -> str:
     if not ledger.flask_limiter.handles_store_errors:
         return DENY  # The engine raises, and Flask-Limiter's own policies come first.
     options = options_of(limit.cost)
-    return (options and options.on_store_error) or ledger.app_state.settings.on_store_error
+    of_all = ledger.app_state.settings.on_store_error
+    if isinstance(options, UnitLimit) and is_money(options.unit):
+        of_all = DENY  # An outage would grant a second budget.
+    return (options and options.on_store_error) or of_all
 
 
 def limits_despite_override(
@@ -171,14 +185,14 @@ def limits_of_payers(ledger: Ledger, selection: Selection) -> Iterator[RuntimeLi
             yield from limits_of_payer(ledger, payer, each, is_told=payer in told)
 
 
-def limits_of_payer(
-    ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None, *, is_told: bool
-) -> Iterator[RuntimeLimit]:
+def limits_of_payer(ledger: Ledger, payer: PlannedPayer, rule: ModelRule | None, *, is_told: bool) -> list[PayerLimit]:
     """The limits of a payer's plan over all models; with a rule, those of the rule's models."""
-    limits = ledger.app_state.limits_of(payer.plan, rule)
-    for limit in limits_for_role(limits, payer.role, is_told=is_told):
-        for resolved in ledger.flask_limiter.registry.resolved([limit]):
-            yield PayerLimit(**vars(resolved))
+    limits = limits_for_role(ledger.app_state.limits_of(payer.plan, rule), payer.role, is_told=is_told)
+    found = [PayerLimit(**vars(each)) for each in ledger.flask_limiter.registry.resolved(limits)]
+    if rule is None:
+        for place in taking_credit((carried_by(each.limit), _is_tried(each)) for each in found):
+            found[place].takes_credit = True
+    return found
 
 
 def told_payers(ledger: Ledger, payers: Sequence[PlannedPayer]) -> list[PlannedPayer]:

@@ -5,19 +5,21 @@ appended one meanwhile; else it is made anew.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from shlex import quote
 
-from flask_ailimit.engine import AILimitError, ConfigurationError, StoreError
+from flask_ailimit.engine import AILimitError, ConfigurationError, Quota, StoreError
 from flask_ailimit.engine.limit_text import unit_of_money
 from flask_ailimit.engine.quota import CONCURRENCY, is_money
 
 from .caller import ADDRESS, SERVICE, is_role
 from .change import (
     BOOST,
+    CREDIT,
     EVERYBODY,
     FORGET,
     LONGEST_ID,
@@ -39,8 +41,11 @@ from .change import (
     value_in_words,
     written,
 )
+from .credit import Credit, amount_of, is_budget
 from .derived import Window, derived, limits_in, number_of
-from .plan import BUDGET, TRY, Plan, Plans, Source
+from .granting import lasting, require_budget, require_room
+from .plan import BUDGET, NO_PAYERS, TRY, Plan, Plans, Source
+from .plan_limits import LimitsOfPlans
 from .trail import InForce, Trail
 from .tried import as_tried
 from .watching import LiveChanges
@@ -76,8 +81,9 @@ class Admin:
         changes: LiveChanges,
         subject_of: Callable[[PayerName], bytes],
         forget_counts: Callable[[PayerName], object],
-        check: Callable[[Plan], object],
+        limits_of: Callable[[Plan], LimitsOfPlans],
         read_again: Callable[[], object],
+        require_durability: Callable[[], object],
     ) -> None:
         """See :attr:`flask_ailimit.AILimiter.admin`, which makes it.
 
@@ -86,15 +92,17 @@ class Admin:
             changes: What is in force.
             subject_of: The hash of a payer.
             forget_counts: Resets every count of a payer.
-            check: Raises ``ConfigurationError`` for a plan whose limits can't be counted.
+            limits_of: Makes the limits of a plan, and raises ``ConfigurationError`` if they can't be counted.
             read_again: Reads the plan file, and raises ``ConfigurationError`` if it is wrong.
+            require_durability: Raises ``ConfigurationError`` if the store may lose credit.
         """
         self._plans_now = plans_now
         self._changes = changes
         self._subject_of = subject_of
         self._forget_counts = forget_counts
-        self._check = check
+        self._limits_of = limits_of
         self._read_again = read_again
+        self._require_durability = require_durability
 
     def raise_limit(
         self,
@@ -247,6 +255,55 @@ class Admin:
 
         return self._append(make, reason, by)
 
+    def credit(
+        self,
+        payer: str,
+        amount: str,
+        *,
+        reason: str,
+        by: str,
+        until: datetime | timedelta | None = None,
+        begins: datetime | None = None,
+    ) -> Change:
+        """Grant credit to a payer, which it may use beside its budget.
+
+        A request takes first what is left of the budget, and then credit: of several grants those that end soonest.
+        Credit is for the budget of the payer's plan over all models that is in the same unit; of several for the one
+        with the longest window, and the others still hold. Under a plan without such a budget it waits. :meth:`undo`
+        takes back what was not used.
+
+        Args:
+            payer: Who, such as ``user:7``.
+            amount: How much, such as ``20 USD``; of a unit whose budget is no money, such as ``1000000 tokens``.
+            reason: Why.
+            by: Who does it.
+            until: When what is left is lost: a time with a zone, or how long from the beginning on. None: never.
+            begins: From when on it may be used, a time with a zone. None: at once.
+
+        Raises:
+            ChangeError: Also if no plan that the payer may have has such a budget, if the payer has 64 grants in this
+                unit already or more than 2**53 - 1 units by them, or if the store may lose the credit.
+        """
+        name = payer_named(payer)
+        if isinstance(amount, str) and amount.lstrip()[:1] in ("-", "\N{MINUS SIGN}"):
+            raise ChangeError(
+                f"credit: {amount.strip()[:60]}: to take credit back, undo its grant: what was used of it stays used, "
+                f"and the rest is gone. See: flask ailimit changes {name}"
+            )
+        with _as_change_errors():
+            self._require_durability()
+            granted, unit = amount_of(amount)
+            credit = Credit(unit, granted, *lasting(begins, until, int(self._changes.now_s())))
+
+        def make(trail: Trail) -> Change:
+            known = trail.in_force.get(name, InForce())
+            with _as_change_errors():
+                require_budget(name, unit, self._budgets(name, known))
+                require_room(name, credit, known.grants.get(unit, ()), self._changes.now_s())
+            return Change(kind=CREDIT, payer=name, credit=credit)
+
+        return self._append(make, reason, by)
+
     def undo(self, number: int, *, reason: str, by: str) -> Change:
         """Undo a change: from now on it is as if it had never been made. An ``undo`` itself can't be undone.
 
@@ -366,12 +423,7 @@ class Admin:
 
     def _before(self, payer: PayerName, known: InForce, limit: WhichLimit, only: str | None) -> dict[Plan, str | int]:
         """The plans that the payer may have, and that have the limit, each with the value that holds under it."""
-        if payer.role == SERVICE:
-            if self._plans.service is None:
-                raise ChangeError("service: the plans have no [service], so everybody together has no limits.")
-            candidates = [self._plans.service]
-        else:
-            candidates = [*self._plans.plans.values()] if only is None else [self._plan(only)]
+        candidates = self._candidates(payer, only)
         found: dict[Plan, str | int] = {}
         subject = self._subject_of(payer)
         for each in candidates:
@@ -388,9 +440,27 @@ class Admin:
             )
         return found
 
+    def _budgets(self, payer: PayerName, known: InForce) -> list[tuple[str, Quota]]:
+        """The budgets over all models that hold for a payer under the plans that it may have, with their names."""
+        found: list[tuple[str, Quota]] = []
+        for each in self._candidates(payer, known.plan if known.plan in self._plans.plans else None):
+            plan = as_tried(each, self._subject_of(payer))
+            holding = [limit for limit in self._limits_of(plan)[plan, None] if limit.enforced_percent != NO_PAYERS]
+            quotas = [quota for limit in holding for quota in limit.static_quotas()]
+            found += [(plan.name, quota) for quota in quotas if is_budget(quota)]
+        return found
+
+    def _candidates(self, payer: PayerName, only: str | None) -> list[Plan]:
+        """The plans that a payer may have."""
+        if payer.role == SERVICE:
+            if self._plans.service is None:
+                raise ChangeError("service: the plans have no [service], so everybody together has no limits.")
+            return [self._plans.service]
+        return [*self._plans.plans.values()] if only is None else [self._plan(only)]
+
     def _require_countable(self, plan: Plan, limit: WhichLimit, value: str | int, source: Source) -> None:
         try:
-            self._check(derived(plan, ((limit, value, source),)))
+            self._limits_of(derived(plan, ((limit, value, source),)))
         except ConfigurationError as error:
             raise ChangeError(f"{plan.name}: {error}") from error
 
@@ -424,6 +494,15 @@ class Admin:
                 self._changes.look()
                 return replace(change, number=asked[1])
         raise StoreError("Others change plans at the same time, or the trail was lost: see the log. Try again.")
+
+
+@contextmanager
+def _as_change_errors() -> Iterator[None]:
+    """Raise each ConfigurationError of the block as a ChangeError."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ChangeError(str(error)) from error
 
 
 def payer_named(text: str) -> PayerName:

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 from flask_ailimit.engine import ConfigurationError, StoreError
 from flask_ailimit.engine.limit_text import Part, parse_quotas, parts_of
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, is_money
+from flask_ailimit.engine.quota import CONCURRENCY, LATEST_SECOND, MAX_EXACT, REQUESTS, is_money
 
 from .caller import ADDRESS, SERVICE, is_role
+from .credit import Credit, amount_in_words
 from .plan import BUDGET, TRY
 
 VERSION = 3
 RAISE, LOWER, BOOST = "raise", "lower", "boost"
 SUSPEND, RESUME, MOVE = "suspend", "resume", "move"
+CREDIT = "credit"
 UNDO, FORGET, RELOAD = "undo", "forget", "reload"
 OF_LIMITS = (RAISE, LOWER, BOOST, TRY)
 
@@ -70,8 +72,8 @@ class Change:
 
     Attributes:
         number: Its number in the trail. It, time, author and reason are empty until the change is appended there.
-        kind: ``raise``, ``lower``, ``boost``, ``try``, ``suspend``, ``resume``, ``move``, ``undo``, ``forget`` or
-            ``reload``.
+        kind: ``raise``, ``lower``, ``boost``, ``try``, ``suspend``, ``resume``, ``move``, ``credit``, ``undo``,
+            ``forget`` or ``reload``.
         at: When it was made, in seconds since the epoch.
         by: Who made it.
         reason: Why.
@@ -82,6 +84,7 @@ class Change:
         plan: The only plan under which it is changed, None for all; of ``move`` the new plan, None for the app's own.
         until: The end of a boost, in seconds since the epoch.
         words: What a suspended client is told.
+        credit: What was granted beside a budget.
         undone: The number of the entry that ``undo`` undoes.
         forgotten: The numbers of the entries that ``forget`` erased.
         before: What held before, in words.
@@ -98,6 +101,7 @@ class Change:
     plan: str | None = None
     until: int | None = None
     words: str | None = None
+    credit: Credit | None = None
     undone: int | None = None
     forgotten: tuple[int, ...] = ()
     before: str | None = None
@@ -111,6 +115,8 @@ class Change:
             return "not suspended"
         if self.kind == MOVE:
             return self.plan or "the plan that the app names"
+        if self.credit is not None:
+            return amount_in_words(self.credit.amount, self.credit.unit)
         return value_in_words(self.value)
 
 
@@ -157,10 +163,7 @@ def read(number: int, text: str) -> Change | None:
         if not _FIELDS[name].fits(entry[name]):
             raise _damaged(number, f"{name} can't be {entry[name]!r:.60}")
     change = _change(number, entry)
-    if change.kind in OF_LIMITS and not _fits_its_window(change):
-        raise _damaged(number, f"{change.value!r:.60} is no limit on {change.limit} per {entry['period']} s")
-    if change.payer is not None and (change.payer.role == SERVICE) != (change.payer.id == ""):
-        raise _damaged(number, f"there is no payer {change.payer!s:.60}")
+    _require_sense(change)
     return change
 
 
@@ -190,18 +193,36 @@ def is_text(value: object, longest: int = LONGEST_TEXT) -> bool:
 def _change(number: int, entry: Mapping[str, Any]) -> Change:
     payer = PayerName(entry["role"], entry["id"]) if "role" in entry else None
     limit = None
-    if "unit" in entry:
+    if "period" in entry:
         limit = WhichLimit(entry["unit"], entry["period"], entry["model"], _every_of(entry["unit"], entry["value"]))
+    credit = Credit(*(entry[name] for name in Credit._fields)) if "amount" in entry else None
     return Change(
         number=number,
         **{name: entry[name] for name in (*_COMMON, "kind")},
         payer=payer,
         limit=limit,
         **{name: entry[name] for name in ("value", "plan", "until", "words") if name in entry},
+        credit=credit,
         undone=entry.get("entry"),
         forgotten=tuple(entry.get("entries", ())),
         before=entry.get("from"),
     )
+
+
+def _require_sense(change: Change) -> None:
+    """Check what the fields of an entry say together.
+
+    Raises:
+        StoreError: It makes no sense.
+    """
+    number, payer, credit = change.number, change.payer, change.credit
+    if change.kind in OF_LIMITS and not _fits_its_window(change):
+        seconds = change.limit and change.limit.period
+        raise _damaged(number, f"{change.value!r:.60} is no limit on {change.limit} per {seconds} s")
+    if payer is not None and (payer.role == SERVICE) != (payer.id == ""):
+        raise _damaged(number, f"there is no payer {payer!s:.60}")
+    if credit is not None and credit.ends <= credit.begins:
+        raise _damaged(number, f"its credit ends at {credit.ends}, which is not after {credit.begins}")
 
 
 def _fits_its_window(change: Change) -> bool:
@@ -255,18 +276,32 @@ def _text(longest: int, *, optional: bool = False, empty: bool = False) -> Calla
     return lambda value: (optional and value is None) or (empty and value == "") or is_text(value, longest)
 
 
+def _unit_of(change: Change) -> str | None:
+    of = change.credit or change.limit
+    return of and of.unit
+
+
 _FIELDS: Mapping[str, _Field] = {
     "at": _Field(_is_whole, lambda change: change.at),
     "by": _Field(_text(LONGEST_NAME), lambda change: change.by),
     "reason": _Field(_text(LONGEST_TEXT), lambda change: change.reason),
     "role": _Field(_is_role, lambda change: change.payer and change.payer.role),
     "id": _Field(_text(LONGEST_ID, empty=True), lambda change: change.payer and change.payer.id),
-    "unit": _Field(_text(LONGEST_NAME), lambda change: change.limit and change.limit.unit),
+    "unit": _Field(_text(LONGEST_NAME), _unit_of),
     "period": _Field(_is_whole, lambda change: change.limit and change.limit.period),
     "model": _Field(_text(LONGEST_ID, optional=True), lambda change: change.limit and change.limit.model),
     "plan": _Field(_text(LONGEST_NAME, optional=True), lambda change: change.plan),
-    "value": _Field(lambda value: is_text(value) or _is_whole(value, 1, 2**53 - 1), lambda change: change.value),
+    "value": _Field(lambda value: is_text(value) or _is_whole(value, 1, MAX_EXACT), lambda change: change.value),
     "until": _Field(_is_whole, lambda change: change.until),
+    "amount": _Field(
+        lambda value: _is_whole(value, 1, MAX_EXACT), lambda change: change.credit and change.credit.amount
+    ),
+    "begins": _Field(
+        lambda value: _is_whole(value, 0, LATEST_SECOND), lambda change: change.credit and change.credit.begins
+    ),
+    "ends": _Field(
+        lambda value: _is_whole(value, 1, LATEST_SECOND), lambda change: change.credit and change.credit.ends
+    ),
     "words": _Field(_text(LONGEST_TEXT), lambda change: change.words),
     "from": _Field(_text(10**6, optional=True), lambda change: change.before),
     "entry": _Field(lambda value: _is_whole(value, 1), lambda change: change.undone),
@@ -275,7 +310,7 @@ _FIELDS: Mapping[str, _Field] = {
         lambda change: list(change.forgotten),
     ),
 }
-_SINCE: Mapping[str, int] = {TRY: 2}
+_SINCE: Mapping[str, int] = {TRY: 2, CREDIT: 3}
 """The version of entries that have a kind; of the others, 1."""
 
 _SINCE_WINDOWS = 3
@@ -291,6 +326,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     SUSPEND: ("role", "id", "words", "from"),
     RESUME: ("role", "id", "from"),
     MOVE: ("role", "id", "plan", "from"),
+    CREDIT: ("role", "id", *Credit._fields),
     UNDO: ("entry",),
     FORGET: ("entries",),
     RELOAD: (),

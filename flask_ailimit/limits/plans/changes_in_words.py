@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from flask_ailimit.engine.quota import LATEST_SECOND
+
 from .change import BOOST, FORGET, MOVE, OF_LIMITS, RELOAD, UNDO, Change
 from .plan import TRY
 
@@ -25,6 +27,8 @@ def what_in_words(change: Change) -> str:
     if change.kind == RELOAD:
         return "reload the plan file"
     what = f"{change.kind} {change.payer}"
+    if change.credit is not None:
+        return f"{what}: {change.after}{lasting_in_words(change.credit.begins, change.credit.ends)}"
     if change.kind in OF_LIMITS:
         under = f" under {change.plan}" if change.plan else ""
         what = f"{what}, {change.limit}{under}"
@@ -34,6 +38,12 @@ def what_in_words(change: Change) -> str:
         return f"{what}: {change.after} beside {change.before}"
     until = f" until {time_in_words(change.until)}" if change.kind == BOOST and change.until is not None else ""
     return f"{what}: from {change.before} to {change.after}{until}"
+
+
+def lasting_in_words(begins: int, ends: int) -> str:
+    """From when on and until when credit lasts."""
+    begin = f" from {time_in_words(begins)}" if begins else ""
+    return f"{begin} until {time_in_words(ends)}" if ends < LATEST_SECOND else f"{begin}, without an end"
 
 
 def time_in_words(at: int) -> str:

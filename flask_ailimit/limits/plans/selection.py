@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from .credit import NO_GRANTS, Grants
 from .plan import ModelRule, Plan
 
 
@@ -15,6 +16,7 @@ class PlannedPayer(NamedTuple):
         plan: Its plan.
         label: Its name in events; None without one.
         is_default: Whether it has this plan because it has none of its own.
+        credit: What it was granted beside its plan's budgets.
     """
 
     role: str
@@ -23,6 +25,7 @@ class PlannedPayer(NamedTuple):
     plan: Plan
     label: str | None
     is_default: bool = False
+    credit: Grants = NO_GRANTS
 
 
 class Selection(NamedTuple):

@@ -7,7 +7,10 @@ again. ``forget`` takes its entries out, in the store as here.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .change import BOOST, FORGET, LOWER, MOVE, RAISE, RESUME, SUSPEND, UNDO, Change, PayerName, WhichLimit
+from flask_ailimit.engine.grant import Grant
+
+from .change import BOOST, CREDIT, FORGET, LOWER, MOVE, RAISE, RESUME, SUSPEND, UNDO, Change, PayerName, WhichLimit
+from .credit import NO_GRANTS, Grants, by_unit, still_granted
 from .plan import TRY, Source
 
 Values = tuple[tuple[WhichLimit, str | int, Source], ...]
@@ -24,6 +27,7 @@ class InForce:
         limits: The changes of its limits, in order: of two for one limit the later holds.
         boosts: Those that have an end, in order.
         tried: What is tried beside its limits, in order.
+        grants: Its credit. Each grant has the number of its entry, under which a store keeps how much of it was used.
     """
 
     suspended: str | None = None
@@ -31,6 +35,7 @@ class InForce:
     limits: tuple[Change, ...] = ()
     boosts: tuple[Change, ...] = ()
     tried: tuple[Change, ...] = ()
+    grants: Grants = field(default_factory=dict)
 
     def values(self, plan: str, now_s: float, *, with_boosts: bool = True) -> Values:
         """The values that hold now under a plan."""
@@ -42,6 +47,10 @@ class InForce:
                 kind = change.kind if change.kind in (BOOST, TRY) else "change"
                 found[change.limit, kind == TRY] = change.value, Source(kind, change.until)
         return tuple((limit, *value) for (limit, _), value in found.items())
+
+    def credit(self, now_s: float) -> Grants:
+        """Its grants without those that have ended; also those that begin later, because the store's clock counts."""
+        return still_granted(self.grants, now_s) if self.grants else NO_GRANTS
 
     def next_end(self, now_s: float) -> int | None:
         """When the next boost ends; None if none is left."""
@@ -62,6 +71,7 @@ def in_force(changes: Iterable[Change], undone: Iterable[int] = ()) -> InForce |
     limits: dict[object, Change] = {}
     boosts: dict[object, Change] = {}
     tried: dict[object, Change] = {}
+    granted: list[tuple[str, Grant]] = []
     for change in changes:
         if change.number in undone:
             continue
@@ -73,9 +83,13 @@ def in_force(changes: Iterable[Change], undone: Iterable[int] = ()) -> InForce |
             _put(tried, (change.limit, change.plan), change)
         elif change.kind == MOVE:
             plan = change.plan
+        elif change.kind == CREDIT and change.credit is not None:
+            unit, *grant = change.credit
+            granted.append((unit, Grant(change.number, *grant)))
         elif change.kind in (SUSPEND, RESUME):
             suspended = change.words if change.kind == SUSPEND else None
-    found = InForce(suspended, plan, tuple(limits.values()), tuple(boosts.values()), tuple(tried.values()))
+    now, for_a_time, beside = (tuple(each.values()) for each in (limits, boosts, tried))
+    found = InForce(suspended, plan, now, for_a_time, beside, by_unit(granted))
     return None if found == _NOTHING else found
 
 
