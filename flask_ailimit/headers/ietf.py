@@ -68,7 +68,7 @@ def _service_limit(name: str, quota: Quota, verdict: Verdict) -> str:
     if quota.unit == CONCURRENCY:
         return f'"{name}";r={remaining}'
     window = -(-verdict.reset_after_us // MICROSECONDS)
-    lasts = -(-remaining * quota.period // (quota.limit or 1))
+    lasts = -(-remaining * quota.period // quota.limit) if quota.limit else 0  # A budget may be of credit alone.
     window = max(window, lasts)
     if remaining > _LARGEST or window > _LARGEST:
         remaining, window = min(remaining, _LARGEST), min(window, _LARGEST)

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_ailimit import StoreError
+from flask_ailimit.engine.grant import Grant
+from flask_ailimit.engine.quota import LATEST_SECOND, MAX_EXACT
 from flask_ailimit.limits.plans.change import (
     BOOST,
+    CREDIT,
     EVERYBODY,
     FORGET,
     LOWER,
@@ -25,6 +28,7 @@ from flask_ailimit.limits.plans.change import (
     read,
     written,
 )
+from flask_ailimit.limits.plans.credit import Credit
 from flask_ailimit.limits.plans.derived import derived, limits_in
 from flask_ailimit.limits.plans.plan import IN_PLAN, ModelRule, Plan, PlanLimit, Source
 from flask_ailimit.limits.plans.trail import InForce, Trail, in_force
@@ -43,11 +47,17 @@ plans = st.sampled_from([None, "free", "pro"])
 @st.composite
 def changes(draw):
     """One change, which may undo any of the first eight."""
-    kind = draw(st.sampled_from([RAISE, LOWER, BOOST, SUSPEND, RESUME, MOVE, UNDO]))
+    kind = draw(st.sampled_from([RAISE, LOWER, BOOST, SUSPEND, RESUME, MOVE, CREDIT, UNDO]))
     change = Change(kind=kind, at=draw(st.integers(0, 2000)), by=draw(texts), reason=draw(texts))
     if kind == UNDO:
         return replace(change, undone=draw(st.integers(1, 8)))
-    change = replace(change, payer=draw(st.sampled_from(PAYERS)), before=draw(st.none() | texts))
+    change = replace(change, payer=draw(st.sampled_from(PAYERS)))
+    if kind == CREDIT:
+        begins = draw(st.integers(0, NOW))
+        ends = draw(st.integers(begins + 1, NOW + 2) | st.just(LATEST_SECOND))
+        unit = draw(st.sampled_from(["nano_usd", "pages"]))
+        return replace(change, credit=Credit(unit, draw(st.integers(1, MAX_EXACT)), begins, ends))
+    change = replace(change, before=draw(st.none() | texts))
     if kind == SUSPEND:
         return replace(change, words=draw(texts))
     if kind == MOVE:
@@ -118,6 +128,9 @@ def test_last_word_on_each_matter_holds(some):
         found = trail_of(some).in_force.get(payer) or InForce()
         status = [change for change in own if change.kind in (SUSPEND, RESUME)]
         assert found.suspended == (status[-1].words if status else None)
+        granted = {change.number: change.credit for change in own if change.kind == CREDIT}
+        grants = [(unit, grant) for unit, some in found.grants.items() for grant in some]
+        assert sorted(grants) == sorted((unit, Grant(number, *lasting)) for number, (unit, *lasting) in granted.items())
         moves = [change for change in own if change.kind == MOVE]
         assert found.plan == (moves[-1].plan if moves else None)
         for plan in ("free", "pro"):
@@ -166,8 +179,21 @@ def entry(**changed):
     return {key: value for key, value in good.items() if value != "gone"}
 
 
+def credit_entry(**changed):
+    """The same of a grant."""
+    grant = {"role": "user", "id": "7", "unit": "nano_usd", "amount": 20, "begins": 0, "ends": 2000}
+    good = {"v": 3, "at": 1, "by": "ann", "reason": "r", "kind": "credit", **grant, **changed}
+    return {key: value for key, value in good.items() if value != "gone"}
+
+
 def test_good_entry_is_read():
     assert read(1, json.dumps(entry())).value == "2 per minute"
+    assert read(1, json.dumps(credit_entry())).credit == Credit("nano_usd", 20, 0, 2000)
+
+
+def test_grant_is_of_a_version_that_older_libraries_pass_over():
+    change = Change(kind=CREDIT, by="ann", reason="r", payer=PAYERS[0], credit=Credit("nano_usd", 1, 0, 1))
+    assert json.loads(written(change))["v"] == 3
 
 
 @pytest.mark.parametrize(
@@ -192,6 +218,17 @@ def test_good_entry_is_read():
         (json.dumps(entry(value=4)), "4 is no limit on requests per 60 s"),
         (json.dumps(entry(value="2 per hour")), "'2 per hour' is no limit on requests per 60 s"),
         (json.dumps(entry(unit="concurrency", period=0)), "'2 per minute' is no limit on concurrency per 0 s"),
+        (json.dumps(credit_entry(amount=0)), "amount can't be 0"),
+        (json.dumps(credit_entry(amount=2**53)), f"amount can't be {2**53}"),
+        (json.dumps(credit_entry(amount=1.5)), "amount can't be 1.5"),
+        (json.dumps(credit_entry(amount=True)), "amount can't be True"),
+        (json.dumps(credit_entry(begins=-1)), "begins can't be -1"),
+        (json.dumps(credit_entry(ends=2**32)), f"ends can't be {2**32}"),
+        (json.dumps(credit_entry(begins=2000)), "its credit ends at 2000, which is not after 2000"),
+        (json.dumps(credit_entry(unit="")), "unit can't be ''"),
+        (json.dumps(credit_entry(ends="gone")), "missing: 'ends'"),
+        (json.dumps(credit_entry(value="2 per minute")), "too many, or missing: 'value'"),
+        (json.dumps(credit_entry(role="service")), "there is no payer service:7"),
     ],
 )
 def test_damaged_entry_says_which_it_is_and_what_is_wrong(text, says):
@@ -201,13 +238,14 @@ def test_damaged_entry_says_which_it_is_and_what_is_wrong(text, says):
 
 
 @given(
-    st.recursive(st.none() | st.integers() | st.text() | st.booleans(), st.lists, max_leaves=4),
+    st.recursive(st.none() | st.integers() | st.floats() | st.text() | st.booleans(), st.lists, max_leaves=4),
+    st.sampled_from([entry, credit_entry]),
     st.data(),
 )
-def test_no_entry_crashes_the_reader(value, data):
-    key = data.draw(st.sampled_from(list(entry())))
+def test_no_entry_crashes_the_reader(value, made, data):
+    key = data.draw(st.sampled_from(list(made())))
     with suppress(StoreError):
-        assert read(1, json.dumps(entry(**{key: value}))) is not None or value > 1
+        assert read(1, json.dumps(made(**{key: value}))) is not None or value > 1
 
 
 # A plan with other values
