@@ -17,6 +17,7 @@ from redis_stores import store_at
 
 from flask_ailimit import AILimiter
 from flask_ailimit.engine import StoreError
+from flask_ailimit.engine.quota import NANO
 
 KEY = "ailimit:{}:changes"
 SOON = 5.0
@@ -106,7 +107,8 @@ limiter = AILimiter(app=app, plans="plans.toml", storage_uri="URI", storage_opti
 
 @limiter.identify
 def who():
-    return Caller(user=Payer(request.args["user"]))
+    user = request.args["user"]
+    return Caller(user=Payer(user, plan="paid" if user == "6" else None))
 
 
 @app.get("/who")
@@ -117,7 +119,10 @@ def worker():
 @app.get("/")
 @limiter.limit_by_plan()
 def answer():
-    return {"limit": limiter.decision.verdicts[0].charge.quota.limit}
+    quotas = {verdict.charge.quota.unit: verdict.charge.quota for verdict in limiter.decision.verdicts}
+    if "nano_usd" in quotas:
+        return {"credit": sum(grant.amount for grant in quotas["nano_usd"].credit)}
+    return {"limit": quotas["requests"].limit}
 """
 
 PLANS = """
@@ -128,6 +133,14 @@ requests = "100000 per minute"
 
 [plans.pro]
 requests = "700000 per minute"
+
+[plans.paid]
+budget = "10 USD per calendar month"
+unknown_price = "free"
+
+[prices."large-*"]
+input = "1 USD"
+output = "1 USD"
 """
 
 WORKERS = 4
@@ -211,13 +224,13 @@ def known_by_all(workers, expected):
 
     Args:
         workers: Those of all servers.
-        expected: By user, the limit, or the status of a refusal.
+        expected: By user, the limit, the credit of one with a budget, or the status of a refusal.
     """
     to_ask, known = {user: [*workers] for user in expected}, {}
 
     def is_other(worker, user):
         status, body = ask(worker, user)
-        return body.get("limit", status) != expected[user]
+        return body.get("limit", body.get("credit", status)) != expected[user]
 
     def all_know():
         for user in expected.keys() - known.keys():
@@ -294,7 +307,7 @@ def test_change_of_each_kind_is_in_force_on_all_workers_within_seconds_and_after
     place = folder(redis.uri)
     why, free = {"reason": "a test", "by": "ann"}, {"plan": "free", "reason": "a test", "by": "ann"}
     with two_servers(place) as workers, office(place, redis.uri) as admin:
-        known_by_all(workers, dict.fromkeys("12345", 100_000))
+        known_by_all(workers, {**dict.fromkeys("12345", 100_000), "6": 0})
         first = seconds_to(
             workers,
             {
@@ -303,6 +316,7 @@ def test_change_of_each_kind_is_in_force_on_all_workers_within_seconds_and_after
                 "3": (lambda: admin.boost("user:3", "requests", "900000 per minute", until=HOUR, **why), 900_000),
                 "4": (lambda: admin.move("user:4", "pro", **why), 700_000),
                 "5": (lambda: admin.suspend("user:5", **why), 403),
+                "6": (lambda: admin.credit("user:6", "20 USD", **why), 20 * NANO),
             },
         )
         write_plans(place, PLANS.replace("700000", "800000"))
@@ -317,15 +331,17 @@ def test_change_of_each_kind_is_in_force_on_all_workers_within_seconds_and_after
         )
         assert max(*first.values(), *then.values()) <= SOON, (first, then)
         said = command(place, "suspend", "user:7", "--tell", "Call us.", "--reason", "fraud", "--by", "ann")
-        assert said == "Change 10: suspend user:7: from not suspended to suspended: Call us.\n"
+        assert said == "Change 11: suspend user:7: from not suspended to suspended: Call us.\n"
         known_by_all(workers, {"7": 403, "8": 100_000})
         assert ask(workers[0], "7")[1]["error"]["message"] == "Call us."
         # While Redis is away, what is known holds.
         redis.kill()
         known_by_all(workers, {"7": 403, "3": 900_000})
+        assert [ask(worker, "6")[0] for worker in workers] == [503] * WORKERS * 2  # Nobody knows what is spent.
     redis.restart()
     with two_servers(place) as workers:
         assert [ask(worker, "7")[0] for worker in workers] == [403] * WORKERS * 2
-        known_by_all(workers, {"1": 100_000, "3": 900_000, "4": 800_000, "7": 403, "8": 100_000})
-        command(place, "undo", "10", "--reason", "a mistake", "--by", "ann")
-        known_by_all(workers, {"7": 100_000})
+        known_by_all(workers, {"1": 100_000, "3": 900_000, "4": 800_000, "6": 20 * NANO, "7": 403, "8": 100_000})
+        command(place, "undo", "6", "--reason", "a mistake", "--by", "ann")
+        command(place, "undo", "11", "--reason", "a mistake", "--by", "ann")
+        known_by_all(workers, {"6": 0, "7": 100_000})
