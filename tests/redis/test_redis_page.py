@@ -443,12 +443,19 @@ def test_no_count_grows_beyond_what_the_page_says(server):
 
 def test_commands_for_the_server_work(new_server):
     server, ran = new_server(), []
-    for line in "".join(texts("docs/redis.md", "redis")).splitlines():
-        server.ask(*shlex.split(line))
-        ran.append(line.split()[0])
-    assert ran == ["CONFIG"] * 3 + ["ACL"]
-    settings = server.client().config_get("*")
-    assert (settings["maxmemory-policy"], settings["save"], settings["appendonly"]) == ("noeviction", "", "no")
+    settings = []
+    for block in texts("docs/redis.md", "redis"):
+        for line in block.splitlines():
+            server.ask(*shlex.split(line))
+            ran.append(line.split()[0])
+        settings.append(server.client().config_get("*"))
+    assert ran == ["CONFIG"] * 6 + ["ACL"]
+    of_limits, of_money, _ = settings
+    assert (of_limits["maxmemory-policy"], of_limits["save"], of_limits["appendonly"]) == ("noeviction", "", "no")
+    wanted = {"maxmemory-policy": "noeviction", "appendfsync": "everysec", "appendonly": "yes"}
+    assert wanted.items() <= of_money.items()
+    with closing(store_at(server.uri)) as store:
+        assert store.may_lose_counts() is None
 
 
 def test_full_server_refuses_decisions_and_takes_settlements(new_server):
@@ -493,9 +500,10 @@ LOGS = ("_log.info", "_log.warning", "_log.error", "_log.exception")
 
 
 def logged():
-    """What is logged about a store and its leases, with … for what varies."""
+    """What is logged about a store, its leases and the money in it, with … for what varies."""
     package = ROOT / "flask_ailimit" / "engine"
-    for file in [*(package / "stores" / "redis").glob("*.py"), package / "engine.py", package / "leases.py"]:
+    others = [package / "engine.py", package / "leases.py", package.parent / "durable.py"]
+    for file in [*(package / "stores" / "redis").glob("*.py"), *others]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in LOGS:
                 yield re.sub(r"%[sd]", "…", ast.literal_eval(node.args[0]))
@@ -513,15 +521,23 @@ def test_alerts_of_the_page_name_lines_that_are_logged():
         assert any(text.strip("… ") in line for line in logged())
 
 
+def with_a_budget(uri):
+    limiter = AILimiter(lambda: "", storage_uri=uri, secret=SECRET, prices={"*": {"input": "1 USD", "output": "1 USD"}})
+    view = limiter.limit_budget("5 USD per day")(dict)
+    limiter.init_app(Flask("with_a_budget"))
+    return view
+
+
 def test_errors_at_the_start_are_on_the_page(new_server, away, caplog):
     listed = [row[0].strip("`") for row in rows("| message |")]
-    assert len(listed) == 11
+    assert len(listed) == 12
     server = new_server(password="right")
     wrong = [
         lambda: AILimiter(lambda: "", storage_uri=server.uri).init_app(Flask("without")),
         lambda: addresses.parse("redis://h:99999"),
         lambda: open_uri(server.uri.replace("right", "wrong"), "page", system_clock),
         lambda: open_uri(away, "page", system_clock, nosuch=1),
+        lambda: with_a_budget(new_server().uri),
     ]
     patterns = [re.escape(text).replace("…", ".*") for text in listed]
     for call in wrong:
