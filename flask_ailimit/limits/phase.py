@@ -111,7 +111,7 @@ class Phase:
         only_tries: Whether each limit does.
         may_collide: Whether two of the limits may have the same count.
         has_deduct_when: Whether a limit is charged only if the response says so (Flask-Limiter's ``deduct_when``).
-        sole_key_func: The one key function of all the limits, if all else of their charges is fixed; else None.
+        sole_key_func: The one key function of all the limits, if scope, cost and exemption are all fixed; else None.
         charges_by_subject: The charges of up to 128 subjects, to be reused. Needs a sole key function.
         next_phases: The phases that follow, by the key of everything that they depend on.
         is_by_plan: It is no phase itself, but stands for one for each selection of plans: its next phases.
@@ -168,9 +168,7 @@ def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
 
 def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:
     key_funcs = {each.limit.key_func for each in limits}
-    # What was kept would know of no credit that was granted since.
-    asks_more = any(
-        each.scope is None or each.cost is None or each.limit.exempt_when or each.takes_credit for each in limits
-    )
+    # A budget always asks more, because its cost is never fixed. So no charge is kept that knows of no later credit.
+    asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
     all_tried = all(each.enforced_percent == NO_PAYERS for each in limits)  # Then it may fail, see charges_for.
     return None if asks_more or all_tried or len(key_funcs) != 1 else key_funcs.pop()

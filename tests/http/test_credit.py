@@ -116,6 +116,16 @@ def test_payer_whose_budget_is_spent_goes_on_with_its_credit_and_nobody_else_doe
     assert status(served, organisation="7") == 200  # It has a budget of its own, and has not spent it.
 
 
+def test_request_after_a_grant_has_the_credit_although_one_before_it_was_the_same():
+    served = planned({"default_plan": "pro", "prices": PLANS["prices"], "plans": PLANS["plans"]})
+    assert spend(served, 10)
+    assert status(served, user="7") == 429
+    served.limiter.admin.credit("user:7", "2 USD", **WHY)
+    assert status(served, user="7") == 200
+    served.limiter.admin.undo(1, **WHY)
+    assert status(served, user="7") == 429
+
+
 def test_budget_is_spent_first_and_then_the_grant_that_ends_soonest():
     served = planned()
     admin = served.limiter.admin
