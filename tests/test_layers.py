@@ -17,10 +17,13 @@ STANDARD = sys.stdlib_module_names
 ROOMS = [
     ["cli.py"],
     ["cli_changes.py"],
+    ["cli_export.py"],
+    ["cli_subjects.py"],
     ["cli_payers.py"],
     ["cli_limiters.py"],
     ["cli_plan_files.py"],
     ["extension.py"],
+    ["observe/"],
     ["request/"],
     ["app_state.py"],
     ["secret.py", "durable.py"],

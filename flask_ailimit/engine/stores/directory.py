@@ -36,7 +36,7 @@ _TRIES = 100
 _BETWEEN_TRIES = 0.01
 _LEAST_FREE_BYTES = 1 << 20
 _META_BYTES = 40 + 96 + 16
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "sshfs"}
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "sshfs"}
 
 
 def named(path: Path) -> Place:
@@ -287,7 +287,7 @@ def _share(descriptor: int) -> None:
 
 def _require_fit(path: Path, descriptor: int) -> None:
     kind = file_system(path).removeprefix("fuse.")
-    if kind in _NETWORK_FILE_SYSTEMS:
+    if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(
             f"storage_uri: {path} is on {kind}, where locks don't reach every host. {places.ANOTHER_STORE}"
         )
