@@ -1,10 +1,12 @@
 """Our settings. ``init_app`` reads each once, from the constructor or else from ``app.config``, and checks it."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from flask import Request
@@ -29,6 +31,7 @@ _LONGEST_TIMEOUT = 3600
 _LONGEST_ABANDONED = 86_400
 _MOST_TOKENS = 2**31
 _MOST_DEBT_PERIODS = 1000
+_MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class Settings:
             their counts. None: made of the app's import name and folder.
         accept_money_loss: Whether money may be limited over a store that may lose its counts, and then grants every
             budget anew. Without it such an app doesn't start, unless it is ``TESTING``.
+        settlements: The file in which settlements are kept, relative to the app's folder, for usage pages and for
+            ``flask ailimit export``. None: they are kept nowhere. See docs/how-to/settlements.md.
+        settlements_days: How many days they are kept, 1 to 36,500.
         plans: What each payer may use: the path of a TOML file, relative to the app's folder, or a dictionary of
             the same form. None: no route is limited by plan. See docs/plans.md.
         plan_everywhere: Whether every route is limited by plan but those that are exempt, and static files.
@@ -108,6 +114,8 @@ class Settings:
     longest_abandoned: float | None = 600
     name: str | None = None
     accept_money_loss: bool = False
+    settlements: str | os.PathLike[str] | None = None
+    settlements_days: int = 400
     plans: object = None
     plan_everywhere: bool = False
     told_roles: Sequence[str] = ()
@@ -142,6 +150,12 @@ class Settings:
                 f"Got {self.name if isinstance(self.name, int) else str(self.name)[:80]!r}."
             )
         require_bool("accept_money_loss", self.accept_money_loss)
+        if self.settlements is not None and not _is_path_of_file(self.settlements):
+            raise ConfigurationError(
+                "settlements: the path of a file is needed, such as 'settlements.sqlite'. "
+                f"Got {str(self.settlements)[:80]!r}."
+            )
+        _whole("settlements_days", self.settlements_days, 1, _MOST_DAYS)
         require_bool("plan_everywhere", self.plan_everywhere)
         if self.plans is None and self.plan_everywhere:
             raise ConfigurationError("plan_everywhere: there are no plans. Give plans='plans.toml', or a dictionary.")
@@ -220,6 +234,11 @@ def require_output_tokens(value: object) -> None:
         ConfigurationError: It is not a whole number from 0 to 2**31.
     """
     _whole("default_output_tokens", value, 0, _MOST_TOKENS)
+
+
+def _is_path_of_file(value: object) -> bool:
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    return isinstance(path, str) and "\0" not in path and Path(path).name != ""
 
 
 def _limits(name: str, value: object, example: str) -> None:

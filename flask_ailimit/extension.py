@@ -12,12 +12,13 @@ from flask_limiter import ApplicationLimit, Limit, Limiter, RequestLimit
 from flask_limiter.constants import ConfigVars
 
 from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
-from .config import NAMES, require_output_tokens
+from .config import NAMES, Settings, require_output_tokens
 from .current import current_app, current_request
 from .engine import ConfigurationError, Decision, Engine, StoreError, system_clock
 from .engine.charge import SUBJECT_BYTES
 from .engine.clock import Clock
-from .http.errors import LimiterUnavailable, OwnAnswer, PastFlaskLimiter
+from .http.errors import LimiterUnavailable, NoSettlements, OwnAnswer, PastFlaskLimiter
+from .http.responses import new_request_id
 from .limits.checks import require_options
 from .limits.decorated_names import DecoratedNames
 from .limits.decorators import Decorators
@@ -33,6 +34,10 @@ from .limits.priced import require_price
 from .limits.registry import LimitRegistry
 from .limits.unit_limit import UnitLimit
 from .money import Money
+from .observe.own_page import own_page
+from .observe.settlements import Settlements
+from .observe.usage_page import COMPLETIONS
+from .observe.writer import Writer, write_settlements
 from .request.charges import with_prefix
 from .request.client_gone import ClientGone
 from .request.client_watch import watch_client, watch_until_closed
@@ -105,6 +110,7 @@ class AILimiter(Decorators):
         self._given = {name: options.pop(name) for name in NAMES if name in options}
         self._clock = clock
         self._states: WeakKeyDictionary[Flask, AppState] = WeakKeyDictionary()
+        self._writers: WeakKeyDictionary[Flask, Writer] = WeakKeyDictionary()
         self._asked_storage = (storage_uri, storage_options)
         self._switched_on = True
         self._latest: AppState | None = None
@@ -118,6 +124,7 @@ class AILimiter(Decorators):
         self._access.payer_key = key_func
         self.limit_manager.money_limited = self._require_durability
         self.limit_manager.leave_unlimited(self.usage_view)
+        self.limit_manager.leave_unlimited(self.usage_page_view)
         self._marked = self._marked_for_limiting = DecoratedNames(self._states)
         if app is not None:
             self.init_app(app)
@@ -133,6 +140,7 @@ class AILimiter(Decorators):
                 self, self._access, app, self._given, self._asked_storage, self._clock, self._first_app
             )
             self._states[app] = self._latest = state
+            self._keep_settlements(app, state)
             self._access.join(
                 app,
                 super().init_app,
@@ -155,6 +163,22 @@ class AILimiter(Decorators):
         in_order = app.extensions.setdefault("ailimit", [])
         if self not in in_order:
             in_order.append(self)
+
+    def _keep_settlements(self, app: Flask, state: AppState) -> None:
+        try:
+            writer = write_settlements(app, state.settings, self._clock)
+        except BaseException:
+            state.opened.close()
+            raise
+        if writer is not None:
+            self._writers[app] = writer
+            state.opened.at_close(writer.close)
+
+    @property
+    def settlements(self) -> Settlements | None:
+        """The settlements of the current app; None if it keeps none (``AILIMIT_SETTLEMENTS``)."""
+        writer = self._writers.get(current_app())
+        return None if writer is None else writer.settlements
 
     @property
     def enabled(self) -> bool:
@@ -397,9 +421,13 @@ class AILimiter(Decorators):
         With ``?inherited=1`` it shows what limits inherit. While the store is away it is a 503. It is exempt from
         limits, unless it is decorated.
 
+        With ``?bucket_width=1d`` it answers :meth:`usage_page_view`, also of costs (``&of=costs``).
+
         Args:
             endpoints: As for :meth:`usage`. Give them as ``defaults={"endpoints": ["chat"]}`` of the URL rule.
         """
+        if "bucket_width" in flask.request.args:
+            return self.usage_page_view(flask.request.args.get("of", COMPLETIONS))
         inherited = flask.request.args.get("inherited") in ("1", "true")
         try:
             report = self.usage(*endpoints, inherited=inherited)
@@ -407,6 +435,24 @@ class AILimiter(Decorators):
             self.logger.error("Usage can't be shown: %s", error)  # noqa: TRY400  that says it
             raise LimiterUnavailable(**self.ledger.answer_facts) from error
         response = flask.jsonify(report.to_dict())
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def usage_page_view(self, of: str = COMPLETIONS) -> Response:
+        """Answer what the caller used by hour or day, in the form of OpenAI's usage pages.
+
+        See docs/how-to/settlements.md. It needs the setting ``settlements``; without it, it is a 404. A query that
+        can't be answered is a 400, and if the file can't be read, it is a 503. It is exempt from limits, unless it is
+        decorated.
+
+        Args:
+            of: ``completions`` or ``costs``. Give it as ``defaults={"of": "costs"}`` of the URL rule.
+        """
+        if not self._active:
+            raise NoSettlements(request_id=new_request_id(), error_format=Settings().error_format)
+        ledger = self._ledger_to_look_with()
+        page = own_page(ledger, self._writers.get(current_app()), flask.request.args, of, self._clock())
+        response = flask.jsonify(page)
         response.headers["Cache-Control"] = "no-store"
         return response
 

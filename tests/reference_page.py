@@ -42,6 +42,7 @@ EXPLAINED = {
     "flask_ailimit.Caller": "plans.md#who-pays",
     "flask_ailimit.AILimiter.usage": "how-to/usage.md",
     "flask_ailimit.AILimiter.usage_view": "how-to/usage.md",
+    "flask_ailimit.AILimiter.usage_page_view": "how-to/settlements.md#usage-pages",
     "flask_ailimit.InheritedLimit": "how-to/usage.md#where-a-value-was-set",
     "flask_ailimit.LimitSource": "how-to/usage.md#where-a-value-was-set",
     "flask_ailimit.LimitUsage": "how-to/usage.md#the-answer",
@@ -93,7 +94,7 @@ EXPLAINED = {
 """The pages that explain single names."""
 
 NOT_FOR_APPS = {
-    "AILimiter": ("app_state", "ledger", "note_decided"),
+    "AILimiter": ("app_state", "ledger", "note_decided", "settlements"),
     "Reservation": ("asked", "begin_to_end", "decided", "released", "settlements", "store", "taken"),
 }
 """Methods and properties without an underscore that only other files of the package use."""

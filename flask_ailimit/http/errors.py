@@ -5,7 +5,14 @@ from typing import Any
 
 from flask import Response
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+)
 
 from flask_ailimit.engine import Decision
 from flask_ailimit.tokens import Estimate
@@ -219,6 +226,29 @@ class AmbiguousKey(NotRetryable, BadRequest):
     def __init__(self, request_id: str, error_format: str = "hybrid") -> None:
         detail = "The request carries several different API keys. Send one."
         super().__init__("ambiguous_api_key", detail, request_id=request_id, error_format=error_format)
+
+
+class UnreadableQuery(NotRetryable, BadRequest):
+    """400: the query of a usage page can't be answered.
+
+    Args:
+        words: What to write, without anything of the query.
+        request_id: The id that the answer carries.
+        error_format: The shape of its body.
+    """
+
+    def __init__(self, words: str, /, *, request_id: str, error_format: str) -> None:
+        super().__init__("invalid_query", words, request_id=request_id, error_format=error_format)
+
+
+class NoSettlements(NotRetryable, NotFound):
+    """404: a usage page is asked for, and the app keeps no settlements."""
+
+    def __init__(self, *, request_id: str, error_format: str) -> None:
+        detail = (
+            "This service keeps no settlements, so it has no usage pages. They need its setting AILIMIT_SETTLEMENTS."
+        )
+        super().__init__("no_settlements", detail, request_id=request_id, error_format=error_format)
 
 
 class ModelNotAllowed(NotRetryable, Forbidden):

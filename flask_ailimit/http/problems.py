@@ -6,6 +6,7 @@ from dataclasses import dataclass
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     403: "permission_error",
+    404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
     503: "api_error",
