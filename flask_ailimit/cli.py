@@ -4,11 +4,8 @@ Each command is a process of its own. No function of the app is asked about a su
 current request, and here is none.
 """
 
-import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from getpass import getpass
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -17,12 +14,13 @@ from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
 from .cli_changes import COMMANDS
+from .cli_export import export
 from .cli_limiters import limiter_option
 from .cli_limiters import limiters_of_app as _limiters
 from .cli_payers import forgiven, left_of_plan, payer_of, payer_with_plan, under_its_plans
 from .cli_plan_files import import_limits, in_one_line, plans_group
+from .cli_subjects import given_subject, hash_of
 from .engine import AILimitError, Verdict, system_clock
-from .engine.charge import SUBJECT_BYTES
 from .engine.clock import MICROSECONDS
 from .engine.stores.base import Located
 from .engine.stores.directory import default_homes
@@ -49,7 +47,6 @@ from .request.endpoint_limits import (
 from .request.ledger import Ledger
 from .request.which_limits import is_static
 
-_HASH = re.compile(rf"[0-9A-Fa-f]{{{2 * SUBJECT_BYTES}}}")
 _NOT_READ = {"HEAD", "OPTIONS"}
 """Methods that are not shown beside a route, because Flask adds them."""
 _NO_PLANS = "There are no plans (AILIMIT_PLANS), so no route is limited by plan."
@@ -186,12 +183,12 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
     SUBJECT is a key, as the key function returns it, or a payer, such as user:7. If it is -, it is read from the
     standard input.
     """
-    subject = _given(subject)
+    subject = given_subject(subject)
     _require_one_meaning(key_func, plan)
     if plan is not None:
         _usage_of_payer(subject, plan, is_hash=is_hash, number=number)
         return
-    hashed = _hash_of(subject, is_hash=is_hash)
+    hashed = hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
         ledger, lines, used = _ledger(limiter), list[str](), list[bool]()
         for place in _places(ledger, _named(ledger, hashed(limiter), key_func)):
@@ -218,7 +215,7 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
 
 
 def _usage_of_payer(subject: str, name: str, *, is_hash: bool, number: int | None) -> None:
-    _hash_of(subject, is_hash=is_hash)
+    hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
         click.echo("\n".join(left_of_plan(limiter, payer_with_plan(limiter, subject, is_hash=is_hash), name)))
 
@@ -231,8 +228,8 @@ def reset(subject: str, *, is_hash: bool, number: int | None) -> None:
     SUBJECT is a key, as a key function returns it, or a payer, such as user:7. If it is -, it is read from the standard
     input.
     """
-    subject = _given(subject)
-    hashed = _hash_of(subject, is_hash=is_hash)
+    subject = given_subject(subject)
+    hashed = hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
         payer = payer_of(limiter, subject, is_hash=is_hash)
         subjects = {hashed(limiter), *([payer.subject] if payer else [])}
@@ -256,9 +253,9 @@ def forgive(subject: str, *, is_hash: bool, number: int | None, key_func: str | 
     SUBJECT is a key, as the key function returns it, or a payer, such as user:7. If it is -, it is read from the
     standard input.
     """
-    subject = _given(subject)
+    subject = given_subject(subject)
     _require_one_meaning(key_func, plan)
-    hashed = _hash_of(subject, is_hash=is_hash)
+    hashed = hash_of(subject, is_hash=is_hash)
     for limiter in _limiters(number, with_counts=True):
         ledger = _ledger(limiter)
         lifted = unseen = 0
@@ -297,6 +294,7 @@ def _check_plans() -> None:
 
 cli.add_command(plans_group(_print_plans, _check_plans))
 cli.add_command(import_limits)
+cli.add_command(export)
 
 
 @cli.command(with_appcontext=False)
@@ -314,38 +312,9 @@ def _ledger(limiter: AILimiter) -> Ledger:
     return limiter.ledger_of_no_request()
 
 
-def _hash_of(subject: str, *, is_hash: bool) -> Callable[[AILimiter], bytes]:
-    """What makes the subject's hash for a limiter. The subject may be a key, and is repeated in no error."""
-    if not subject:
-        raise click.ClickException("SUBJECT is empty. Requests without a key are counted by their addresses.")
-    if not is_hash:
-        return lambda limiter: limiter.subject(subject)
-    if not _HASH.fullmatch(subject):
-        raise click.ClickException(
-            f"--hash: {2 * SUBJECT_BYTES} hex digits are needed, such as limiter.subject(key).hex() returns. Got "
-            f"{len(subject)} characters{', not all of them hex digits' if re.search('[^0-9A-Fa-f]', subject) else ''}."
-        )
-    return lambda _: bytes.fromhex(subject)
-
-
 def _require_one_meaning(key_func: str | None, plan: str | None) -> None:
     if key_func is not None and plan is not None:
         raise click.ClickException("--by and --plan: SUBJECT is either a key of this function, or a payer.")
-
-
-def _given(subject: str) -> str:
-    return _read_subject() if subject == "-" else subject
-
-
-def _read_subject() -> str:
-    if sys.stdin.isatty():
-        return getpass("SUBJECT (not shown): ")
-    lines = sys.stdin.read().splitlines()
-    if len(lines) > 1:
-        raise click.ClickException(
-            f"SUBJECT is -, so one line is read from the standard input. Got {len(lines)} lines."
-        )
-    return "".join(lines)
 
 
 def _named(ledger: Ledger, subject: bytes, key_func: str | None) -> Named:
