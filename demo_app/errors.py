@@ -13,7 +13,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from flask_ailimit import AILimiter, QuotaExceeded
+from flask_ailimit import AILimiter
 
 from . import doors
 from .model import ContextTooLongError, ModelError, ModelMissingError
@@ -102,8 +102,8 @@ def register(app: Flask, limiter: AILimiter) -> None:
     app.after_request(_name_request)
 
 
-def _from_http(error: HTTPException) -> Response | QuotaExceeded:
-    if isinstance(error, QuotaExceeded):
+def _from_http(error: HTTPException) -> Response | HTTPException:
+    if "json" in dict(error.get_headers())["Content-Type"]:  # The limiter's own.
         return error
     if isinstance(error, NotFound):
         return ApiError(404, "not_found", f"There is no such path. There are: {doors.paths()}.").response()

@@ -1,6 +1,6 @@
 """What is not the model: whether the process lives, and what a caller has left."""
 
-from flask import Flask, jsonify
+from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from flask_ailimit import AILimiter, Decision
@@ -19,7 +19,12 @@ def register(app: Flask, limiter: AILimiter) -> None:
 
     @app.get("/usage")
     def usage() -> ResponseReturnValue:
-        """Say what the caller has left, and nothing of others. All doors share one allowance, so one stands for all."""
+        """Say what the caller has left, and nothing of others. All doors share one allowance, so one stands for all.
+
+        With ``?bucket_width=1d`` it says what the caller used by day, if the demo keeps settlements.
+        """
+        if "bucket_width" in request.args:
+            return limiter.usage_view()
         return jsonify(usage_json(limiter.peek("predict").told()))
 
 
