@@ -218,9 +218,7 @@ def open_app_state(
         engine.at_close(changes.close)
         durability = _durability(engine, app, settings, flask_limiter)
         derived = partial(_limits_of_plan, limiter, algorithm)
-        again = partial(
-            _read_again, limiter, settings, own_prices, app.root_path, algorithm, output_tokens, durability
-        )
+        again = partial(_read_again, limiter, settings, own_prices, app.root_path, algorithm, output_tokens, durability)
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
         state = AppState(
             settings,

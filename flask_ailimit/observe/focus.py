@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.money.amounts import NANO
+from flask_ailimit.engine.quota import NANO
 
 from .settlement import Settlement
 

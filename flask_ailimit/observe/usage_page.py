@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
-from flask_ailimit.money.amounts import NANO
+from flask_ailimit.engine.quota import NANO
 
 from .settlements import HOUR_S, Sum
 
