@@ -190,7 +190,7 @@ def open_app_state(
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         own_prices = _open_prices(settings)
         plans = _open_plans(settings, own_prices, flask_limiter, app, algorithm)
-        for limit in flask_limiter.registry.on_money:
+        for limit in () if settings.cost_of else flask_limiter.registry.on_money:
             require_price(limit, own_prices if plans is None else plans.prices)
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
         sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
@@ -255,7 +255,7 @@ def _open_plans(
                 f"told_roles: names of roles are needed, such as 'organisation'. Got {role!r:.40}."
             )
     if settings.plans is not None:
-        return read_plans(settings.plans, app.root_path, algorithm, settings.calendar, prices)
+        return _read_plans(settings, prices, app.root_path, algorithm)
     if flask_limiter.payer_key is None:
         raise ConfigurationError("key_func: a callable is needed, such as api_key. Only with plans it may be left out.")
     if flask_limiter.registry.has_any_by_plan:
@@ -263,6 +263,11 @@ def _open_plans(
             "plans: routes are limited by plan, and there are none. Give plans='plans.toml', or a dictionary."
         )
     return None
+
+
+def _read_plans(settings: Settings, prices: PriceBook | None, folder: str, algorithm: str) -> Plans:
+    has_costs = settings.cost_of is not None
+    return read_plans(settings.plans, folder, algorithm, settings.calendar, prices, names_costs=has_costs)
 
 
 def _address_limits(limiter: Decorators, settings: Settings) -> Iterator[Limit]:
@@ -317,7 +322,7 @@ def _read_again(
     if isinstance(settings.plans, Mapping):
         raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
     try:
-        plans = all_keyed(read_plans(settings.plans, folder, algorithm, settings.calendar, prices))
+        plans = all_keyed(_read_plans(settings, prices, folder, algorithm))
         found = limits_of_plans(limiter, plans, algorithm)
         _require_room_in(plans, limiter, algorithm, output_tokens)
         if _has_money(found):

@@ -580,7 +580,8 @@ class AILimiter(Decorators):
 
     def _require_prices(self, limit: UnitLimit) -> None:
         for state in self._states.values():
-            require_price(limit, state.prices)
+            if state.settings.cost_of is None:
+                require_price(limit, state.prices)
 
     def _require_durability(self) -> None:
         """Check that money lasts in the store of each app. Called when a limit on money is written."""

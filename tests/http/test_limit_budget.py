@@ -115,6 +115,17 @@ def test_budget_that_was_written_before_there_was_an_app_is_refused_when_it_star
     assert said in str(refused.value)
 
 
+def test_app_that_names_costs_itself_needs_no_prices():
+    def cost_of(usage, model):
+        return "0.01 USD"
+
+    before = AILimiter(api_key, storage_uri="memory://", accept_money_loss=True, cost_of=cost_of)
+    before.limit_budget("5 EUR")(cost_of)
+    before.init_app(Flask("limited"))
+    served = limited(cost_of=cost_of, plans={"plans": {"a": {"budget": "5 GBP"}}}, accept_money_loss=True)
+    served.limiter.limit_budget("5 USD")
+
+
 def test_weights_are_kept_with_the_limit():
     limit = limited().limiter.limit_tokens("9 per day", weights={"cached_input_tokens": 0.1})
     assert [kind for kind, _ in limit.weights.factors] == ["cached_input_tokens"]
@@ -133,7 +144,7 @@ def test_prices_are_those_of_the_setting_or_of_the_plan_file():
 
 
 def test_prices_in_two_places_are_refused():
-    with pytest.raises(ConfigurationError, match=r"prices: plans has prices, too\. Write all of them"):
+    with pytest.raises(ConfigurationError, match=r"prices, too\. Write all of them"):
         limited(plans={**PLANS, "prices": PRICES}, prices=PRICES)
 
 

@@ -149,7 +149,7 @@ PRO = "[plans.pro]\nbudget = '5 USD per calendar month'\n"
             "[plans.pro]\nbuget = '5 USD per day'\n" + PRICES,
             "plans.pro.buget: there is no such key. Did you mean budget?",
         ),
-        ("[plans.pro.units]\nnano_usd = '5 per day'\n", "nor one that begins with nano_"),
+        ("[plans.pro.units]\nnano_usd = '5 per day'\n", "plans.pro.units.nano_usd: unit: a name of your own"),
         (
             "[plans.pro]\ntokens = { limit = '9 per calendar day', algorithm = 'fixed-window' }",
             "plans.pro.tokens: algorithm: 'fixed-window' can't count '9 per calendar day', which 'window' does.",

@@ -93,6 +93,8 @@ def read_plans(
     algorithm_of_requests: str,
     calendar: Calendar = UTC,
     prices: PriceBook | None = None,
+    *,
+    names_costs: bool = False,
 ) -> Plans:
     """Read the plans of an app.
 
@@ -102,19 +104,20 @@ def read_plans(
         algorithm_of_requests: The algorithm of the app's limits on requests.
         calendar: The app's own calendar.
         prices: What models cost by the app's own settings; None if they don't say it.
+        names_costs: Whether the app has a function that says what a request costs, so that budgets need no prices.
 
     Raises:
         ConfigurationError: They can't be read, or something in them is wrong.
     """
     if isinstance(given, Mapping):
-        return _Reader("plans", algorithm_of_requests).plans(given, calendar, prices)
+        return _Reader("plans", algorithm_of_requests).plans(given, calendar, prices, names_costs=names_costs)
     if not isinstance(given, str | PathLike) or not str(given):
         raise ConfigurationError(
             "plans: the path of a TOML file is needed, such as 'plans.toml', or a dictionary of the same form. "
             f"Got {type(given).__name__}."
         )
     path = Path(folder, given)
-    return _Reader(path.name, algorithm_of_requests).plans(_toml(path), calendar, prices)
+    return _Reader(path.name, algorithm_of_requests).plans(_toml(path), calendar, prices, names_costs=names_costs)
 
 
 def _toml(path: Path) -> Mapping[str, Any]:
@@ -137,7 +140,9 @@ class _Reader:
         self._source = source
         self._algorithm_of_requests = algorithm_of_requests
 
-    def plans(self, file: Mapping[Any, Any], calendar: Calendar, of_app: PriceBook | None) -> Plans:
+    def plans(
+        self, file: Mapping[Any, Any], calendar: Calendar, of_app: PriceBook | None, *, names_costs: bool
+    ) -> Plans:
         table = self._table((), file, _FILE)
         calendar = self._calendar((), table, calendar)
         prices = self._prices(table, of_app)
@@ -153,7 +158,7 @@ class _Reader:
                 self._named(("plans", name, _CLASS), "class", plan.service_class, classes, "[service.classes] has")
         every: list[tuple[tuple[str, ...], Plan]] = [(("plans", name), plan) for name, plan in plans.items()]
         every += [] if service is None else [((SERVICE,), service)]
-        for place, wrong in without_a_price(every, prices):
+        for place, wrong in () if names_costs else without_a_price(every, prices):
             self._wrong(place, wrong)
         return Plans(
             self._source,
