@@ -20,7 +20,7 @@ USED = {"prompt_tokens": 100, "completion_tokens": 200}
 """Costs 2,250,000 nano-dollars of a large model: 100 * 2,500 and 200 * 10,000."""
 
 COST = 2_250_000
-ACCEPTED = {}
+ACCEPTED = {"accept_money_loss": True}
 
 
 class Shop:
