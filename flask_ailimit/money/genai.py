@@ -86,7 +86,7 @@ class GenaiPrices:
             ) from error
         self.source = f"genai-prices {__version__}"
         self._providers = providers
-        self._models: dict[int, ModelPrices] = {}
+        self._models: dict[tuple[int, int], ModelPrices] = {}
 
     def find(self, name: str) -> "ModelPrices | None":
         """The prices of a model; None if there are none. Takes some 50 µs, and more for names that nobody has.
@@ -101,9 +101,10 @@ class GenaiPrices:
         return None
 
     def _prices_of(self, provider: "Provider", model: "ModelInfo") -> "ModelPrices":
-        known = self._models.get(id(model))
+        key = (id(provider), id(model))
+        known = self._models.get(key)
         if known is None:
-            known = self._models[id(model)] = ModelPrices(provider, model, self.source)
+            known = self._models[key] = ModelPrices(provider, model, self.source)
         return known
 
 

@@ -1,9 +1,11 @@
+import doctest
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flask_ailimit.money
 from flask_ailimit.engine import ConfigurationError
 from flask_ailimit.engine.quota import MAX_EXACT, is_money
 from flask_ailimit.money import Money, currency_of, in_words, parse_money, unit_of
@@ -127,3 +129,7 @@ def test_what_is_no_unit_of_money_has_no_currency(unit):
 
 def test_tokens_are_no_money():
     assert not is_money("tokens")
+
+
+def test_example_of_the_room_is_right():
+    assert doctest.testmod(flask_ailimit.money) == (0, 4)

@@ -12,7 +12,16 @@ from importlib.metadata import version
 import genai_prices
 import pytest
 from genai_prices.data import providers
-from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, Provider, Tier, TieredPrices
+from genai_prices.types import (
+    ClauseEquals,
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    PriceVariant,
+    Provider,
+    Tier,
+    TieredPrices,
+)
 
 from flask_ailimit.money import PriceBook
 from flask_ailimit.money.genai import GenaiPrices, ModelPrices
@@ -206,6 +215,20 @@ def test_an_entry_that_might_be_too_low_has_no_price_and_is_logged_once(prices, 
 )
 def test_an_entry_that_is_never_too_low_has_a_price(prices):
     assert ModelPrices(*entry(**prices), "genai-prices").at(NOW) is not None
+
+
+def test_another_providers_model_has_no_tiers_as_in_the_package():
+    batch = PriceVariant({"processing": "batch"}, ModelPrice(input_mtok=Decimal(1)))
+    model = ModelInfo("m", ClauseEquals("m"), prices=ModelPrice(input_mtok=Decimal(2)), price_variants=[batch])
+    own = Provider("own", "Own", "own", models=[model], model_match=ClauseEquals("m"))
+    other = Provider("other", "O", "o", fallback_model_providers=["own"], model_match=ClauseEquals("M"))
+    for providers_of_a_book, nano in (([other, own], 2000), ([own, other], 1000)):
+        book = GenaiPrices()
+        book._providers = providers_of_a_book
+        usage = Usage(1, service_tier="batch")
+        first = providers_of_a_book[0]
+        assert book.find("m").at(NOW).cost(usage) == nano
+        assert nano_in_the_package(first, model, usage, NOW, {"processing": "batch"}) == nano
 
 
 def test_output_without_a_rate_is_not_free():
