@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from observed_apps import DAY_US, HOUR_US, kept, opened, settlement, sums_kept, sums_of
 
@@ -57,6 +57,7 @@ def test_every_kind_of_tokens_is_kept_and_added_up():
     assert Sum._fields == ("bucket", "model", "service_tier", "currency", "requests", *SUMMED)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.lists(SETTLEMENTS, max_size=5), max_size=5))
 def test_each_settlement_is_kept_once_and_the_sums_are_those_of_the_rows(tmp_path_factory, batches):
     file = tmp_path_factory.mktemp("book") / "settlements.sqlite"
@@ -69,6 +70,7 @@ def test_each_settlement_is_kept_once_and_the_sums_are_those_of_the_rows(tmp_pat
         assert [*book.between(0, DAY_US * 100)] == sorted(first, key=lambda each: each.at_us)
 
 
+@settings(max_examples=50)
 @given(st.lists(SETTLEMENTS, max_size=12), st.integers(0, 40), st.sampled_from([1, 24]), st.integers(1, 30))
 def test_sums_of_a_time_are_those_of_its_settlements(tmp_path_factory, some, start, width, count):
     file = tmp_path_factory.mktemp("book") / "settlements.sqlite"
