@@ -45,16 +45,17 @@ def listening(name: SocketName) -> Listening:
     return Listening(_url(host, port), _url(host, port))
 
 
-def greeting(names: Iterable[SocketName], key: str | None) -> str:
+def greeting(names: Iterable[SocketName], key: str | None, penny: str | None = None) -> str:
     """What the terminal says once the demo listens. The lines use the first address.
 
     Args:
         names: The names of all listening sockets, at least one.
         key: A published key, or None.
+        penny: A published key whose budget some calls spend, or None.
     """
     places = [listening(name) for name in names]
     first = places[0]
-    lines = curl_lines(first.url, key, first.curl_options)
+    lines = curl_lines(first.url, key, first.curl_options, penny=penny)
     return "\n".join(
         [
             *(f"The demo listens on {place.words}" for place in places),

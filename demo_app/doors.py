@@ -25,7 +25,7 @@ DOORS = (
     Door("POST", "/predict", "Answers a prompt, in the demo's own short format.", uses_model=True),
     Door("POST", "/v1/chat/completions", "Answers in OpenAI's format.", uses_model=True),
     Door("POST", "/v1/messages", "Answers in Anthropic's format.", uses_model=True),
-    Door("GET", "/usage", "Says what a key has left."),
+    Door("GET", "/usage", "Says what a key has used and has left."),
     Door("GET", "/v1/models", "Lists the model, in OpenAI's format."),
     Door("GET", "/healthz", "Says that the server runs.", needs_key=False),
     Door("GET", "/", "This page, as HTML, plain text or JSON.", needs_key=False),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import NamedTuple
 
 PROMPT = "Name three colours."
@@ -21,7 +22,9 @@ class Line(NamedTuple):
     text: str
 
 
-def curl_lines(url: str, key: str | None, options: str = "", *, refused: str | None = None) -> list[Line]:
+def curl_lines(
+    url: str, key: str | None, options: str = "", *, refused: str | None = None, penny: str | None = None
+) -> list[Line]:
     """Lines for a shell. They use no option that a curl older than 7.53 (2017) lacks.
 
     Args:
@@ -29,13 +32,13 @@ def curl_lines(url: str, key: str | None, options: str = "", *, refused: str | N
         key: A published key, or None.
         options: More options for curl, such as ``--unix-socket /run/demo.sock``.
         refused: A model that the key's plan doesn't have; None for no line about it.
+        penny: A published key whose budget some calls spend; None for no line about it.
     """
     curl = f"curl {options} " if options else "curl "
-    auth = f"-H {shlex.quote(f'Authorization: Bearer {key or YOUR_KEY}')}"
+    auth = _auth(key or YOUR_KEY)
 
     def ask(path: str = "/predict", **body: object) -> str:
-        data = shlex.quote(json.dumps(body))
-        return f"{shlex.quote(url + path)} {auth} -H 'Content-Type: application/json' -d {data}"
+        return _posting(url + path, auth, body)
 
     until_refused = (
         f"for i in 1 2 3 4 5 6 7 8 9 10 11; do {curl}-si {ask(prompt='Hi', max_tokens=1)} "
@@ -43,13 +46,28 @@ def curl_lines(url: str, key: str | None, options: str = "", *, refused: str | N
     )
     chat = {"model": refused, "messages": [{"role": "user", "content": PROMPT}]}
     not_in_plan = Line("Ask for a model that the plan doesn't have", f"{curl}-i {ask('/v1/chat/completions', **chat)}")
-    return [
+    lines = [
         Line("Ask the model, and see the limit headers", f"{curl}-i {ask(prompt=PROMPT, max_tokens=32)}"),
         Line("Ask for the answer in pieces", f"{curl}-iN {ask(prompt='Tell a story.', stream=True)}"),
         Line("See what the key has left", f"{curl}{shlex.quote(url + '/usage')} {auth}"),
         *([not_in_plan] if refused else []),
+    ]
+    if penny is not None:
+        story = _posting(f"{url}/predict", _auth(penny), {"prompt": "Tell a story."})
+        spend = f"for i in 1 2 3; do {curl}-si {story} | grep -iE '^(HTTP|x-should-retry)|insufficient_quota'; done"
+        lines.append(Line("Ask until the budget of a day is spent, and see the answer that no SDK retries", spend))
+    return [
+        *lines,
         Line("Ask until you are refused, and see how long to wait", until_refused),
     ]
+
+
+def _auth(key: str) -> str:
+    return f"-H {shlex.quote(f'Authorization: Bearer {key}')}"
+
+
+def _posting(url: str, auth: str, body: Mapping[str, object]) -> str:
+    return f"{shlex.quote(url)} {auth} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
 
 
 def openai_lines(url: str, key: str | None, model_name: str) -> str:

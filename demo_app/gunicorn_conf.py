@@ -56,5 +56,5 @@ def post_worker_init(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if worker.age == 1:
         names = [listener.getsockname() for listener in worker.sockets]
-        small = worker.wsgi.config["DEMO_ACCOUNTS"][0]
-        print(addresses.greeting(names, keys.published_key(small)), flush=True)  # noqa: T201  for people, not for the log
+        published = [keys.published_key_of(name, worker.wsgi.config["DEMO_ACCOUNTS"]) for name in ("small", "penny")]
+        print(addresses.greeting(names, *published), flush=True)  # noqa: T201  for people, not for the log

@@ -4,7 +4,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -36,7 +36,12 @@ class Account:
     organisation: str | None = None
 
 
-PUBLISHED = {"small": "demo-small-key", "large": "demo-large-key", "colleague": "demo-colleague-key"}
+PUBLISHED = {
+    "small": "demo-small-key",
+    "large": "demo-large-key",
+    "colleague": "demo-colleague-key",
+    "penny": "demo-penny-key",
+}
 """The keys of the demo's accounts unless they are replaced. They are written in the README and are no secrets."""
 
 ORGANISATION = "lab"
@@ -53,23 +58,30 @@ def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...
         "DEMO_SMALL_KEY": environ.get("DEMO_SMALL_KEY", PUBLISHED["small"]),
         "DEMO_LARGE_KEY": environ.get("DEMO_LARGE_KEY", PUBLISHED["large"]),
         "DEMO_COLLEAGUE_KEY": environ.get("DEMO_COLLEAGUE_KEY", PUBLISHED["colleague"]),
+        "DEMO_PENNY_KEY": environ.get("DEMO_PENNY_KEY", PUBLISHED["penny"]),
     }
     for variable, key in keys.items():
         if not _KEY.fullmatch(key):
             raise ValueError(f"{variable}: a key has 8 to {LONGEST_KEY} visible ASCII characters and no comma.")
-    small, large, colleague = keys.values()
-    if len({small, large, colleague}) < len(keys):
+    small, large, colleague, penny = keys.values()
+    if len({*keys.values()}) < len(keys):
         raise ValueError(f"Two of {', '.join(keys)} are the same. Give each account its own key.")
     return (
         open_account("small", "free", small),
         open_account("large", "pro", large, ORGANISATION),
         open_account("colleague", "pro", colleague, ORGANISATION),
+        open_account("penny", "penny", penny),
     )
 
 
 def open_account(name: str, plan: str, key: str, organisation: str | None = None) -> Account:
     """An account that ``key`` opens, in this process."""
     return Account(name, plan, _hashed(key), organisation)
+
+
+def published_key_of(name: str, accounts: Iterable[Account]) -> str | None:
+    """The key of the account with this name, if there is one and its key is a published one."""
+    return next((published_key(each) for each in accounts if each.name == name), None)
 
 
 def published_key(account: Account) -> str | None:

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from . import examples, plans
 from .doors import DOORS
 from .errors import ApiError
-from .keys import Account, published_key
+from .keys import Account, published_key, published_key_of
 from .validation import DEFAULT_MAX_TOKENS, MAX_TOKENS
 
 PUBLIC = frozenset({"page", "static"})
@@ -42,14 +42,14 @@ HEADERS = {
 def register(app: Flask, models: tuple[str, ...]) -> None:
     """Serve ``GET /`` and its files."""
     accounts: tuple[Account, ...] = app.config["DEMO_ACCOUNTS"]
-    plans_by_name = plans.read(app.config["AILIMIT_PLANS"], app.root_path)
+    file = plans.read(app.config["AILIMIT_PLANS"], app.root_path)
 
     @app.get("/")
     def page() -> ResponseReturnValue:
         if not HOST.fullmatch(request.host):
             raise ApiError(400, "invalid_host", "Send a Host header with the name of this server.")
         wanted = request.accept_mimetypes.best_match(FORMATS, FORMATS[0])
-        about = describe(request.host_url.rstrip("/"), models, accounts, plans_by_name)
+        about = describe(request.host_url.rstrip("/"), models, accounts, file)
         response = make_response(jsonify(about) if wanted == "application/json" else _rendered(wanted, about))
         response.vary.add("Accept")
         response.headers["Cache-Control"] = "no-store"
@@ -63,7 +63,7 @@ def register(app: Flask, models: tuple[str, ...]) -> None:
 
 
 def describe(
-    url: str, models: tuple[str, ...], accounts: tuple[Account, ...], plans_by_name: Mapping[str, Any]
+    url: str, models: tuple[str, ...], accounts: tuple[Account, ...], file: Mapping[str, Any]
 ) -> dict[str, object]:
     """What the page says.
 
@@ -71,9 +71,9 @@ def describe(
         url: Where its reader reached the demo, such as ``http://127.0.0.1:8000``.
         models: What clients may write in ``model``: the model's own name, a small one and a large one.
         accounts: Who may use the model. Only published keys are shown.
-        plans_by_name: What each plan says.
+        file: What the file of the plans says.
     """
-    key = published_key(accounts[0])
+    key, penny = published_key(accounts[0]), published_key_of("penny", accounts)
     model_name, small, large = models
     return {
         "url": url,
@@ -86,12 +86,13 @@ def describe(
                 "key": published_key(account),
                 "plan": account.plan,
                 "organisation": account.organisation,
-                **plans.limits_in(plans_by_name[account.plan]),
+                **plans.limits_in(file["plans"][account.plan]),
             }
             for account in accounts
         ],
+        "prices": plans.prices_in(file),
         "examples": {
-            "curl": [line._asdict() for line in examples.curl_lines(url, key, refused=large)],
+            "curl": [line._asdict() for line in examples.curl_lines(url, key, refused=large, penny=penny)],
             "openai": examples.openai_lines(url, key, model_name),
             "anthropic": examples.anthropic_lines(url, key, model_name),
         },

@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 FILE = "plans.toml"
-SHOWN = ("requests", "tokens", "concurrency")
+SHOWN = ("requests", "tokens", "concurrency", "budget")
+SHOWN_RATES = ("input", "output")
 
 
 def read(given: str | Mapping[str, Any], folder: str) -> Mapping[str, Any]:
-    """The plans by name, from a file in the folder or from a dictionary of the same form."""
-    file = given if isinstance(given, Mapping) else tomllib.loads(Path(folder, given).read_text(encoding="utf-8"))
-    plans: Mapping[str, Any] = file["plans"]
-    return plans
+    """What a file in the folder says, or a dictionary of the same form."""
+    return given if isinstance(given, Mapping) else tomllib.loads(Path(folder, given).read_text(encoding="utf-8"))
 
 
 def limits_in(plan: Mapping[str, Any]) -> dict[str, object]:
     """The limits of a plan that the page shows, by what they count."""
     return {unit: _limit(plan.get(unit, "unlimited")) for unit in SHOWN}
+
+
+def prices_in(file: Mapping[str, Any]) -> list[dict[str, object]]:
+    """What the page shows of the prices: for which models each is, and its rates for a million tokens."""
+    return [
+        {"models": pattern, **{kind: price.get(kind) for kind in SHOWN_RATES}}
+        for pattern, price in file.get("prices", {}).items()
+    ]
 
 
 def _limit(value: object) -> object:

@@ -96,7 +96,7 @@ function showHeaders(card, headers) {
 
 function showBody(card, text, ok) {
   const body = parsed(text);
-  card.said.textContent = saidIn(body) ?? body?.error?.message ?? "";
+  card.said.textContent = saidIn(body) ?? body?.error?.message ?? leftIn(body) ?? "";
   card.body.textContent = body === undefined ? text : JSON.stringify(body, null, 2);
   card.body.parentElement.hidden = false;
   card.body.parentElement.open = !ok || !card.said.textContent;
@@ -129,6 +129,18 @@ async function* textOf(stream) {
 function saidIn(body) {
   const choice = body?.choices?.[0];
   return body?.text ?? choice?.message?.content ?? choice?.delta?.content ?? body?.content?.[0]?.text ?? body?.delta?.text;
+}
+
+// What /usage says, a line for each limit that counts something.
+function leftIn(body) {
+  return body?.limits?.filter((limit) => limit.used !== null).map((limit) => {
+    const models = limit.model ? `, models ${limit.model}` : "";
+    const { budget } = limit;
+    if (!budget) return `${limit.name}${models}: ${limit.used} of ${limit.burst} used, ${limit.remaining} left`;
+    const renewed = budget.resets ? `; renewed at ${budget.resets} (${budget.zone})` : "";
+    return `${limit.name}${models}: ${budget.spent} of ${budget.limit} ${budget.unit} spent, ` +
+      `${budget.reserved} reserved, ${budget.left} left${renewed}`;
+  }).join("\n");
 }
 
 function parsed(text) {

@@ -8,7 +8,10 @@ import subprocess
 import time
 
 import pytest
+from app_server import serving
 from demo_doors import KEY
+
+from demo_app import create_app
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = [
@@ -138,6 +141,7 @@ def test_the_form_asks_and_shows_what_came_back(browser, address, model):
     browser.click("a[href='/usage']")  # The browser's own request would have no key.
     left = browser.wait_for_answer(6)
     assert {limit["name"]: limit["used"] for limit in json.loads(left["body"])["limits"]}["requests-per-day"] == 4
+    assert "requests-per-day: 4 of 4 used, 0 left" in left["said"].splitlines()
 
     complaints = [line["message"] for line in browser.call("POST", "/se/log", type="browser")]
     assert [line for line in complaints if "status of 429" not in line] == []  # No script and no style was blocked.
@@ -161,3 +165,19 @@ def test_a_stopped_answer_ends_the_work(browser, address, model):
         assert time.monotonic() < give_up
         time.sleep(0.05)
     assert model.finished == 0
+
+
+def test_what_is_left_of_a_budget_is_told_in_a_line(browser, model):
+    with serving(create_app(model, {"RATELIMIT_STORAGE_URI": "memory://"})) as address:
+        browser.open(address)
+        browser.click("#key option[value='demo-penny-key']")
+        browser.click("#ask button")
+        assert browser.wait_for_answer(1)["kind"] == "good"
+        browser.click("#usage")
+        said = browser.wait_for_answer(2)["said"]
+    assert re.search(
+        r"^usd-per-calendar-day: 0\.00\d+ of 0\.01 USD spent, 0\.00 reserved, 0\.00\d+ left; "
+        r"renewed at \d{4}-\d\d-\d\dT00:00:00\+00:00 \(UTC\)$",
+        said,
+        re.MULTILINE,
+    )

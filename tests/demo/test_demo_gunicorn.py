@@ -23,9 +23,9 @@ WSGI = """
 from demo_app import create_app
 from demo_app.app import plans
 
-served = {name: dict(plan) for name, plan in plans.read("plans.toml", "demo_app").items()}
-served["free"].update(requests="10 per day", tokens="3000 per day")
-app = create_app(config={"AILIMIT_PLANS": {"plans": served}})
+file = plans.read("plans.toml", "demo_app")
+file["plans"]["free"].update(requests="10 per day", tokens="3000 per day")
+app = create_app(config={"AILIMIT_PLANS": file})
 """  # No minute may begin during the test, so the small account's are days.
 ASK = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Say hello."}]}
 
@@ -114,13 +114,18 @@ def test_the_lines_of_the_page_do_what_they_say(demo):
 
     if not (shutil.which("curl") and shutil.which("bash")):
         pytest.skip("needs curl and bash")
-    whole, pieces, usage, not_in_plan, often = (output_of("bash", "-euc", line["text"]) for line in shown["curl"])
+    whole, pieces, usage, not_in_plan, spent, often = (
+        output_of("bash", "-euc", line["text"]) for line in shown["curl"]
+    )
     assert whole.startswith("HTTP/1.1 200")
     assert "RateLimit-Policy:" in whole
     assert pieces.endswith("data: [DONE]\n\n")
     left = {limit["name"]: limit["used"] for limit in json.loads(usage)["limits"]}
     assert (left["requests-per-day"], left["concurrency"]) == (4, 0)
     assert not_in_plan.startswith("HTTP/1.1 403")
+    assert re.findall(r"^HTTP/1.1 (\d+)", spent, re.MULTILINE) == ["200", "200", "429"]
+    assert "x-should-retry: false" in spent
+    assert '"insufficient_quota"' in spent
     # Of ten a day four were used before.
     statuses = [int(status) for status in re.findall(r"^HTTP/1.1 (\d+)", often, re.MULTILINE)]
     waits = [int(wait) for wait in re.findall(r"^Retry-After: (\d+)", often, re.MULTILINE)]

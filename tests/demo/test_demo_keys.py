@@ -131,6 +131,8 @@ def test_a_user_named_in_a_header_is_not_believed(client, app):
         {"DEMO_SMALL_KEY": "the-same-key", "DEMO_LARGE_KEY": "the-same-key"},
         {"DEMO_COLLEAGUE_KEY": "with a space in it"},
         {"DEMO_SMALL_KEY": "the-same-key", "DEMO_COLLEAGUE_KEY": "the-same-key"},
+        {"DEMO_PENNY_KEY": "short"},
+        {"DEMO_PENNY_KEY": "demo-large-key"},
     ],
 )
 def test_a_key_that_no_client_could_send_is_refused_at_start(environ):
@@ -140,10 +142,10 @@ def test_a_key_that_no_client_could_send_is_refused_at_start(environ):
 
 
 def test_an_account_does_not_hold_its_key():
-    keys = {"DEMO_SMALL_KEY": "canary-small", "DEMO_LARGE_KEY": "canary-large", "DEMO_COLLEAGUE_KEY": "canary-third"}
-    accounts = demo_accounts(keys)
+    names = ("small", "large", "colleague", "penny")
+    accounts = demo_accounts({f"DEMO_{name.upper()}_KEY": f"canary-{name}" for name in names})
     assert all(isinstance(account, Account) for account in accounts)
     assert "canary" not in repr(accounts)
     assert [(account.name, account.plan, account.organisation) for account in accounts] == [
-        *(("small", "free", None), ("large", "pro", "lab"), ("colleague", "pro", "lab"))
+        *(("small", "free", None), ("large", "pro", "lab"), ("colleague", "pro", "lab"), ("penny", "penny", None))
     ]

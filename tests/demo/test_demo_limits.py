@@ -1,15 +1,20 @@
 """The demo's plans, through the real limiter."""
 
+import re
 import threading
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
 import anthropic
 import openai
 import pytest
 from demo_doors import BODIES, CHAT, KEY, OTHER_KEY
 
-from demo_app import create_app
+from demo_app import create_app, plans
 from demo_app.scripted import ScriptedModel
 from demo_app.validation import DEFAULT_MAX_TOKENS
+from flask_ailimit.money import parse_money
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 
 every_door = pytest.mark.parametrize("path", BODIES)
@@ -173,15 +178,38 @@ def test_every_answer_tells_what_is_left(client, path, stream):
 
 
 @pytest.fixture
-def served(limits_clock):  # noqa: F811  the fixture
-    """Asks the demo as ``make demo`` serves it, but for the model, the store and the clock, with a published key."""
-    client = create_app(ScriptedModel(), {"RATELIMIT_STORAGE_URI": "memory://"}).test_client()
+def talkative():
+    """A model whose every answer is as long as it may be."""
+    return ScriptedModel(("word",) * 1024)
+
+
+@pytest.fixture
+def visitor(talkative, limits_clock):  # noqa: F811  the fixture
+    """Speaks to the demo as ``make demo`` serves it, but for the model, the store and the clock."""
+    return create_app(talkative, {"RATELIMIT_STORAGE_URI": "memory://"}).test_client()
+
+
+@pytest.fixture
+def served(visitor):
+    """Asks that demo with a published key."""
 
     def ask(key, path="/predict", **more):
         body = {**BODIES[path], "max_tokens": 8, **more}
-        return client.post(path, json=body, headers={"x-api-key": f"demo-{key}-key"})
+        return visitor.post(path, json=body, headers={"x-api-key": f"demo-{key}-key"})
 
     return ask
+
+
+@pytest.fixture
+def budget(visitor):
+    """What that demo says of the budget of a published key."""
+
+    def budget(key):
+        limits = visitor.get("/usage", headers={"x-api-key": f"demo-{key}-key"}).json["limits"]
+        (found,) = (limit["budget"] for limit in limits if "budget" in limit)
+        return found
+
+    return budget
 
 
 def test_the_small_key_has_ten_requests_a_minute_and_the_large_one_more(served):
@@ -226,7 +254,72 @@ def test_a_caller_can_ask_what_is_left_for_nothing(client, stranger):
         "tokens-per-day": (100_000, 99_991, 9),
         "concurrency": (50, 50, 0),
     }
-    assert all(limit["reset_after"] >= 0 for limit in shown[1])
+    assert all(limit["reset_after"] >= 0 for limit in shown[1] if limit["name"] != "concurrency")
     untouched = stranger.get("/usage", headers={"x-api-key": OTHER_KEY}).json["limits"]
     assert {limit["used"] for limit in untouched} == {0}
     assert stranger.get("/usage").status_code == 401
+
+
+@every_door
+def test_two_answers_without_a_maximum_spend_the_penny_key_s_day(
+    served,
+    budget,
+    path,
+    talkative,
+    limits_clock,  # noqa: F811  the fixture
+):
+    assert [served("penny", path, max_tokens=None).status_code for _ in range(2)] == [200, 200]
+    spent = budget("penny")["spent"]
+    refused = served("penny", path, max_tokens=None)
+    assert outcome(refused) == (429, "insufficient_quota")
+    assert refused.headers["x-should-retry"] == "false"
+    assert "Retry-After" not in refused.headers
+    told = refused.json["error"]["limit"]
+    tomorrow = datetime.fromtimestamp(limits_clock() / 1_000_000, UTC).date() + timedelta(days=1)
+    assert (told["resets"], told["zone"]) == (f"{tomorrow}T00:00:00+00:00", "UTC")
+    assert f"{spent} of 0.01 USD spent" in refused.json["error"]["message"]
+    assert (len(talkative.calls), budget("penny")["spent"], budget("penny")["reserved"]) == (2, spent, "0.00")
+
+
+def test_penny_key_has_a_new_penny_at_midnight(served, budget, limits_clock):  # noqa: F811  the fixture
+    while served("penny", max_tokens=None).status_code == 200:
+        pass
+    limits_clock.advance(86400)
+    assert budget("penny")["left"] == "0.01"
+    assert served("penny", max_tokens=None).status_code == 200
+
+
+def test_answer_that_costs_more_than_a_penny_never_fits_the_penny_key(served):
+    assert outcome(served("penny", max_tokens=1024)) == (413, "cost_exceeds_limit")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_large_model_costs_twice_what_the_other_one_costs(served, budget, path):
+    assert served("colleague", path, max_tokens=100).status_code == 200
+    assert Decimal(budget("colleague")["spent"]) == 3 * Decimal("5e-6") + 100 * Decimal("30e-6")
+    assert served("large", path, model="large-scripted", max_tokens=100).status_code == 200
+    assert Decimal(budget("large")["spent"]) == 2 * Decimal(budget("colleague")["spent"])
+
+
+def test_stream_costs_what_the_whole_answer_costs(served, budget):
+    for stream, key in ((False, "large"), (True, "colleague")):
+        served(key, stream=stream, max_tokens=100).get_data()
+        assert budget(key)["spent"] == "0.003015"
+
+
+def test_busiest_minute_of_a_plan_leaves_the_budget_of_a_month_nearly_whole():
+    """So that nobody who tries the other limits meets the budget."""
+    file = plans.read(plans.FILE, Path(plans.__file__).parent)
+    dearest = max(parse_money(price["output"]).nano for price in file["prices"].values())
+    for name in ("free", "pro", "team"):
+        plan = file["plans"][name]
+        tokens = int(plan["tokens"].partition(" ")[0])
+        assert tokens * dearest / 10**6 < parse_money(plan["budget"].partition(" per ")[0]).nano / 50, name
+
+
+def test_settlement_s_line_in_the_log_has_its_cost(served, caplog):
+    with caplog.at_level("INFO"):
+        served("penny", max_tokens=100)
+    assert re.search(
+        r"settled req_\w+ input=3 output=100 source=recorded cost=0\.003015 USD$", caplog.text, re.MULTILINE
+    )

@@ -52,6 +52,8 @@ def test_page_names_the_paths_the_keys_and_what_they_may_use(visitor, headers):
         assert told in text
     for told in ("demo-small-key", "demo-large-key", "10 per minute", "3000 per minute", "60000 per minute"):
         assert told in text
+    for told in ("demo-penny-key", "0.01 USD per calendar day", "1000 USD per calendar month", "60 USD", "large-*"):
+        assert told in text
     for told in ("demo-colleague-key", "free", "pro", "lab", "small-scripted", "large-scripted"):
         assert told in text
     assert "http://localhost/v1" in text
@@ -68,6 +70,12 @@ def test_a_key_that_was_replaced_is_shown_to_nobody(headers):
     assert "demo-large-key" in text
     assert "YOUR-KEY" in text
     assert "YOUR-KEY" in addresses.greeting([("127.0.0.1", 8000)], keys.published_key(accounts[0]))
+
+
+def test_page_of_plans_without_prices_shows_none(stranger):
+    assert stranger.get("/", headers=JSON).json["prices"] == []
+    assert "million tokens" not in stranger.get("/", headers=HTML).text
+    assert "million tokens" not in stranger.get("/", headers=CURL).text
 
 
 def test_page_is_not_limited_and_charges_no_key(client, model):
@@ -152,4 +160,9 @@ def test_only_get_is_answered(stranger):
 
 def test_plan_with_options_shows_its_limit():
     plan = {"requests": {"limit": "5 per day", "burst": 9}, "concurrency": 3}
-    assert plans.limits_in(plan) == {"requests": "5 per day", "tokens": "unlimited", "concurrency": 3}
+    assert plans.limits_in(plan) == {
+        "requests": "5 per day",
+        "tokens": "unlimited",
+        "concurrency": 3,
+        "budget": "unlimited",
+    }

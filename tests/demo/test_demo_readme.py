@@ -1,5 +1,6 @@
 """The demo's README names every environment variable and every file, and its line for curl does what it says."""
 
+import json
 import os
 import re
 import shutil
@@ -39,8 +40,8 @@ def test_every_file_is_named():
 
 @pytest.fixture
 def demo():
-    """The demo's address. Its model has the name of the real one."""
-    model = ScriptedModel()
+    """The demo's address. Its model has the name of the real one, and tells long stories."""
+    model = ScriptedModel(("word",) * 200)
     model.name = SmolLM2.name
     with serving(create_app(model, {"RATELIMIT_STORAGE_URI": "memory://"})) as address:
         yield address
@@ -54,7 +55,22 @@ def answer_to(line):
     return ran.stdout
 
 
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
+needs_curl = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
+
+
+@needs_curl
+def test_lines_about_money_spend_a_budget_and_show_it(demo):
+    (lines,) = re.findall(r"```sh\n(for .*?)```", README, re.DOTALL)
+    told = answer_to(lines.replace("http://127.0.0.1:8000", demo))
+    assert re.findall(r"^HTTP/1\.\d (\d+)", told, re.MULTILINE) == ["200", "200", "429"]
+    assert '"insufficient_quota"' in told
+    assert "x-should-retry: false" in told
+    assert "Retry-After" not in told
+    (left,) = (limit for limit in json.loads(told.splitlines()[-1])["limits"] if "budget" in limit)
+    assert (left["budget"]["limit"], left["budget"]["zone"]) == ("0.01", "UTC")
+
+
+@needs_curl
 def test_lines_for_a_model_that_the_plan_does_not_have_are_refused(demo):
     (of_readme,) = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
     here = of_readme.replace("http://127.0.0.1:8000", demo)

@@ -86,7 +86,10 @@ def test_the_terminal_says_where_the_demo_listens_and_the_lines_work(tmp_path, b
         told = re.findall(r"^The demo listens on (.*)$", text, re.MULTILINE)
         assert len(told) == len(listens)
         assert all(re.fullmatch(*each) for each in zip(listens, told, strict=True))
-        assert usage_by_its_line(text) == {"requests-per-minute", "tokens-per-minute", "concurrency"}
+        assert usage_by_its_line(text) == {
+            *("requests-per-minute", "tokens-per-minute", "concurrency", "usd-per-calendar-month")
+        }
+        assert "Bearer demo-penny-key" in text
 
 
 @needs_curl
