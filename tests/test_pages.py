@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,10 @@ from flask_ailimit.cli import cli
 from flask_ailimit.engine import Charge, Engine, open_store, parse_quotas
 from flask_ailimit.engine.quota import PERIODS
 from flask_ailimit.engine.stores.memory import MemoryStore
+from flask_ailimit.money import PriceBook
+from flask_ailimit.money.price import IMAGE, KINDS
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
+from flask_ailimit.tokens import Usage
 
 if not (ROOT / "docs").exists():
     pytest.skip("the docs are not in the source distribution", allow_module_level=True)
@@ -393,6 +397,20 @@ def test_windows_begin_when_decision_says(period, begins, limits_clock):  # noqa
     wait = engine.peek([charge]).retry_after
     assert f"{now + timedelta(seconds=wait):%Y-%m-%d %H:%M:%S}" == begins
     engine.close()
+
+
+def test_prices_of_budgets_are_read_as_the_page_says():
+    (table,) = [text for text in texts("docs/budgets.md", "toml") if ".above.200000]" in text]
+    (price,) = PriceBook(tomllib.loads(table)["prices"]).own
+    tiers = ("", "batch", "priority")
+    calls = [Usage(given, 10**5, service_tier=tier) for given in (10**5, 10**6) for tier in tiers]
+    assert [price.cost(call) / 10**9 for call in calls] == [1.25, 0.625, 2, 6.5, 3.25, 10.4]
+
+
+def test_kinds_of_rates_of_budgets_are_those_of_prices():
+    page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8").partition("| rate |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in page.splitlines()[2:]]
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(set(KINDS) - {IMAGE})
 
 
 def test_list_of_stores_looks_as_on_the_page(tmp_path):
