@@ -48,6 +48,7 @@ BACKGROUND = (
 RUN_BY = {
     ("README.md", "curl -i"): README_CURL,
     ("README.md", "curl http"): README_CURL,
+    ("README.md", "for i"): "tests/test_readme.py::test_spent_budget_is_answered_as_the_readme_shows",
     ("README.md", "from openai"): "tests/test_readme.py::test_sdk_s_lines_of_the_readme_get_an_answer",
     ("docs/architecture.md", "   "): "tests/test_architecture_page.py::test_room_of_the_picture_is_there",
     ("docs/background-work.md", "gunicorn"): BACKGROUND,

@@ -139,22 +139,47 @@ def demo(tmp_path_factory):
             process.wait(120)
 
 
+needs_curl = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs bash and curl")
+
+
+def curl_lines():
+    return [text for text in page_blocks.texts("README.md", "sh") if "curl" in text]
+
+
+def run_at(port, block):
+    """What a block prints that asks the demo."""
+    script = block.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    assert str(port) in script
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ran = subprocess.run(
+        ["bash", "-euc", script], env=environment, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 @pytest.mark.model
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs bash and curl")
+@needs_curl
+def test_spent_budget_is_answered_as_the_readme_shows(demo):
+    block = curl_lines()[-1]
+    shown = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
+    told = run_at(demo, block).splitlines()
+    if "429" not in told[-1]:  # A new day began in between.
+        told = run_at(demo, block).splitlines()
+    date = re.compile(r"\d{4}-\d\d-\d\d")
+    assert [date.sub("", line) for line in told] == [date.sub("", line) for line in shown]
+    assert shown[-1].startswith("HTTP/1.1 429 x-should-retry: false")
+
+
+@pytest.mark.model
+@needs_curl
 def test_curl_lines_of_the_readme_do_what_it_says(demo):
-    ask, ask_often = [text for text in page_blocks.texts("README.md", "sh") if "curl" in text]
+    ask, ask_often, _ = curl_lines()
     assert "--json" not in ask + ask_often  # Curl 7.76, which Red Hat 9 has, knows neither.
     assert "%header" not in ask + ask_often
 
     def run(block):
-        script = block.replace("127.0.0.1:8000", f"127.0.0.1:{demo}")
-        assert str(demo) in script
-        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        ran = subprocess.run(
-            ["bash", "-euc", script], env=environment, capture_output=True, text=True, check=False, timeout=500
-        )
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+        return run_at(demo, block)
 
     answer = run(ask)
     assert answer.startswith("HTTP/1.1 200")
@@ -202,7 +227,9 @@ def test_commands_and_codes_of_the_readme_s_table_are_there():
     table = README.read_text(encoding="utf-8").partition("## When something goes wrong")[2].partition("\n## ")[0]
     codes = set(re.findall(r"\| 4?5?\d\d `(\w+)` \|", table))
     listed = (ROOT / "docs" / "headers.md").read_text(encoding="utf-8")
-    assert {"cost_exceeds_limit", "ambiguous_api_key", "limiter_unavailable"} == codes
+    assert codes == {
+        *("cost_exceeds_limit", "insufficient_quota", "model_not_priced", "ambiguous_api_key", "limiter_unavailable")
+    }
     assert all(f"| `{code}` |" in listed for code in codes)
     commands = set(re.findall(r"`flask ailimit (\w+)", table))
     assert commands
