@@ -7,13 +7,14 @@ keeps another one in memory.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from flask import Flask, request
+from requests_to import environs
 
 REQUESTS = ((10**9, "minute"), (10**10, "hour"), (10**11, "day"))
 TOKENS = ((3 * 10**7, "minute"), (10**10, "day"))
@@ -163,15 +164,53 @@ PLANS = {
 
 def ailimiters_by_plan(uri: str) -> Flask:
     """AILimiter with eight limits of plans over three payers, and its default headers."""
+    return _by_plan("ailimiters_by_plan", uri, PLANS, organisation="9")[0]
+
+
+def _by_plan(name: str, uri: str, plans: Mapping[str, Any], organisation: str | None = None) -> tuple[Flask, Any]:
+    """An app whose users have the plan ``pro``, and an organisation, if they have one, ``team``; and its limiter."""
     from flask_ailimit import AILimiter, Caller, Payer  # noqa: PLC0415
 
     # Where the bench keeps its counts, changes of plans would not survive: nobody makes any.
     logging.getLogger("flask_ailimit").setLevel(logging.ERROR)
-    app = Flask("ailimiters_by_plan")
+    app = Flask(name)
     options = {"storage_uri": uri, "storage_options": store_options(uri, app.name), "secret": _secret(app)}
-    limiter = AILimiter(app=app, plans=PLANS, on_store_error="deny", headers=list(DIALECTS[:3]), **options)
-    limiter.identify(lambda: Caller(user=Payer(user(), plan="pro"), organisation=Payer("9", plan="team")))
-    return _serve(app, _completion, limiter.limit_by_plan())
+    options |= {"on_store_error": "deny", "headers": list(DIALECTS[:3]), "accept_money_loss": True}
+    limiter = AILimiter(app=app, plans=plans, **options)
+    team = None if organisation is None else Payer(organisation, plan="team")
+    limiter.identify(lambda: Caller(user=Payer(user(), plan="pro"), organisation=team))
+    return _serve(app, _completion, limiter.limit_by_plan()), limiter
+
+
+def _with_budget(budget: str) -> dict[str, Any]:
+    """The plan without a budget, and beside its limits this one."""
+    plans = {"pro": {**WITHOUT_BUDGET["plans"]["pro"], "budget": budget}}
+    return {"plans": plans, "prices": {"m*": {"input": "2.50 USD", "output": "10 USD"}}}
+
+
+WITHOUT_BUDGET = {
+    "plans": {"pro": {"requests": _text(REQUESTS[:2]), "tokens": _text(TOKENS[:1]), "concurrency": IN_FLIGHT}}
+}
+CREDIT = "1000000 USD"
+
+
+def ailimiters_without_budget(uri: str) -> Flask:
+    """AILimiter with four limits of a plan, and its default headers."""
+    return _by_plan("ailimiters_without_budget", uri, WITHOUT_BUDGET)[0]
+
+
+def ailimiters_with_budget(uri: str) -> Flask:
+    """The same with a budget besides: a price is found, money reserved and settled, and one header more is written."""
+    return _by_plan("ailimiters_with_budget", uri, _with_budget(f"{CREDIT} per calendar month"))[0]
+
+
+def ailimiters_on_credit(uri: str) -> Flask:
+    """The same, where each request is paid by credit, because the budget gives nothing."""
+    app, limiter = _by_plan("ailimiters_on_credit", uri, _with_budget("0 USD per calendar month"))
+    with app.app_context():
+        for environ in environs():
+            limiter.admin.credit(f"user:{environ['HTTP_AUTHORIZATION']}", CREDIT, reason="to be measured", by="bench")
+    return app
 
 
 def close(app: Flask) -> None:

@@ -11,22 +11,31 @@ from racing import Times, Work, race
 from requests_to import caller
 
 BY_PLAN, DECORATED = "by plan", "as decorators"
-OPENERS: dict[str, OpenApp] = {BY_PLAN: apps.ailimiters_by_plan, DECORATED: apps.ailimiters_like_a_plan}
+NAME = "a request by plan / the same limits as decorators"
 REMARK = "8 limits over 3 payers, a 4 KB prompt estimated, usage settled, three dialects of headers"
 
 
 def figures(size: Size) -> list[Figure]:
     """Whole requests, in memory and on this machine. What Redis is asked for one is counted in another family."""
-    in_memory = {name: open_app("memory://") for name, open_app in OPENERS.items()}
+    openers: dict[str, OpenApp] = {BY_PLAN: apps.ailimiters_by_plan, DECORATED: apps.ailimiters_like_a_plan}
+    return whole_requests(NAME, openers, 1.1, REMARK, size)
+
+
+def whole_requests(name: str, openers: dict[str, OpenApp], aim: float, remark: str, size: Size) -> list[Figure]:
+    """A request to the first of two apps against one to the second, in memory and on this machine."""
+    in_memory = {each: open_app("memory://") for each, open_app in openers.items()}
     with directory() as place:
-        on_machine = {name: open_app(f"local://{place}/{open_app.__name__}") for name, open_app in OPENERS.items()}
-        return [_ratio("memory", in_memory, size), _ratio("local://", on_machine, size)]
+        on_machine = {each: open_app(f"local://{place}/{open_app.__name__}") for each, open_app in openers.items()}
+        return [
+            _ratio(f"{name}, memory", in_memory, aim, remark, size),
+            _ratio(f"{name}, local://", on_machine, aim, remark, size),
+        ]
 
 
-def _ratio(store: str, apps_by_name: dict[str, Flask], size: Size) -> Figure:
-    times: tuple[Times, Times] = race({name: partial(_work, app) for name, app in apps_by_name.items()}, size, CALLS)
-    name = f"a request by plan / the same limits as decorators, {store}"
-    return compared(name, BY_PLAN, DECORATED, times, 1.1, waits=False, remark=REMARK)
+def _ratio(name: str, apps_by_name: dict[str, Flask], aim: float, remark: str, size: Size) -> Figure:
+    times: tuple[Times, Times] = race({each: partial(_work, app) for each, app in apps_by_name.items()}, size, CALLS)
+    ours, other = apps_by_name
+    return compared(name, ours, other, times, aim, waits=False, remark=remark)
 
 
 def _work(app: Flask) -> Work:

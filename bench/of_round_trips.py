@@ -21,6 +21,9 @@ def figures(size: Size) -> list[Figure]:
         "AILimiter, 3 request limits": apps.ailimiters,
         "AILimiter, the whole job": apps.ailimiters_whole,
         "AILimiter, 8 limits of plans over 3 payers": apps.ailimiters_by_plan,
+        "AILimiter, 4 limits of a plan": apps.ailimiters_without_budget,
+        "AILimiter, 4 limits of a plan and a budget": apps.ailimiters_with_budget,
+        "AILimiter, 4 limits of a plan, a budget and credit": apps.ailimiters_on_credit,
     }
     found = []
     for name, open_app in openers.items():

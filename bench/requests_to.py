@@ -30,14 +30,14 @@ def caller(app: Flask, path: str = "/predict") -> Callable[[], None]:
     Raises:
         RuntimeError: The answer was not 200; a refusal or an error would cost less than the work.
     """
-    environs, body = itertools.cycle(_environs(path)), iter(bodies())
+    each, body = itertools.cycle(environs(path)), iter(bodies())
 
     def start_response(status: str, _headers: Any, _error: Any = None) -> None:
         if not status.startswith("200"):
             raise RuntimeError(f"{app.name} answered {status}.")
 
     def call() -> None:
-        answer = app({**next(environs), "wsgi.input": io.BytesIO(next(body))}, start_response)
+        answer = app({**next(each), "wsgi.input": io.BytesIO(next(body))}, start_response)
         for _ in answer:
             pass
         answer.close()
@@ -48,14 +48,15 @@ def caller(app: Flask, path: str = "/predict") -> Callable[[], None]:
 def status_of(app: Flask, times: int, path: str = "/predict") -> str:
     """The status of the last of several requests of one user."""
     seen = []
-    environ, body = next(iter(_environs(path))), iter(bodies())
+    environ, body = next(iter(environs(path))), iter(bodies())
     for _ in range(times):
         answer = app({**environ, "wsgi.input": io.BytesIO(next(body))}, lambda status, *_: seen.append(status))
         answer.close()
     return seen[-1]
 
 
-def _environs(path: str) -> list[dict[str, Any]]:
+def environs(path: str = "/predict") -> list[dict[str, Any]]:
+    """One request of each user, without its body."""
     return [
         EnvironBuilder(
             path=path,

@@ -26,6 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 FAMILIES = {
     "flask": "A Flask request in this process",
     "plans": "A request by plan",
+    "budgets": "A request with a budget",
     "engine": "The bare engine",
     "redis": "A decision with Redis",
     "round_trips": "What a request asks Redis",
