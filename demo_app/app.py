@@ -28,6 +28,7 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
     app.config["RATELIMIT_STORAGE_URI"] = os.environ.get("DEMO_STORAGE_URI", "local://")
     app.config["AILIMIT_PLANS"] = plans.FILE
     app.config["AILIMIT_SECRET"] = os.environ.get("DEMO_SECRET")
+    app.config["AILIMIT_ACCEPT_MONEY_LOSS"] = True  # It is nobody's money. README.md says more.
     app.config["AILIMIT_SETTLEMENTS"] = os.environ.get("DEMO_SETTLEMENTS")
     app.config.from_mapping(config or {})
     app.config.setdefault("DEMO_ACCOUNTS", keys.demo_accounts())
