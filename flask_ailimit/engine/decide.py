@@ -249,7 +249,7 @@ def _noticed(record: Record, charge: Charge, reset_after_us: int, now_us: int) -
     # What is owed counts in the next window, too, which is another one all the same.
     follows_clock = ALGORITHMS[quota.algorithm].follows_clock
     window_us = period_us - now_us % period_us if follows_clock else min(reset_after_us, period_us)
-    record[notice] = Bucket(NOTICE, _second(now_us + window_us))
+    record[notice] = Bucket(NOTICE, min(_second(now_us + window_us), _LATEST_US))
     return True
 
 
