@@ -23,11 +23,13 @@ class Call(NamedTuple):
         usage: What it used.
         price: The model's price; None if there is none.
         cost: What it cost, if the app named it. Then the price doesn't matter.
+        images: How many images it made, where these are paid by the piece.
     """
 
     usage: Usage
     price: Price | None = None
     cost: Money | None = None
+    images: int = 0
 
     @property
     def currency(self) -> str | None:
@@ -51,7 +53,7 @@ def bill(calls: Sequence[Call], currency: str) -> Cost | None:
         if call.cost is not None:
             return Cost(call.cost.nano, currency, source=NAMED)
         assert call.price is not None  # noqa: S101  else it would have no currency
-        return call.price.bill(call.usage)
+        return call.price.bill(call.usage, call.images)
     exact = sum((_exact(call) for call in calls), Fraction(0))
     prices = list(dict.fromkeys(call.price for call in calls if call.cost is None and call.price is not None))
     sources = [*dict.fromkeys(price.source for price in prices)]
@@ -66,4 +68,4 @@ def _exact(call: Call) -> Fraction:
     if call.cost is not None:
         return Fraction(call.cost.nano)
     assert call.price is not None  # noqa: S101  see bill
-    return call.price.exact(call.usage)
+    return call.price.exact(call.usage, call.images)

@@ -75,9 +75,9 @@ class Rates:
         """As :meth:`Price.cost`."""
         return min(-(-self._total(usage, images) // self._denominator), MAX_EXACT)
 
-    def exact(self, usage: Usage) -> Fraction:
+    def exact(self, usage: Usage, images: int) -> Fraction:
         """As :meth:`Price.exact`."""
-        return Fraction(self._total(usage, 0), self._denominator)
+        return Fraction(self._total(usage, images), self._denominator)
 
     def _total(self, usage: Usage, images: int) -> int:
         tokens = self._per_token.input_sum(usage) + self._per_token.output_sum(usage)
@@ -136,9 +136,9 @@ class Price:
         """
         return self._rates(usage).cost(usage, images)
 
-    def exact(self, usage: Usage) -> Fraction:
+    def exact(self, usage: Usage, images: int = 0) -> Fraction:
         """The same in nano-units, not rounded: for what is rounded only when other calls were added."""
-        return self._rates(usage).exact(usage)
+        return self._rates(usage).exact(usage, images)
 
     def bill(self, usage: Usage, images: int = 0) -> Cost:
         """The same, with the price and the rates that held."""

@@ -33,7 +33,7 @@ from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 from flask_ailimit.tokens.units import added
 
-from .pricing import Pricing, Recorded
+from .pricing import IMAGES, Pricing, Recorded
 from .soft_limits import tell_passed
 
 _log = logging.getLogger("flask_ailimit")
@@ -209,6 +209,7 @@ class Ledger:
             self.recorded = self.recorded + usage if self.recorded else usage
             self.pricing.calls.append(Recorded(self.pricing.sent_model, usage, cost))
         self.recorded_units = added(self.recorded_units, units)
+        self.pricing.images = self.recorded_units.get(IMAGES, 0)
         if self._ended and not self.reservations:
             # The response is settled: its last event has left, or an after_request function records. Charge it now.
             self.settle(self.recorded, RECORDED, COMPLETE)

@@ -18,7 +18,7 @@ from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, reserved_money, units_of, usage_of
-from .pricing import Pricing, Recorded
+from .pricing import IMAGES, Pricing, Recorded
 from .recording import record_of
 from .soft_limits import tell_passed
 
@@ -171,6 +171,7 @@ class OutlivingWork:
         usage, source = self._recorded, RECORDED if self._has_record else RESERVED
         used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
         used |= self._units
+        self._pricing.images = self._units.get(IMAGES, 0)
         priced = {} if usage is None else self._pricing.units_used(usage, failed=failed)
         ended_charges, counts = list[Charge](), dict[tuple[bytes, bytes], int]()
 

@@ -25,6 +25,9 @@ from flask_ailimit.tokens import Usage
 
 _log = logging.getLogger("flask_ailimit")
 
+IMAGES = "images"
+"""The app's own unit of images, which prices know."""
+
 _PRICED, _MODEL = "priced.", "sent_model"
 
 
@@ -68,16 +71,18 @@ class Pricing:
             as nobody has asked.
         model: The model that the app named, because it is the one that is sent on; None without one.
         calls: What the view recorded, one by one: models have different prices.
+        images: How many images the view recorded, as units of that name.
         limits: What is charged to counts, where it is something else than the number of tokens.
     """
 
-    __slots__ = ("_app_state", "calls", "limits", "model", "named")
+    __slots__ = ("_app_state", "calls", "images", "limits", "model", "named")
 
     def __init__(self, app_state: AppState) -> None:
         self._app_state = app_state
         self.named: tuple[bool, str | None] | None = None
         self.model: str | None = None
         self.calls: list[Recorded] = []
+        self.images = 0
         self.limits: dict[Count, Priced] = {}
 
     def facts(self) -> dict[str, str]:
@@ -129,22 +134,32 @@ class Pricing:
         """
         return bill([self._priced(call, currency, unknown) for call in calls], currency)
 
+    def _cost(self, usage: Usage, currency: str, unknown: UnknownPrice) -> Cost | None:
+        """What the request cost, of which the view may have recorded a part."""
+        calls = [self._priced(call, currency, unknown) for call in self.calls or [Recorded(None, usage)]]
+        calls[-1] = calls[-1]._replace(images=self.images)
+        return bill(calls, currency)
+
     def cost_told(self, usage: Usage) -> Cost | None:
         """What the request cost, for events: as under its limit on money; without one, in the currency of the price."""
-        calls = self.calls or [Recorded(None, usage)]
         for limit in self.limits.values():
             if is_money(limit.unit):
-                return self.cost_of(calls, currency_of(limit.unit), limit.unknown_price)
-        currency = self._priced(calls[-1], None, REFUSED).currency
-        return None if currency is None else self.cost_of(calls, currency, REFUSED)
+                return self._cost(usage, currency_of(limit.unit), limit.unknown_price)
+        last = self.calls[-1] if self.calls else Recorded(None, usage)
+        currency = self._priced(last, None, REFUSED).currency
+        return None if currency is None else self._cost(usage, currency, REFUSED)
 
     def _units_under(self, limit: Priced, usage: Usage, *, failed: bool) -> int | None:
         if not is_money(limit.unit):
             return usage.of(limit.unit) if limit.weights is None else limit.weights.weigh(usage, limit.unit)
-        if failed and not self.calls and usage == Usage():
+        if failed and not self.calls and not self.images and usage == Usage():
             return 0
-        calls = self.calls or [Recorded(None, usage)]
-        cost = self.cost_of(calls, currency_of(limit.unit), limit.unknown_price)
+        currency = currency_of(limit.unit)
+        cost = self._cost(usage, currency, limit.unknown_price)
+        if cost is None:
+            _log.error(
+                "A request is charged what was reserved, because nobody knows in %s what its model costs.", currency
+            )
         return None if cost is None else cost.nano
 
     def _priced(self, call: Recorded, currency: str | None, unknown: UnknownPrice) -> Call:

@@ -440,3 +440,19 @@ def test_header_is_in_no_answer_where_clients_are_not_told_of_the_budget():
     assert refused.status_code == 429
     assert refused.headers["x-should-retry"] == "false"
     assert "USD" not in refused.text
+
+
+def test_images_that_the_view_records_are_paid_by_the_piece():
+    shop = Shop("1 USD per calendar month", prices={"pictures-*": {"image": "0.04 USD"}})
+    shop.answer = {"data": []}
+    shop.before_answer = lambda: shop.limiter.record_usage(units={"images": 2})
+    assert shop.ask("pictures-1").status_code == 200
+    assert shop.spent == "0.08"
+
+
+def test_cost_in_another_currency_leaves_what_was_reserved_and_is_logged(caplog):
+    shop = Shop("1 USD per calendar month")
+    shop.before_answer = lambda: shop.limiter.record_usage(output_tokens=200, cost="1 EUR")
+    assert shop.ask().status_code == 200
+    assert shop.spent == "0.0030225"
+    assert "nobody knows in USD" in caplog.text
