@@ -186,6 +186,8 @@ class _Books:
 
     def state(self) -> State:
         """The state that these books come to."""
+        if not self.used and not self.uses and not self.debt:
+            return (self.began, self.ends, self.count, self.before, self.held, self.slot) if self.count else ()
         used = {id_: kept for id_, kept in self.used.items() if kept[1] or any(use.id == id_ for use in self.uses)}
         window = self.began, self.ends, self.count, self.before, self.held, self.slot
         if not used and not self.uses and not self.debt:
@@ -202,18 +204,21 @@ def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Ste
     beyond = cost - room
     left = min(room + max(0, credit), MAX_EXACT)
     entries = len(books.uses) + len(books.used) + len(quota.credit)
-    if books.is_changed:  # The grant that paid may end before anything is taken.
-        state = books.state()
-    if cost > left or (not cost and is_owing) or (beyond > 0 and entries > MOST_ENTRIES):
-        return new(Step, (False, state, left, _reset_us(books), _wait_us(books, cost)))
-    if cost:
+    refuses = cost > left or (not cost and is_owing) or (beyond > 0 and entries > MOST_ENTRIES)
+    if not refuses and cost:
         from_window = min(cost, room)
         books.count += from_window
         books.held += from_window
         if beyond > 0:
             books.burn(beyond, lease)
-        state = books.state()
-    return new(Step, (True, state, left - cost, _reset_us(books), 0))
+    present = books.state()
+    # After the clock went back, no state that was kept tells it.
+    reset_us = max(0, expires(present, quota) - now_us) if present else 0
+    # A debt that was paid is kept at once: the grant that paid may end before anything is taken.
+    after = present if books.is_changed or (cost and not refuses) else state
+    if refuses:
+        return new(Step, (False, after, left, reset_us, _wait_us(books, cost)))
+    return new(Step, (True, after, left - cost, reset_us, 0))
 
 
 def settle(  # noqa: D103  see Algorithm
@@ -257,12 +262,6 @@ def spending(state: State, now_us: int, quota: Quota) -> Spending:
     books = _Books(state, now_us, quota)
     reserved = books.before + books.held
     return Spending(books.count - reserved, reserved, books.credit, books.held_of_credit, books.ends)
-
-
-def _reset_us(books: _Books) -> int:
-    """How long until it is as if never used. After the clock went back, no state that was kept tells it."""
-    state = books.state()
-    return max(0, expires(state, books.quota) - books.now_us) if state else 0
 
 
 def _wait_us(books: _Books, cost: int) -> int | None:
