@@ -31,7 +31,7 @@ def refused(call, *words, error=ConfigurationError):
         call()
     message = str(raised.value)
     assert [word for word in words if word not in message] == [], message
-    assert len(message) < 700
+    assert len(message) < 900
     return message
 
 
