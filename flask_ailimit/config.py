@@ -205,8 +205,8 @@ def read_settings(given: Mapping[str, Any], config: Mapping[str, Any]) -> Settin
             name = key.removeprefix(PREFIX).lower()
             if name not in NAMES:
                 close = get_close_matches(name, NAMES, n=1)
-                known = ", ".join(PREFIX + name.upper() for name in close or NAMES)
-                hint = f"Did you mean {known}?" if close else f"Known: {known}."
+                known = ", ".join(name.upper() for name in close or NAMES)
+                hint = f"Did you mean {PREFIX}{known}?" if close else f"Known are, after {PREFIX}: {known}."
                 raise ConfigurationError(f"{key[:80]}: there is no such setting. {hint}")
             values[name] = value
     return Settings(**{**values, **given})

@@ -172,8 +172,8 @@ def test_unknown_option_is_refused_with_where_to_read_on():
     [
         ("AILIMIT_DEFAULT_TOKEN_LIMIT", "Did you mean AILIMIT_DEFAULT_TOKEN_LIMITS?"),
         ("AILIMIT_SECRETS", "Did you mean AILIMIT_SECRET?"),
-        ("AILIMIT_tpm", "Known: AILIMIT_DEFAULT_TOKEN_LIMITS, "),
-        ("AILIMIT_", "Known: "),
+        ("AILIMIT_tpm", "Known are, after AILIMIT_: DEFAULT_TOKEN_LIMITS, "),
+        ("AILIMIT_", "Known are, after AILIMIT_: "),
     ],
 )
 def test_misspelt_config_key_is_refused(misspelt, hint):
