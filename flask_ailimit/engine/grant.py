@@ -10,7 +10,9 @@ class Grant(NamedTuple):
         id: Its number among the payer's grants, 1 to 2**53 - 1. What was used is kept under it.
         amount: What was granted, in the units of the budget, 1 to 2**53 - 1.
         begins: The second since the epoch from which it counts.
-        ends: The second at which what is left of it is lost.
+        ends: The second at which what is left of it is lost. It may be moved until it has come. What was used is kept
+            until the end that was known when the payer was last charged or refused; so if nobody calls between the move
+            and the former end, all of the grant counts again. A grant of its own has no such gap.
     """
 
     id: int

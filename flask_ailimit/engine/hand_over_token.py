@@ -1,6 +1,6 @@
 """The token by which work is handed over: what was reserved, and a note, authenticated.
 
-``v1.<body>.<code>``, printable ASCII. The body is JSON in base64url (RFC 4648, section 5); the code is a keyed BLAKE2b
+``v2.<body>.<code>``, printable ASCII. The body is JSON in base64url (RFC 4648, section 5); the code is a keyed BLAKE2b
 (RFC 7693) over all before it. Everybody who gets a token can read it: subjects are hashes, but the names of scopes and
 the note are plain text.
 """

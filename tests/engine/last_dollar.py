@@ -53,6 +53,10 @@ class Log:
     def note(self, kind, lease=0, cost=0, actual=0):
         os.write(self._file, _RECORD.pack(kind, lease, cost, actual))
 
+    @property
+    def entries(self):
+        return self._path.stat().st_size // _RECORD.size
+
     def read(self):
         os.close(self._file)
         return list(_RECORD.iter_unpack(self._path.read_bytes()))
@@ -115,22 +119,30 @@ def call_on(engine, quota, log, seed, *, dies=None):
 def processes_call(open_engine, quota, log, seed, kills):
     """Have processes call at once, and kill some of them; answer how many were killed.
 
-    Every fifth ends itself while it holds a reservation; ``kills`` others are killed wherever they are just then.
+    Every fifth ends itself while it holds a reservation. When these have, the others begin at once, and so many of all
+    are killed wherever they are just then.
     """
-    draw = random.Random(seed)
+    draw, (waits, gate) = random.Random(seed), os.pipe()
 
     def work(slot):
         dies = (lambda: os.kill(os.getpid(), signal.SIGKILL)) if slot % 5 == 0 else None
+        os.close(gate)
         try:
+            if not dies:
+                os.read(waits, 1)
             call_on(open_engine(), quota, log, f"{seed} {slot}", dies=dies)
         except BaseException:
             traceback.print_exc()
             raise
 
     running = [spawn(work, slot) for slot in range(CALLERS)]
+    while log.entries < CALLERS // 5:
+        time.sleep(0.001)
+    os.close(gate)  # By the last who has it: whoever waits reads its end.
     for child in draw.sample(running, kills):
         time.sleep(draw.random() * 0.03)
         os.kill(child, signal.SIGKILL)  # Nobody has waited for it, so the number is still its own.
+    os.close(waits)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in running]
     assert set(codes) <= {0, -signal.SIGKILL}
     return codes.count(-signal.SIGKILL)

@@ -94,6 +94,9 @@ class Lives(RuleBasedStateMachine):
             actual = round(charge.cost * part)
             if actual != charge.cost or charge.quota.algorithm in TOLD_OF_EVERY_END:
                 self.reference.count(charge).settle(self.clock(), charged, actual)
+        for verdict in both[0].decision.taken:
+            if verdict.charge.quota.unit == "concurrency" and not verdict.charge.cost:
+                self.reference.count(verdict.charge).refuse(self.clock())  # It changes nothing but the time.
         self.ended.append(both)
 
     @precondition(lambda self: self.ended)
