@@ -47,9 +47,13 @@ class Verdict(NamedTuple):
     def used(self) -> int:
         """Units taken out of the most that can be had at once, from 0 to the quota's burst.
 
-        In the answer to a charge with a floor, the floor is among them.
+        In the answer to a charge with a floor, the floor is among them. What was used of credit is not: it is no part of
+        the burst.
         """
-        return self.quota.burst - min(self.remaining, self.quota.burst)
+        burst, known = self.quota.burst, self.spending
+        used = burst - min(self.remaining, burst)
+        # What remains of a budget may be more than the burst, by the credit beside it.
+        return used if known is None else max(used, min(known.spent + known.reserved, burst))
 
     @property
     def is_near(self) -> bool:

@@ -140,6 +140,19 @@ def test_budget_is_spent_first_and_then_the_grant_that_ends_soonest():
     assert not spend(served, 0.01)
 
 
+def test_credit_hides_nothing_of_what_is_used_of_the_budget():
+    served = planned()
+    served.limiter.admin.credit("user:7", "20 USD", **WHY)
+    assert budget(served).used == 0
+    assert spend(served, 4)
+    assert budget(served).used == 4 * NANO
+    assert spend(served, 10)
+    assert (budget(served).used, credit_left(served)) == (10 * NANO, 16 * NANO)
+    with served.app.test_request_context("/", query_string={"user": "7"}):
+        shown = [each for each in served.limiter.usage().limits if each.unit == "nano_usd"]
+    assert [(each.used, each.remaining) for each in shown] == [(10 * NANO, 0)]
+
+
 def test_shorter_budget_still_bounds_what_is_spent_in_its_window():
     served = planned()
     served.limiter.admin.credit("user:7", "20 USD", **WHY)
