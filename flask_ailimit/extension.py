@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
 import flask
@@ -57,7 +57,7 @@ from .request.lifecycle import (
 from .request.metering import Metering, set_metering
 from .request.outliving import OutlivingWork, note_of
 from .request.payers import payers_of
-from .request.recording import record_of
+from .request.recording import Tokens, record_of
 from .request.usage import UsageReport, usage
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -192,19 +192,9 @@ class AILimiter(Decorators):
     def record_usage(
         self,
         *,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        cached_input_tokens: int = 0,
-        cache_write_tokens: int = 0,
-        cache_write_1h_tokens: int = 0,
-        audio_input_tokens: int = 0,
-        image_input_tokens: int = 0,
-        reasoning_tokens: int = 0,
-        audio_output_tokens: int = 0,
-        image_output_tokens: int = 0,
-        service_tier: str = "",
         units: Mapping[str, int] | None = None,
         cost: Money | str | None = None,
+        **tokens: Unpack[Tokens],
     ) -> None:
         """Record what the current request really used. Recorded tokens replace the usage that the answer reports.
 
@@ -213,40 +203,18 @@ class AILimiter(Decorators):
         event is charged separately. After the answer is closed, usage is logged and not charged.
 
         Args:
-            input_tokens: Tokens of the prompt, those from a cache included.
-            output_tokens: Tokens generated, reasoning included.
-            cached_input_tokens: How many of the input tokens came from a cache.
-            cache_write_tokens: How many were written to a cache, for five minutes or for a time that nobody named.
-            cache_write_1h_tokens: How many were written to a cache for an hour.
-            audio_input_tokens: How many of the input tokens were sound.
-            image_input_tokens: How many of the input tokens were pictures.
-            reasoning_tokens: How many of the output tokens were reasoning.
-            audio_output_tokens: How many of the output tokens were sound.
-            image_output_tokens: How many of the output tokens were pictures.
-            service_tier: The tier that the model's answer names, such as ``batch``: it may have a price of its own.
             units: Amounts of units of the app's own, such as ``{"pages": 3}``; see :meth:`limit_units`.
             cost: What these tokens cost, such as ``"0.02 USD"``, if the app knows it better than any price.
+            **tokens: ``input_tokens``, those from a cache included, ``output_tokens``, reasoning included,
+                ``cached_input_tokens``, and the other attributes of a :class:`flask_ailimit.Usage`. Those that are not
+                named are 0.
 
         Raises:
             ValueError: A number is not an integer from 0 to 2**53 - 1, parts are more than their whole, such as more
                 cached input than input, the tier is no printable text of 0 to 32 characters, a unit has no name that
                 :meth:`limit_units` takes, or the cost is no amount of money.
         """
-        record = record_of(
-            units,
-            cost,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cached_input_tokens=cached_input_tokens,
-            cache_write_tokens=cache_write_tokens,
-            cache_write_1h_tokens=cache_write_1h_tokens,
-            audio_input_tokens=audio_input_tokens,
-            image_input_tokens=image_input_tokens,
-            reasoning_tokens=reasoning_tokens,
-            audio_output_tokens=audio_output_tokens,
-            image_output_tokens=image_output_tokens,
-            service_tier=service_tier,
-        )
+        record = record_of(units, cost, **tokens)
         if self._active and not self.ledger.record(*record):
             self.logger.warning(
                 "record_usage came after the answer was closed or its work handed over, and was not charged."

@@ -47,8 +47,8 @@ class Verdict(NamedTuple):
     def used(self) -> int:
         """Units taken out of the most that can be had at once, from 0 to the quota's burst.
 
-        In the answer to a charge with a floor, the floor is among them. What was used of credit is not, because it is no
-        part of the burst.
+        In the answer to a charge with a floor, the floor is among them. What was used of credit is not among them,
+        because it is no part of the burst.
         """
         burst, known = self.quota.burst, self.spending
         used = burst - min(self.remaining, burst)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from flask import Flask
 
@@ -19,7 +19,7 @@ from flask_ailimit.tokens.units import added
 
 from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, reserved_money, units_of, usage_of
 from .pricing import IMAGES, Pricing, Recorded
-from .recording import record_of
+from .recording import Tokens, record_of
 from .soft_limits import tell_passed
 
 _UNITS = "units."
@@ -96,40 +96,16 @@ class OutlivingWork:
     def record_usage(
         self,
         *,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        cached_input_tokens: int = 0,
-        cache_write_tokens: int = 0,
-        cache_write_1h_tokens: int = 0,
-        audio_input_tokens: int = 0,
-        image_input_tokens: int = 0,
-        reasoning_tokens: int = 0,
-        audio_output_tokens: int = 0,
-        image_output_tokens: int = 0,
-        service_tier: str = "",
         units: Mapping[str, int] | None = None,
         cost: Money | str | None = None,
+        **tokens: Unpack[Tokens],
     ) -> None:
         """Record usage. It is added to earlier calls, and to what the view recorded before it handed over.
 
         Raises:
             ValueError: As :meth:`flask_ailimit.AILimiter.record_usage`.
         """
-        usage, own, money = record_of(
-            units,
-            cost,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cached_input_tokens=cached_input_tokens,
-            cache_write_tokens=cache_write_tokens,
-            cache_write_1h_tokens=cache_write_1h_tokens,
-            audio_input_tokens=audio_input_tokens,
-            image_input_tokens=image_input_tokens,
-            reasoning_tokens=reasoning_tokens,
-            audio_output_tokens=audio_output_tokens,
-            image_output_tokens=image_output_tokens,
-            service_tier=service_tier,
-        )
+        usage, own, money = record_of(units, cost, **tokens)
         if usage is not None:
             self._recorded = self._recorded + usage if self._recorded else usage
             self._pricing.calls.append(Recorded(None, usage, money))

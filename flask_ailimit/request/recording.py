@@ -1,11 +1,27 @@
 """What an app records of a request: tokens of each kind, units of its own, and what they cost."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from flask_ailimit.money import Money
 from flask_ailimit.money.amounts import amount_of
 from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import checked_units
+
+
+class Tokens(TypedDict, total=False):
+    """The attributes of a :class:`flask_ailimit.Usage`, as keywords. Those that are not named are 0."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
+    audio_input_tokens: int
+    image_input_tokens: int
+    reasoning_tokens: int
+    audio_output_tokens: int
+    image_output_tokens: int
+    service_tier: str
 
 
 class Record(NamedTuple):
@@ -22,7 +38,7 @@ class Record(NamedTuple):
     cost: Money | None
 
 
-def record_of(units: object, cost: Money | str | None, **tokens: object) -> Record:
+def record_of(units: object, cost: Money | str | None, **tokens: Unpack[Tokens]) -> Record:
     """What one call records.
 
     Args:

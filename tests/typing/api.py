@@ -134,7 +134,7 @@ limiter.limit_tokens(10)  # type: ignore[arg-type]
 limiter.limit(lambda: None)  # type: ignore[arg-type,return-value]
 limiter.limit_concurrency("4")  # type: ignore[arg-type]
 limiter.limit("1 per minute", tokens=1)  # type: ignore[call-arg]
-limiter.record_usage(1, 2)  # type: ignore[call-arg]
+limiter.record_usage(1, 2)  # type: ignore[call-arg, arg-type]
 limiter.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 assert_type(limiter.decision, Decision | None)
