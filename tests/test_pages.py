@@ -26,7 +26,7 @@ from flask_ailimit.engine import Charge, Engine, open_store, parse_quotas
 from flask_ailimit.engine.quota import PERIODS
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.money import PriceBook
-from flask_ailimit.money.price import IMAGE, KINDS
+from flask_ailimit.money.price import KINDS
 from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 from flask_ailimit.tokens import Usage
 
@@ -411,7 +411,7 @@ def test_prices_of_budgets_are_read_as_the_page_says():
 def test_kinds_of_rates_of_budgets_are_those_of_prices():
     page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8").partition("| rate |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in page.splitlines()[2:]]
-    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(set(KINDS) - {IMAGE})
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(KINDS)
 
 
 def test_list_of_stores_looks_as_on_the_page(tmp_path):
