@@ -18,7 +18,6 @@ from .limits.plans.plan import Plan, Plans
 from .limits.plans.selection import PlannedPayer
 from .limits.plans.trail import InForce
 from .limits.plans.tried import as_tried
-from .request.charges import with_prefix
 from .request.debts import debts_of_payer
 from .request.usage import usage_of_payer
 from .request.usage_in_words import usage_in_words
@@ -56,14 +55,14 @@ def payer_of(limiter: AILimiter, text: str, *, is_hash: bool) -> KnownPayer | No
     if is_hash:
         subject, name = bytes.fromhex(text), _UNKNOWN
         for each in (EVERYBODY, *in_force):
-            if subject_of_payer(limiter, each) == subject:
+            if limiter.subject_of(each) == subject:
                 name = each
     else:
         try:
             name = payer_named(text)
         except ChangeError:
             return None
-        subject = subject_of_payer(limiter, name)
+        subject = limiter.subject_of(name)
     changed = in_force.get(name, InForce())
     moved = plans.service if name.role == SERVICE else plans.plans.get(changed.plan or "")
     return KnownPayer(name, subject, changed, moved)
@@ -83,12 +82,6 @@ def payer_with_plan(limiter: AILimiter, text: str, *, is_hash: bool) -> KnownPay
             f"--plan: SUBJECT is the role and the id of a payer, such as user:7, or it is {SERVICE}, for everybody."
         )
     return payer
-
-
-def subject_of_payer(limiter: AILimiter, name: PayerName) -> bytes:
-    """The hash of a payer."""
-    prefix = limiter.ledger_of_no_request().flask_limiter.key_prefix
-    return limiter.engine.subject(*with_prefix(prefix, [*name]))
 
 
 def under_its_plans(limiter: AILimiter, payer: KnownPayer, named: str | None) -> list[PlannedPayer]:

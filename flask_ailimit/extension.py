@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
@@ -447,7 +447,11 @@ class AILimiter(Decorators):
 
     def subject(self, key: str) -> bytes:
         """Return the hash that stands for a key in the store."""
-        return self.engine.subject(*with_prefix(self._access.key_prefix, [key]))
+        return self.subject_of([key])
+
+    def subject_of(self, identity: Sequence[str]) -> bytes:
+        """The hash of whom a limit counts: the one part of a key, or the role and the id of a payer."""
+        return self.engine.subject(*with_prefix(self._access.key_prefix, [*identity]))
 
     @property
     def request_id(self) -> str:
@@ -505,7 +509,7 @@ class AILimiter(Decorators):
         Raises:
             ConfigurationError: The app has no plans.
         """
-        state, engine, prefix = self.app_state, self.engine, self._access.key_prefix
+        state, engine = self.app_state, self.engine
 
         def plans_now() -> Plans:
             if state.plans is None:
@@ -513,9 +517,6 @@ class AILimiter(Decorators):
             return state.plans
 
         plans_now()
-
-        def subject_of(payer: PayerName) -> bytes:
-            return engine.subject(*with_prefix(prefix, [*payer]))
 
         def forget_counts(payer: PayerName) -> None:
             named = [[*payer]]
@@ -526,12 +527,12 @@ class AILimiter(Decorators):
             if payer.role == ADDRESS:
                 named.append(["", payer.id])
             for identity in named:
-                engine.reset(engine.subject(*with_prefix(prefix, identity)))
+                engine.reset(self.subject_of(identity))
 
         return Admin(
             plans_now,
             state.changes,
-            subject_of,
+            self.subject_of,
             forget_counts,
             state.limits_of_derived,
             state.read_again,

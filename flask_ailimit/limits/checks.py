@@ -17,6 +17,7 @@ from flask_ailimit.engine.quota import BUDGET, CONCURRENCY, REQUESTS, require_bo
 from flask_ailimit.unlimited import UNLIMITED
 
 from .plans.plan import ALL_PAYERS, NO_PAYERS
+from .plans.said import CLOSE
 from .resolve import request_items
 
 _CALLED = ("deduct_when", "exempt_when", "key_func", "on_breach")
@@ -35,7 +36,7 @@ def require_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
     names = sorted(known)
     for option in options:
         if option not in names:
-            close = get_close_matches(option, names, n=1, cutoff=0.65)
+            close = get_close_matches(option, names, n=1, cutoff=CLOSE)
             hint = f"Did you mean {close[0]}?" if close else "See docs/configuration.md, and Flask-Limiter's."
             raise ConfigurationError(f"{option[:40]}: there is no such option. {hint}")
     for name in _LISTS:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from .plan import LONGEST_MODEL
 
 _MOST_SHOWN = 20
-_CLOSE = 0.65
+CLOSE = 0.65
 """So alike are two names of which one may be meant: soft_percent and enforced_percent are not."""
 _LARGEST = 10**100
 """Python writes no number of more than some thousand digits as a text. TOML may have one, in hexadecimal."""
@@ -39,7 +39,7 @@ def listed(names: Iterable[str]) -> str:
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A hint, if a name is much like one of those that are known; else nothing."""
-    close = get_close_matches(name[:64], [*known], n=1, cutoff=_CLOSE) if isinstance(name, str) else []
+    close = get_close_matches(name[:64], [*known], n=1, cutoff=CLOSE) if isinstance(name, str) else []
     return f"Did you mean {key_of(close[0])}? " if close else ""
 
 
