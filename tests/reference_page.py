@@ -19,6 +19,7 @@ MODULES = {
     "flask_ailimit": "configuration.md",
     "flask_ailimit.engine": "decision.md#without-flask",
     "flask_ailimit.tokens": "tokens.md",
+    "flask_ailimit.money": "budgets.md",
     "flask_ailimit.headers": "headers.md",
     "flask_ailimit.testing": "testing.md",
 }

@@ -11,13 +11,14 @@ Example:
     True
 """
 
-from .algorithms import ALGORITHMS, Algorithm, State, Step
+from .algorithms import ALGORITHMS, Algorithm, Spending, State, Step
 from .calendars import Calendar
 from .charge import Charge, Settlement
 from .clock import Clock, system_clock
 from .decision import Decision, Settled, Verdict
 from .engine import Engine
 from .errors import AILimitError, ConfigurationError, HandOverError, StoreError
+from .grant import Grant
 from .handing_over import HandedOver
 from .limit_text import parse_quotas
 from .quota import Quota
@@ -34,12 +35,14 @@ __all__ = [
     "ConfigurationError",
     "Decision",
     "Engine",
+    "Grant",
     "HandOverError",
     "HandedOver",
     "Quota",
     "Reservation",
     "Settled",
     "Settlement",
+    "Spending",
     "State",
     "StateStore",
     "Step",
