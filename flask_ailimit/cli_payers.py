@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import click
 
+from .engine.quota import BUDGET
 from .extension import AILimiter
 from .limits.plans.admin import ChangeError, payer_named
 from .limits.plans.caller import SERVICE
@@ -142,7 +143,9 @@ def forgiven(limiter: AILimiter, payer: KnownPayer, named: str | None) -> Iterat
     """
     for debt in debts_of_payer(limiter.ledger_of_no_request(), under_its_plans(limiter, payer, named)):
         name = debt.name if debt.model is None else f"{debt.name} of {debt.model}"
-        if debt.paid_under:
+        if debt.charge.quota.algorithm == BUDGET:
+            yield f"{name}: not lifted, what is spent of a budget is spent. To lend more, grant credit"
+        elif debt.paid_under:
             under, others = ", ".join(debt.owed_under), ", ".join(debt.paid_under)
             yield f"{name}: not lifted, it is owed under {under}, not under {others}. Name the payer's plan (--plan)"
         else:

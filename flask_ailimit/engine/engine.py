@@ -15,7 +15,7 @@ from .forking import forget_in_children
 from .hand_over_token import Note, Part, key_of, read_token, require_note, write_token
 from .handing_over import DAY_US, HandedOver, TakenOver
 from .leases import Leases
-from .quota import CONCURRENCY
+from .quota import BUDGET, CONCURRENCY
 from .reservation import LEASE_BITS, Reservation, Taken
 from .stores.base import Store
 from .stores.share import ShareStore
@@ -192,10 +192,10 @@ class Engine:
     def forgive(self, charges: Sequence[Charge]) -> int:
         """Forget each of these counts that is in debt: more was used of it than its limit. Answers how many.
 
-        Calls in flight are no debt, however many there are.
+        Calls in flight are no debt, however many there are. A budget is left as it is: what was spent of it is spent.
         """
         counts = {charge.counted_in: charge.costing(0)._replace(dry=False) for charge in charges}
-        asked = [charge for charge in counts.values() if charge.quota.unit != CONCURRENCY]
+        asked = [charge for charge in counts.values() if charge.quota.algorithm not in (CONCURRENCY, BUDGET)]
         owing = [verdict.charge for verdict in self.store.peek(asked).verdicts if not verdict.allowed] if asked else []
         for charge in owing:
             self.reset(charge.subject, charge.bucket)

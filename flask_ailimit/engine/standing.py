@@ -1,6 +1,7 @@
 """How a budget stands, as it is told: amounts as decimal texts, and the end of its window with its time zone."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -74,6 +75,7 @@ def amount_told(quota: Quota, units: int) -> str:
     return f"{units} {quota.unit.replace('_', ' ')}"
 
 
+@lru_cache(maxsize=256)  # Most requests of a window ask for the same.
 def _local(at_us: int, zone: str) -> str:
     tz = UTC if zone == "UTC" else ZoneInfo(zone)
     return datetime.fromtimestamp(at_us // MICROSECONDS, tz).isoformat()

@@ -204,7 +204,7 @@ def _budget_message(verdict: Verdict, standing: Standing, named: str, *, is_gues
     """The sentence about a budget: what is spent, reserved and left, when it is renewed, and what to do."""
     quota, wait_us = verdict.quota, verdict.retry_after_us
     asked = f"this request may cost {amount_told(quota, verdict.charge.cost)}"
-    why = " It names no maximum, so output was reserved for it that it may not need: send max_tokens."
+    why = " The request names no maximum, so output was reserved that it may not need: send max_tokens."
     why = why if is_guess else ""
     if verdict.is_spent:
         advice = "Ask for more credit, or wait until then." if standing.resets else "Ask for more credit."
