@@ -403,9 +403,11 @@ def is_of_tokens(unit: str) -> bool:
 
 def decimal_of(nano: int) -> str:
     """An amount in nano-units as a decimal: two places, and up to nine where they are needed; ``-0.50``."""
-    whole, part = divmod(abs(nano), NANO)
-    places = f"{part:09d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if nano < 0 else ''}{whole}.{places}"
+    if not nano:
+        return "0.00"
+    digits = f"{abs(nano):010d}"
+    places = digits[-9:].rstrip("0").ljust(2, "0")
+    return f"{'-' if nano < 0 else ''}{digits[:-9]}.{places}"
 
 
 def windows_in_name(every: str, period: int) -> str:

@@ -1,7 +1,6 @@
 """How a budget stands, as it is told: amounts as decimal texts, and the end of its window with its time zone."""
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -49,18 +48,29 @@ def standing_of(verdict: Verdict) -> Standing | None:
     known, quota = verdict.spending, verdict.quota
     if known is None:
         return None
-    in_unit = decimal_of if is_money(quota.unit) else str
-    zone = None if quota.every == EVER else quota.calendar.zone
     return Standing(
         unit_told(quota),
-        in_unit(quota.limit),
-        in_unit(known.spent),
-        in_unit(known.reserved + known.reserved_credit),
-        in_unit(known.credit),
-        in_unit(verdict.remaining),
-        None if zone is None else _local(known.ends_us, zone),
-        zone,
+        amount(quota, quota.limit),
+        amount(quota, known.spent),
+        amount(quota, known.reserved + known.reserved_credit),
+        amount(quota, known.credit),
+        amount(quota, verdict.remaining),
+        *renewal(quota, known.ends_us),
     )
+
+
+def amount(quota: Quota, units: int) -> str:
+    """An amount of what a quota counts, as a text: of money ``12.50``, of tokens ``1200``."""
+    return decimal_of(units) if is_money(quota.unit) else str(units)
+
+
+def renewal(quota: Quota, ends_us: int) -> tuple[str | None, str | None]:
+    """When a window ends, as an ISO 8601 time with the offset of its zone, and the zone; None for what never ends."""
+    if quota.every == EVER:
+        return None, None
+    zone = quota.calendar.zone
+    tz = UTC if zone == "UTC" else ZoneInfo(zone)
+    return datetime.fromtimestamp(ends_us // MICROSECONDS, tz).isoformat(), zone
 
 
 def unit_told(quota: Quota) -> str:
@@ -73,9 +83,3 @@ def amount_told(quota: Quota, units: int) -> str:
     if is_money(quota.unit):
         return f"{decimal_of(units)} {unit_told(quota)}"
     return f"{units} {quota.unit.replace('_', ' ')}"
-
-
-@lru_cache(maxsize=256)  # Most requests of a window ask for the same.
-def _local(at_us: int, zone: str) -> str:
-    tz = UTC if zone == "UTC" else ZoneInfo(zone)
-    return datetime.fromtimestamp(at_us // MICROSECONDS, tz).isoformat()

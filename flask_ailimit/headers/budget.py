@@ -5,8 +5,11 @@ texts, because a decimal of that format has three places. It is in no dialect, b
 of each.
 """
 
-from flask_ailimit.engine.decision import Decision
-from flask_ailimit.engine.standing import Standing, standing_of
+from functools import lru_cache
+
+from flask_ailimit.engine.decision import Decision, Verdict
+from flask_ailimit.engine.quota import Quota, decimal_of, is_money
+from flask_ailimit.engine.standing import amount, renewal, unit_told
 
 from .ietf import named_verdicts
 
@@ -17,12 +20,27 @@ def budget_headers(decision: Decision) -> list[tuple[str, str]]:
     """Say of each budget what is spent, reserved and left, and when it is renewed; nothing if there is none."""
     for verdict in decision.verdicts:
         if verdict.spending is not None:
-            named = [(name, standing_of(each)) for name, each in named_verdicts(decision)]
-            return [(NAME, ", ".join(_item(name, standing) for name, standing in named if standing is not None))]
+            return [(NAME, ", ".join([_item(name, each) for name, each in named_verdicts(decision) if each.spending]))]
     return []
 
 
-def _item(name: str, standing: Standing) -> str:
-    told = standing._asdict()
-    parameters = "".join(f';{key}="{value}"' for key, value in told.items() if value is not None)
-    return f'"{name}"{parameters}'
+def _item(name: str, verdict: Verdict) -> str:
+    known, quota = verdict.spending, verdict.quota
+    assert known is not None  # noqa: S101  see budget_headers
+    in_unit = decimal_of if is_money(quota.unit) else str
+    reserved = in_unit(known.reserved + known.reserved_credit)
+    return (
+        f'{_begin(name, quota)};spent="{in_unit(known.spent)}";reserved="{reserved}";credit="{in_unit(known.credit)}";'
+        f'left="{in_unit(verdict.remaining)}"{_end(quota, known.ends_us)}'
+    )
+
+
+@lru_cache(maxsize=1024)
+def _begin(name: str, quota: Quota) -> str:
+    return f'"{name}";unit="{unit_told(quota)}";limit="{amount(quota, quota.limit)}"'
+
+
+@lru_cache(maxsize=1024)  # Most requests of a window ask for the same.
+def _end(quota: Quota, ends_us: int) -> str:
+    at, zone = renewal(quota, ends_us)
+    return "" if at is None else f';resets="{at}";zone="{zone}"'

@@ -5,6 +5,7 @@ Texts are read exactly. No amount is ever a float, and no currency is turned int
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from flask_ailimit.engine import ConfigurationError
@@ -103,6 +104,7 @@ def unit_of(currency: str) -> str:
     return MONEY_PREFIX + currency.lower()
 
 
+@lru_cache(maxsize=256)
 def currency_of(unit: str) -> str:
     """The currency of such a unit: ``USD`` for ``nano_usd``.
 

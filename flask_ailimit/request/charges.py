@@ -18,6 +18,7 @@ from flask_ailimit.limits.plans.payer_key import PayerKey
 from flask_ailimit.limits.plans.plan import NO_PAYERS
 from flask_ailimit.limits.plans.selection import PlannedPayer
 from flask_ailimit.limits.unit_limit import UnitCost
+from flask_ailimit.signals import usage_settled
 
 from .asking import ask
 from .estimate import token_cost
@@ -164,7 +165,7 @@ def _cost_now(ledger: Ledger, limit: RuntimeLimit, quota: Quota) -> int:
         cost = limit.cost
         if isinstance(cost, UnitCost) and cost.limit.unit in TOKEN_UNITS:
             units = token_cost(ledger, cost.quota, cost.limit)
-            if ledger.app_state.prices is not None:
+            if usage_settled.receivers and ledger.app_state.prices is not None:
                 note_model(ledger)
             return units
         if isinstance(cost, UnitCost) and is_money(cost.limit.unit):

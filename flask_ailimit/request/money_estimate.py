@@ -9,7 +9,6 @@ from flask_ailimit.money import currency_of
 from .estimate import estimate_now
 from .ledger import Ledger
 from .models import model_named
-from .pricing import Recorded
 
 
 def money_to_reserve(ledger: Ledger, quota: Quota, limit: UnitLimit) -> int:
@@ -27,11 +26,10 @@ def money_to_reserve(ledger: Ledger, quota: Quota, limit: UnitLimit) -> int:
     if pricing.model is None:
         model_named(ledger, current_request())
     currency, unknown = currency_of(quota.unit), limit.unknown_price
-    cost = pricing.cost_of([Recorded(None, estimate.usage)], currency, unknown)
-    if cost is None:
+    nano = pricing.nano_of(estimate.usage, currency, unknown)
+    if nano is None:
         raise ModelNotPriced(names_model=pricing.sent_model is not None, **ledger.answer_facts)
     most = quota.limit + sum(grant.amount for grant in quota.credit)
-    if cost.nano > most:
-        least = pricing.cost_of([Recorded(None, estimate.least)], currency, unknown)
-        return max(1, most, 0 if least is None else least.nano)
-    return max(1, cost.nano)
+    if nano > most:
+        return max(1, most, pricing.nano_of(estimate.least, currency, unknown) or 0)
+    return max(1, nano)

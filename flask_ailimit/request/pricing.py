@@ -75,7 +75,7 @@ class Pricing:
         limits: What is charged to counts, where it is something else than the number of tokens.
     """
 
-    __slots__ = ("_app_state", "calls", "images", "limits", "model", "named")
+    __slots__ = ("_app_state", "_known", "calls", "images", "limits", "model", "named")
 
     def __init__(self, app_state: AppState) -> None:
         self._app_state = app_state
@@ -83,6 +83,7 @@ class Pricing:
         self.model: str | None = None
         self.calls: list[Recorded] = []
         self.images = 0
+        self._known: dict[str, Price | None] = {}
         self.limits: dict[Count, Priced] = {}
 
     def facts(self) -> dict[str, str]:
@@ -134,6 +135,21 @@ class Pricing:
         """
         return bill([self._priced(call, currency, unknown) for call in calls], currency)
 
+    def nano_of(self, usage: Usage, currency: str, unknown: UnknownPrice) -> int | None:
+        """What one call of the model that is sent on costs, in nano-units; None if nobody knows."""
+        if self._app_state.settings.cost_of is None:
+            price = self._price(self.sent_model)
+            if price is not None and price.currency == currency:  # Most requests.
+                return price.cost(usage)
+        cost = self.cost_of([Recorded(None, usage)], currency, unknown)
+        return None if cost is None else cost.nano
+
+    def _nano(self, usage: Usage, currency: str, unknown: UnknownPrice) -> int | None:
+        if not self.calls and not self.images:
+            return self.nano_of(usage, currency, unknown)
+        cost = self._cost(usage, currency, unknown)
+        return None if cost is None else cost.nano
+
     def _cost(self, usage: Usage, currency: str, unknown: UnknownPrice) -> Cost | None:
         """What the request cost, of which the view may have recorded a part."""
         calls = [self._priced(call, currency, unknown) for call in self.calls or [Recorded(None, usage)]]
@@ -155,12 +171,12 @@ class Pricing:
         if failed and not self.calls and not self.images and usage == Usage():
             return 0
         currency = currency_of(limit.unit)
-        cost = self._cost(usage, currency, limit.unknown_price)
-        if cost is None:
+        nano = self._nano(usage, currency, limit.unknown_price)
+        if nano is None:
             _log.error(
                 "A request is charged what was reserved, because nobody knows in %s what its model costs.", currency
             )
-        return None if cost is None else cost.nano
+        return nano
 
     def _priced(self, call: Recorded, currency: str | None, unknown: UnknownPrice) -> Call:
         model = call.model or self.sent_model
@@ -175,11 +191,17 @@ class Pricing:
         return Call(call.usage, self._price(unknown.model) if unknown.kind == PRICE_AS else None)
 
     def _price(self, model: str | None) -> Price | None:
-        """The price of a model now. A request that names no model has that of the pattern ``*``, if there is one."""
-        prices = self._app_state.prices
+        """The price of a model in this request, also if it changes meanwhile.
+
+        A request that names no model has that of the pattern ``*``, if there is one.
+        """
+        prices, name = self._app_state.prices, model or ""
         if prices is None:
             return None
-        return prices.price_for(model or "", datetime.fromtimestamp(self._app_state.clock() / MICROSECONDS, UTC))
+        if name not in self._known:
+            now = datetime.fromtimestamp(self._app_state.clock() / MICROSECONDS, UTC)
+            self._known[name] = prices.price_for(name, now)
+        return self._known[name]
 
     def _named_by_app(self, usage: Usage, model: str | None) -> Money | None:
         """What the app's own function says that a usage costs; None without one, or if it names nothing."""

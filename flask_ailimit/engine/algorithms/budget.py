@@ -181,6 +181,8 @@ class _Books:
     @property
     def held_of_credit(self) -> int:
         """What is reserved of the grants by reservations that are young enough to be in flight."""
+        if not self.uses:
+            return 0
         since = (self.now_us // SLOT_US - 1) * SLOT_US // MICROSECONDS
         return min(sum(use.amount for use in self.uses if use.second >= since), MAX_EXACT)
 
