@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.engine.quota import BUDGET, EVER, MAX_EXACT, MOST_GRANTS, is_money
+from flask_ailimit.engine.quota import BUDGET, EVER, MAX_EXACT, MOST_GRANTS, SESSION, is_money
 from flask_ailimit.money.amounts import in_words, parse_money, shown
 
 _AMOUNT = re.compile(r"([0-9]{1,16})\s+([a-z][a-z0-9_]{0,31})|[0-9.]+\s+[A-Z]{3}")
@@ -84,7 +84,7 @@ def taking_credit(quotas: Iterable[tuple[Quota | None, bool]]) -> set[int]:
     Returns:
         The places of those that take credit.
     """
-    found: dict[tuple[str, bool], tuple[tuple[bool, int, bool], int]] = {}
+    found: dict[tuple[str, bool], tuple[tuple[bool, int, bool, bool], int]] = {}
     for place, (quota, is_tried) in enumerate(quotas):
         if quota is not None and is_budget(quota):
             known = found.get((quota.unit, is_tried))
@@ -97,9 +97,12 @@ def taking_credit(quotas: Iterable[tuple[Quota | None, bool]]) -> set[int]:
     }
 
 
-def _length(quota: Quota) -> tuple[bool, int, bool]:
-    """How long a budget's windows are: for ever is longest. Of two of one length, that of a calendar is longer."""
-    return quota.every == EVER, quota.period, bool(quota.every)
+def _length(quota: Quota) -> tuple[bool, int, bool, bool]:
+    """How long a budget's windows are: for ever is longest. Of one length, those of a calendar come before a session's.
+
+    No two budgets of a plan are equally long, so that the order in which it names them doesn't matter.
+    """
+    return quota.every == EVER, quota.period, quota.every not in ("", SESSION), bool(quota.every)
 
 
 def by_unit(grants: Iterable[tuple[str, Grant]]) -> Grants:
