@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decision import Decision, Verdict
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, Quota
+from flask_ailimit.engine.quota import CONCURRENCY, EVER, REQUESTS, Quota
 
 from .durations import seconds_up
 
@@ -60,13 +60,14 @@ def _policy(name: str, quota: Quota) -> str:
     # "tokens" is not a registered quota unit, but without qu the policy would claim to count requests.
     unit = "" if quota.unit == REQUESTS else f';qu="{quota.unit.replace("_", "-")}"'
     burst = "" if quota.burst == quota.limit else f";ailimit-burst={min(quota.burst, _LARGEST)}"
-    return f'"{name}";q={min(quota.limit, _LARGEST)}{unit};w={quota.period}{burst}'
+    window = "" if quota.every == EVER else f";w={quota.period}"
+    return f'"{name}";q={min(quota.limit, _LARGEST)}{unit}{window}{burst}'
 
 
 def _service_limit(name: str, quota: Quota, verdict: Verdict) -> str:
     remaining = verdict.remaining
-    if quota.unit == CONCURRENCY:
-        return f'"{name}";r={remaining}'
+    if quota.unit == CONCURRENCY or quota.every == EVER:
+        return f'"{name}";r={min(remaining, _LARGEST)}'
     window = -(-verdict.reset_after_us // MICROSECONDS)
     lasts = -(-remaining * quota.period // quota.limit) if quota.limit else 0  # A budget may be of credit alone.
     window = max(window, lasts)

@@ -33,7 +33,7 @@ from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Estimate, Usage
 from flask_ailimit.tokens.units import added
 
-from .pricing import IMAGES, Pricing, Recorded
+from .pricing import IMAGES, Pricing
 from .soft_limits import tell_passed
 
 _log = logging.getLogger("flask_ailimit")
@@ -98,7 +98,6 @@ class Ledger:
         decided: Names of wrapped functions whose limits were decided with those of the wrapper around them.
         status: The response's HTTP status, once there is one.
         settlements: How often the request was settled.
-        calls_settled: How many of the calls that were recorded are settled.
     """
 
     engine: Engine
@@ -130,7 +129,6 @@ class Ledger:
     decided: frozenset[str | None] = frozenset()
     status: int | None = None
     settlements = 0
-    calls_settled = 0
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
     _settled: tuple[Usage | None, Mapping[str, int]] = None, _NOTHING
     _usage_sent: Usage = NO_USAGE
@@ -207,7 +205,7 @@ class Ledger:
             return False
         if usage is not None:
             self.recorded = self.recorded + usage if self.recorded else usage
-            self.pricing.calls.append(Recorded(self.pricing.sent_model, usage, cost))
+            self.pricing.record(usage, cost)
         self.recorded_units = added(self.recorded_units, units)
         self.pricing.images = self.recorded_units.get(IMAGES, 0)
         if self._ended and not self.reservations:
@@ -274,7 +272,7 @@ class Ledger:
         if ended:
             self._ended = ended, actual_of
             self._settled = self.recorded, self.recorded_units
-            self.calls_settled = len(self.pricing.calls)
+            self.pricing.settled = len(self.pricing.calls)
             self.settlements += 1
             # A stranger's request that only its address was charged for is on nobody's bill.
             is_billed = self.is_limited and (source == RECORDED or not self.by_address_only)

@@ -41,7 +41,7 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
     }
     recorded_tokens, units = ledger.recorded_since
     if recorded_tokens is not None:
-        facts[_CALLS] = _calls_in_json(ledger.pricing.calls[ledger.calls_settled :])
+        facts[_CALLS] = _calls_in_json(ledger.pricing.calls[ledger.pricing.settled :])
     facts |= ledger.pricing.facts()
     facts |= {f"{_UNITS}{unit}": amount for unit, amount in units.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
@@ -108,7 +108,7 @@ class OutlivingWork:
         usage, own, money = record_of(units, cost, **tokens)
         if usage is not None:
             self._recorded = self._recorded + usage if self._recorded else usage
-            self._pricing.calls.append(Recorded(None, usage, money))
+            self._pricing.record(usage, money)
         self._units = added(self._units, own)
 
     def settle(self) -> bool:

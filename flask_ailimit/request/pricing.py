@@ -71,20 +71,34 @@ class Pricing:
             as nobody has asked.
         model: The model that the app named, because it is the one that is sent on; None without one.
         calls: What the view recorded, one by one: models have different prices.
+        settled: How many of them are settled.
         images: How many images the view recorded, as units of that name.
         limits: What is charged to counts, where it is something else than the number of tokens.
     """
 
-    __slots__ = ("_app_state", "_known", "calls", "images", "limits", "model", "named")
+    __slots__ = ("_app_state", "_known", "calls", "images", "limits", "model", "named", "settled")
 
     def __init__(self, app_state: AppState) -> None:
         self._app_state = app_state
         self.named: tuple[bool, str | None] | None = None
         self.model: str | None = None
         self.calls: list[Recorded] = []
-        self.images = 0
+        self.settled = self.images = 0
         self._known: dict[str, Price | None] = {}
         self.limits: dict[Count, Priced] = {}
+
+    def record(self, usage: Usage, cost: Money | None) -> None:
+        """Note what the view recorded: a call of the model that is sent on, or more output of the call before.
+
+        A view that passes a stream on may record each piece. What has no input of its own is such a piece, and is paid
+        with its call: rates may depend on the call's input, and one of them is of each call.
+        """
+        model = self.sent_model
+        last = self.calls[-1] if len(self.calls) > self.settled else None
+        if last and not usage.input_tokens and last.model == model and last.cost is None and cost is None:
+            self.calls[-1] = last._replace(usage=last.usage + usage)
+        else:
+            self.calls.append(Recorded(model, usage, cost))
 
     def facts(self) -> dict[str, str]:
         """What another process needs to go on, as texts by name."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from flask_ailimit.engine import Charge, Verdict
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS
+from flask_ailimit.engine.quota import CONCURRENCY, EVER, REQUESTS
 from flask_ailimit.engine.standing import Standing, standing_of
 from flask_ailimit.headers.durations import milliseconds_up, seconds_up
 from flask_ailimit.limits.count_names import method_in
@@ -84,7 +84,8 @@ class LimitUsage:
         unit: What is counted.
         limit: Units in a period, or calls in flight. 0 allows nothing, and None is no limit.
         burst: The most units at once: the limit, unless it is a token bucket with a burst of its own.
-        period: Seconds; None for calls in flight, for 0 and for no limit.
+        period: Seconds; of a window of a calendar the longest usual ones. None for calls in flight, for a balance,
+            for 0 and for no limit.
         used: Units that are taken of the burst, from 0 to the burst; None for no limit.
         remaining: Units that are left of the burst; None for no limit.
         reset_after: Seconds until the burst is there again, if nothing more is used, rounded up to a millisecond. None
@@ -318,4 +319,5 @@ def _value(limit: EndpointLimit) -> tuple[int | None, int | None, int | None]:
         nothing = 0 if allows_nothing(limit.limit) else None
         return nothing, nothing, None
     quota = limit.counts[0].quota
-    return quota.limit, quota.burst, None if quota.unit == CONCURRENCY else quota.period
+    has_no_window = quota.unit == CONCURRENCY or quota.every == EVER
+    return quota.limit, quota.burst, None if has_no_window else quota.period

@@ -456,3 +456,31 @@ def test_cost_in_another_currency_leaves_what_was_reserved_and_is_logged(caplog)
     assert shop.ask().status_code == 200
     assert shop.spent == "0.0030225"
     assert "nobody knows in USD" in caplog.text
+
+
+def test_pieces_of_a_stream_that_the_view_records_are_one_call():
+    prices = {"large-*": {"input": "2.50 USD", "output": "10.00 USD", "request": "0.01 USD"}}
+    shop = Shop("1 USD per calendar month", prices=prices)
+
+    def record():
+        shop.limiter.record_usage(input_tokens=100)
+        for _ in range(200):
+            shop.limiter.record_usage(output_tokens=1)
+
+    shop.before_answer = record
+    shop.ask()
+    assert shop.spent == "0.01225"
+    shop.before_answer = lambda: (
+        [shop.limiter.record_usage(input_tokens=50, output_tokens=100) for _ in range(2)] and None
+    )
+    shop.ask()
+    assert shop.spent == "0.0345", "two calls with input of their own are two requests of the model"
+
+
+def test_balance_has_no_window_in_headers_and_usage():
+    shop = Shop("1 USD")
+    answer = shop.ask()
+    assert answer.headers["RateLimit-Policy"] == '"usd";q=1000000000;qu="nano-usd"'
+    assert ";t=" not in answer.headers["RateLimit"]
+    (limit,) = shop.app.test_client().get("/usage").json["limits"]
+    assert (limit["period"], limit["reset"], limit["reset_after"]) == (None, None, None)
