@@ -182,7 +182,7 @@ def open_app_state(
                 *(variable, variable),
             )
         algorithm = flask_limiter.strategy or app.config.get(ConfigVars.STRATEGY) or "fixed-window"
-        require_algorithm("strategy", algorithm)
+        require_algorithm("strategy", algorithm, of_limit=False)
         for key in _LIMITS:
             if app.config.get(key):
                 require_request_limit(key, app.config[key])

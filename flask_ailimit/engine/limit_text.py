@@ -104,7 +104,7 @@ class Part(NamedTuple):
         Raises:
             ConfigurationError: The one that was given has no such windows.
         """
-        fitting = BUDGET if self.unit else WINDOW if self.every else given or usual
+        fitting = BUDGET if self.unit or given == BUDGET else WINDOW if self.every else given or usual
         if given not in (None, fitting):
             raise ConfigurationError(
                 f"algorithm: {given!r} can't count {self.text[:60]!r}, which {fitting!r} does. Leave algorithm out, or "

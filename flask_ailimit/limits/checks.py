@@ -185,12 +185,17 @@ def require_lease(lease: object) -> None:
         )
 
 
-def require_algorithm(setting: str, value: object) -> None:
+def require_algorithm(setting: str, value: object, *, of_limit: bool = True) -> None:
     """Check that ``value`` is the name of an algorithm for limits over time.
+
+    Args:
+        setting: What the app calls it.
+        value: The name.
+        of_limit: Whether it is that of one limit. What counts all requests is no budget, which has to be settled.
 
     Raises:
         ConfigurationError: It is not.
     """
-    known = sorted(set(ALGORITHMS) - {CONCURRENCY, BUDGET})
+    known = sorted(set(ALGORITHMS) - ({CONCURRENCY} if of_limit else {CONCURRENCY, BUDGET}))
     if value not in known:
         raise ConfigurationError(f"{setting}: use one of {', '.join(known)}. Got {str(value)[:40]!r}.")

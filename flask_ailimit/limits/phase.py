@@ -13,7 +13,7 @@ from flask_limiter._limits import RuntimeLimit
 
 from flask_ailimit.engine import Charge, Quota
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.engine.quota import CONCURRENCY, REQUESTS, is_of_tokens
+from flask_ailimit.engine.quota import BUDGET, CONCURRENCY, REQUESTS, is_of_tokens
 
 from .count_names import CountedLimit, unmarked
 from .plans.plan import ALL_PAYERS, NO_PAYERS
@@ -140,7 +140,7 @@ class Phase:
         self.counts_tokens = any(is_of_tokens(each.quota.unit) for each in limits)
         self.has_deduct_when = any(each.limit.deduct_when for each in limits)
         self.counts_units = any(each.quota.unit not in (REQUESTS, CONCURRENCY) for each in limits)
-        self.needs_settling = self.has_deduct_when or any(each.quota.unit != REQUESTS for each in limits)
+        self.needs_settling = self.has_deduct_when or any(_needs_settling(each.quota) for each in limits)
         self.has_soft_percent = any(each.quota.soft_percent for each in limits)
         self.charged_once = any(each.charged_once for each in limits)
         self.tries = any(each.enforced_percent < ALL_PAYERS for each in limits)
@@ -160,6 +160,11 @@ class Phase:
         return charges
 
 
+def _needs_settling(quota: Quota) -> bool:
+    """Whether the end of the request tells the store something: what it cost, or that it is not reserved any more."""
+    return quota.unit != REQUESTS or quota.algorithm == BUDGET
+
+
 def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
     """What two limits of one count have in common, and what makes Flask-Limiter charge it for each of them."""
     quota, scope = each.quota, each.scope if is_known else None
@@ -168,7 +173,9 @@ def _count_of(each: ResolvedLimit, *, is_known: bool) -> Hashable:
 
 def _sole_key_func(limits: Sequence[ResolvedLimit]) -> Callable[[], str] | None:
     key_funcs = {each.limit.key_func for each in limits}
-    # A budget always asks more, because its cost is never fixed. So no charge is kept that knows of no later credit.
     asks_more = any(each.scope is None or each.cost is None or each.limit.exempt_when for each in limits)
+    has_budget = any(
+        each.quota.algorithm == BUDGET for each in limits
+    )  # Its charges have the payer's credit, which changes.
     all_tried = all(each.enforced_percent == NO_PAYERS for each in limits)  # Then it may fail, see charges_for.
-    return None if asks_more or all_tried or len(key_funcs) != 1 else key_funcs.pop()
+    return None if asks_more or has_budget or all_tried or len(key_funcs) != 1 else key_funcs.pop()

@@ -338,14 +338,20 @@ def test_unit_is_one_of_the_token_units(limiter, value):
     )
 
 
-@pytest.mark.parametrize("value", ["token_bucket", "gcra", "concurrency", "budget", []], ids=repr)
+@pytest.mark.parametrize("value", ["token_bucket", "gcra", "concurrency", []], ids=repr)
 def test_algorithm_is_one_that_there_is(limiter, value):
     """c10."""
     known = "use one of fixed-window, moving-window, sliding-window-counter, token-bucket"
-    refused(lambda: limiter.limit_tokens("10 per minute", algorithm=value), f"algorithm: {known}")
+    of_limit = known.replace("one of", "one of budget,")
+    refused(lambda: limiter.limit_tokens("10 per minute", algorithm=value), f"algorithm: {of_limit}")
     if value:
         refused(lambda: set_up(strategy=value), f"strategy: {known}")
         refused(lambda: set_up({"RATELIMIT_STRATEGY": value}), f"strategy: {known}")
+
+
+def test_requests_of_the_whole_app_are_counted_by_no_budget():
+    """It would have to be settled after each of them."""
+    refused(lambda: set_up(strategy="budget"), "strategy: use one of fixed-window")
 
 
 @pytest.mark.parametrize("value", [4, 3601, 0, -1, None, 30.0, "30", True], ids=repr)

@@ -437,3 +437,24 @@ def test_wrong_command_says_what_is_wrong(made, arguments, says):
     served = made(None, plans=PLANS)
     assert says in run(served, "credit", "user:7", *arguments, fails=True)
     assert run(served, "changes") == "Nothing was changed.\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "credit", "granted"),
+    [
+        ({"tokens": {"limit": "30 per calendar day", "algorithm": "budget"}}, "30 tokens", 6),
+        ({"requests": {"limit": "2 per calendar day", "algorithm": "budget"}}, "3 requests", 3),
+    ],
+    ids=["tokens", "requests"],
+)
+def test_credit_of_what_is_no_money_stands_beside_a_limit_that_is_counted_as_a_budget(limits, credit, granted):
+    served = planned({"default_plan": "pro", "plans": {"pro": limits}})
+    assert 429 in [status(served, user="7/pro") for _ in range(20)]
+    with served.app.app_context():
+        served.limiter.admin.credit("user:7", credit, **WHY)
+    answers = [status(served, user="7/pro") for _ in range(20)]
+    assert answers == [200] * granted + [429] * (20 - granted)
+    refused = served.client().post("/", query_string={"user": "7/pro"}, json=BODY)
+    assert refused.json["error"]["code"] == "insufficient_quota"
+    served.clock.advance(86400)
+    assert status(served, user="7/pro") == 200

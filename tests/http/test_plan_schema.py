@@ -402,7 +402,7 @@ def test_keys_of_the_schema_are_those_of_the_reader():
 def test_bounds_of_the_schema_are_those_of_the_code():
     options = PARTS["own_unit"]["anyOf"][1]["properties"]
     lease = PARTS["in_flight"]["anyOf"][1]["properties"]["lease"]
-    assert {*options["algorithm"]["enum"]} == {*ALGORITHMS} - {CONCURRENCY, "budget"}
+    assert {*options["algorithm"]["enum"]} == {*ALGORITHMS} - {CONCURRENCY}
     assert PARTS["calendar"]["properties"]["week_starts"]["enum"] == [*WEEKDAYS]
     assert {each["maximum"] for each in PARTS["weights"]["properties"].values()} == {MOST_WEIGHT}
     assert (lease["minimum"], lease["maximum"]) == (checks._LEAST_LEASE, checks._LONGEST_LEASE)
