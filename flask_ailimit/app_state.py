@@ -190,8 +190,7 @@ def open_app_state(
         application = limits_of_all_routes(limiter, settings.application_token_limits, settings.application_concurrency)
         own_prices = _open_prices(settings)
         plans = _open_plans(settings, own_prices, flask_limiter, app, algorithm)
-        for limit in () if settings.cost_of else flask_limiter.registry.on_money:
-            require_price(limit, own_prices if plans is None else plans.prices)
+        _require_prices(settings, flask_limiter, own_prices if plans is None else plans.prices)
         of_plans = limits_of_plans(limiter, plans, algorithm) if plans else {}
         sets_output = "default_output_tokens" in given or f"{PREFIX}DEFAULT_OUTPUT_TOKENS" in app.config
         output_tokens = settings.default_output_tokens if sets_output else None
@@ -218,7 +217,10 @@ def open_app_state(
         engine.at_close(changes.close)
         durability = _durability(engine, app, settings, flask_limiter)
         derived = partial(_limits_of_plan, limiter, algorithm)
-        again = partial(_read_again, limiter, settings, own_prices, app.root_path, algorithm, output_tokens, durability)
+        place = app.root_path
+        again = partial(
+            _read_again, limiter, flask_limiter, settings, own_prices, place, algorithm, output_tokens, durability
+        )
         late = partial(_in_tests, weakref.ref(app), storage[0] is not None, engine, clock, settings)
         state = AppState(
             settings,
@@ -310,8 +312,15 @@ def _begin_with(changes: LiveChanges) -> None:
         places.say_once(may_lose)
 
 
+def _require_prices(settings: Settings, flask_limiter: FlaskLimiterAccess, prices: PriceBook | None) -> None:
+    """Check that the budgets of decorators have a price, unless the app itself says what a request costs."""
+    for limit in () if settings.cost_of else flask_limiter.registry.on_money:
+        require_price(limit, prices)
+
+
 def _read_again(
     limiter: Decorators,
+    flask_limiter: FlaskLimiterAccess,
     settings: Settings,
     prices: PriceBook | None,
     folder: str,
@@ -323,6 +332,7 @@ def _read_again(
         raise ConfigurationError("plans: they are a dictionary of the app. Change it there, and restart the app.")
     try:
         plans = all_keyed(_read_plans(settings, prices, folder, algorithm))
+        _require_prices(settings, flask_limiter, plans.prices)
         found = limits_of_plans(limiter, plans, algorithm)
         _require_room_in(plans, limiter, algorithm, output_tokens)
         if _has_money(found):

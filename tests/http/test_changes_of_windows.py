@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from flask import Blueprint
 from limited_apps import limited
 
 from flask_ailimit import Caller, ChangeError, Payer
@@ -102,3 +103,66 @@ def test_entry_about_such_a_window_is_passed_over_by_a_library_that_can_t_read_i
     admin.raise_limit("user:7", "requests", "3 per calendar day", **WHY)
     admin.raise_limit("user:7", "budget", "11 USD", **WHY)
     assert [json.loads(text)["v"] for _, text in store.changes_from(1)] == [1, 3, 3]
+
+
+# Reloads
+
+FILE = """
+default_plan = "pro"
+[plans.pro]
+budget = "{budget}"
+[prices."{model}"]
+input = "{rate}"
+output = "{rate}"
+"""
+
+
+@pytest.fixture
+def reloadable(tmp_path):
+    """An app with a view by plan, and a function that writes its plan file anew and has it read."""
+    file = tmp_path / "plans.toml"
+    file.write_text(FILE.format(budget="5 USD", model="large-*", rate="1 USD"))
+    served = limited(None, plans=str(file))
+    served.limiter.identify(lambda: Caller(user=Payer(7)))
+
+    @served.app.post("/", endpoint="completions")
+    @served.limiter.limit_by_plan()
+    def answer():
+        return {"usage": {"prompt_tokens": 1000, "completion_tokens": 0}}
+
+    def reload(budget="5 USD", model="large-*", rate="1 USD"):
+        file.write_text(FILE.format(budget=budget, model=model, rate=rate))
+        with served.app.app_context():
+            served.limiter.admin.reload(**WHY)
+
+    return served, reload
+
+
+def ask(served, model="large-1"):
+    return served.app.test_client().post("/", json={"model": model, "messages": [], "max_tokens": 10})
+
+
+def spent(served):
+    with served.app.test_request_context("/", method="POST", json={"model": "large-1", "messages": []}):
+        (verdict,) = served.limiter.peek("completions").verdicts
+    return verdict.used
+
+
+def test_prices_are_those_of_the_file_that_was_read_again(reloadable):
+    served, reload = reloadable
+    assert ask(served).status_code == 200
+    assert spent(served) == 10**6  # A thousand tokens, at a dollar for a million.
+    reload(rate="2 USD")
+    assert ask(served).status_code == 200
+    assert spent(served) == 3 * 10**6
+    reload(model="small-*")
+    assert ask(served).json["error"]["code"] == "model_not_priced"
+    assert ask(served, "small-1").status_code == 200
+
+
+def test_file_without_the_prices_of_a_decorated_budget_is_not_taken(reloadable):
+    served, reload = reloadable
+    served.limiter.limit_budget("5 USD per day")(Blueprint("other", __name__))
+    with pytest.raises(ChangeError, match=r"The plans stay as they are.*no price is in USD"):
+        reload(budget="5 EUR", rate="1 EUR")
+    assert ask(served).status_code == 200

@@ -45,12 +45,11 @@ def keyed(plan: Plan) -> Plan:
 def all_keyed(plans: Plans) -> Plans:
     """The same plans, each :func:`keyed`: for those that come in place of others with the same names."""
     named = {name: keyed(plan) for name, plan in plans.plans.items()}
-    return Plans(
-        plans.source,
-        MappingProxyType(named),
-        None if plans.service is None else keyed(plans.service),
-        None if plans.default is None else named[plans.default.name],
-        MappingProxyType({name: keyed(plan) for name, plan in plans.classes.items()}),
+    return plans._replace(
+        plans=MappingProxyType(named),
+        service=None if plans.service is None else keyed(plans.service),
+        default=None if plans.default is None else named[plans.default.name],
+        classes=MappingProxyType({name: keyed(plan) for name, plan in plans.classes.items()}),
     )
 
 
