@@ -90,8 +90,13 @@ def _request_quota(limit: int, period: int, algorithm: str) -> Quota:
 
 @lru_cache(maxsize=len(PERIODS))
 def _carrier(granularity: type[RateLimitItem]) -> type[RateLimitItem]:
+    def is_same(self: RateLimitItem, other: object) -> bool:
+        # Those of limits compare numbers: a day of a calendar, a session of a day and 86,400 seconds have the same.
+        return granularity.__eq__(self, other) and carried_by(self) == getattr(other, "quota", None)
+
     # It has no GRANULARITY of its own: otherwise limits would register the class, and parse texts into it.
-    return type("QuotaItem", (granularity,), {"__slots__": ["quota"], "__str__": lambda self: str(self.quota.text)})
+    methods = {"__str__": lambda self: str(self.quota.text), "__eq__": is_same, "__hash__": granularity.__hash__}
+    return type("QuotaItem", (granularity,), {"__slots__": ["quota"], **methods})
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,13 @@ def peeked(served):
         return served.limiter.peek("answer", "alice").verdicts
 
 
+def test_limits_whose_numbers_are_equal_are_all_told_of():
+    text = "9 per day; 9 per calendar day; 9 per session of 1 day"
+    for kind in (KINDS["limit"], KINDS["limit_tokens"]):
+        served = served_at("2026-11-30T10:00", lambda limiter, kind=kind: kind(limiter, text))
+        assert sorted(each.charge.quota.every for each in peeked(served)) == ["", "day", "session"]
+
+
 def test_of_several_limits_of_one_window_the_lowest_holds():
     served = served_at("2026-11-30T10:00", lambda limiter: limiter.limit_tokens("9 per calendar day, 7/calendar day"))
     assert [each.charge.quota.limit for each in peeked(served)] == [7]
