@@ -22,6 +22,7 @@ from .cli_plan_files import import_limits, in_one_line, plans_group
 from .cli_subjects import given_subject, hash_of
 from .engine import AILimitError, Verdict, system_clock
 from .engine.clock import MICROSECONDS
+from .engine.standing import standing_of
 from .engine.stores.base import Located
 from .engine.stores.directory import default_homes
 from .engine.stores.housekeeping import standing
@@ -209,7 +210,7 @@ def usage(subject: str, *, is_hash: bool, number: int | None, key_func: str | No
         if limiter.app_state.plans and key_func is None and not (payer and payer.moved):
             names = ", ".join(limiter.app_state.plans.plans)
             click.echo(f"{_OF_A_PLAN} The plans are {names}.")
-        if used and not any(used):
+        if used and not any(used) and not of_payer:
             by = name_of(ledger.flask_limiter.key_func) if key_func is None else key_func
             click.echo(f"Nothing of this is used. SUBJECT is what {by} returns.")
 
@@ -398,6 +399,9 @@ def _left(verdict: Verdict, limit: EndpointLimit) -> str:
     quota, name = verdict.quota, verdict.quota.name
     if limit.limit.per_method:
         name = f"{name} ({method_in(verdict.charge.scope)})"
+    budget = standing_of(verdict)
+    if budget is not None:
+        return f"{name}: {budget.sentence.removesuffix('.')}"
     return f"{name}: {verdict.remaining} of {quota.burst} left, full again in {verdict.reset_after:.1f} s"
 
 

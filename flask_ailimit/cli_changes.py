@@ -54,7 +54,12 @@ def _time(option: str, text: str) -> datetime:
 def _end_of(option: str, text: str) -> datetime:
     """The same of the end of what was paid for: a day alone is the whole day."""
     named = _time(option, text)
-    return named + timedelta(days=1) if _DAY.fullmatch(text) else named
+    if not _DAY.fullmatch(text):
+        return named
+    try:
+        return named + timedelta(days=1)
+    except OverflowError:
+        raise ChangeError(f"{option}: a day before the end of the year 9999 is needed.") from None
 
 
 def _limiter_of(number: int | None) -> AILimiter:

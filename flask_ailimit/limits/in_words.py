@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from flask_ailimit.engine.quota import REQUESTS
+from flask_ailimit.engine.quota import REQUESTS, is_money
+from flask_ailimit.money import currency_of
 
 from .listed import LISTED
 from .phase import RuntimeLimit
@@ -56,7 +57,8 @@ def text_of(limit: RuntimeLimit, algorithm: str) -> str:
     """
     if allows_nothing(limit):
         return "nothing is allowed"
-    unit = (limit.cost.limit.unit if isinstance(limit.cost, UnitCost) else REQUESTS).replace("_", " ")
+    counted = limit.cost.limit.unit if isinstance(limit.cost, UnitCost) else REQUESTS
+    unit = currency_of(counted) if is_money(counted) else counted.replace("_", " ")
     if isinstance(limit.limit, NotAsked):
         return unit
     return f"unlimited {unit}" if is_no_limit(limit) else quota_of(limit.limit, algorithm).text

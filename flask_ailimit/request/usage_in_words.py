@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from flask_ailimit.engine.quota import is_money
+from flask_ailimit.money import in_words
+
 from .usage import InheritedLimit, LimitUsage, UsageReport
 
 _OWN = ("plan", "model", "default")
@@ -31,13 +34,15 @@ def _left(limit: LimitUsage) -> str:
 
 def _source(limit: LimitUsage) -> str:
     until = "" if limit.source.until is None else f" until {datetime.fromtimestamp(limit.source.until, UTC):%FT%TZ}"
-    inherited = [_value(each) for each in limit.inherited or () if limit.source.type not in _OWN]
+    inherited = [_value(each, limit.unit) for each in limit.inherited or () if limit.source.type not in _OWN]
     tried = ", only tried" if limit.tried else ""
     return f"{limit.source.type}{until}{tried}" + (f", in the plan {' and '.join(inherited)}" if inherited else "")
 
 
-def _value(limit: InheritedLimit) -> str:
+def _value(limit: InheritedLimit, unit: str) -> str:
     if limit.limit is None:
         return "unlimited"
+    if is_money(unit):  # In the same window as the value that holds.
+        return in_words(limit.limit, unit)
     burst = "" if limit.burst == limit.limit else f", up to {limit.burst} at once"
     return f"{limit.limit}{'' if limit.period is None else f' per {limit.period} s'}{burst}"

@@ -77,7 +77,7 @@ def test_budget_is_raised_in_its_window():
             "9 per calendar week",
             "requests 2 per day (pro), requests 2 per calendar day (pro), budget 50 USD per",
         ),
-        ("budget", "60 EUR per calendar month", "no limit on budget in this window"),
+        ("budget", "60 EUR per calendar month", "no limit on budget in this window. There are: "),
         (
             "budget",
             "40 USD per calendar month",

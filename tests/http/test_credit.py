@@ -428,6 +428,8 @@ def test_commands_grant_credit_and_say_what_was_granted(made):
         (["-5", "USD", *TYPED], "to take credit back, undo its grant"),
         (["+5", "USD"], "Missing option '--reason'"),
         (["+5", "USD", "--until", "soon", *TYPED], "--until: a time is needed, such as 2026-12-01T18:00"),
+        (["+5", "USD", "--until", "9999-12-31", *TYPED], "--until: a day before the end of the year 9999 is needed"),
+        (["+5", "USD", "--until", "9999-12-30", *TYPED], "before 2106. Got"),
         (["+5", "USD", "--from", "now", *TYPED], "--from: a time is needed"),
         (["+5", "USD", "--untli", "2030-01-01", *TYPED], "an amount and its unit are needed"),
         ([*TYPED], "Missing argument 'AMOUNT UNIT'"),

@@ -585,6 +585,8 @@ def _hint(plans: Iterable[Plan], limit: WhichLimit) -> str:
     every = {each for plan in plans for each in limits_in(plan)}
     units = {each.unit for each in every}
     if limit.unit not in units:
+        if is_money(limit.unit):  # A currency that is much like it is another one all the same.
+            return ""
         close = get_close_matches(limit.unit[:64], sorted(units), n=1)
         return f"Did you mean {close[0]}? " if close else ""
     models = sorted({each.model for each in every if each[:2] == limit[:2] and each.model is not None})
