@@ -231,13 +231,22 @@ class Decision:
     def without(self, charges: Iterable[Charge]) -> "Decision":
         """This decision as it looks when these charges, which it took, have been given back."""
         returned = {id(charge) for charge in charges}
-        return Decision(
-            tuple(
-                v._replace(remaining=min(v.remaining + v.charge.cost, v.quota.burst)) if id(v.charge) in returned else v
-                for v in self.verdicts
-            ),
-            self.at_us,
-        )
+        verdicts = [_given_back(v) if id(v.charge) in returned else v for v in self.verdicts]
+        return Decision(tuple(verdicts), self.at_us)
+
+
+def _given_back(verdict: Verdict) -> Verdict:
+    """The verdict as it looks when its charge was given back."""
+    cost, known = verdict.charge.cost, verdict.spending
+    if known is None:
+        return verdict._replace(remaining=min(verdict.remaining + cost, verdict.quota.burst))
+    of_window = min(known.reserved, cost)
+    back = known._replace(
+        reserved=known.reserved - of_window,
+        credit=known.credit + cost - of_window,
+        reserved_credit=max(0, known.reserved_credit - (cost - of_window)),
+    )
+    return verdict._replace(remaining=verdict.remaining + cost, spending=back)
 
 
 def _is_told(charge: Charge) -> bool:

@@ -484,3 +484,15 @@ def test_balance_has_no_window_in_headers_and_usage():
     assert ";t=" not in answer.headers["RateLimit"]
     (limit,) = shop.app.test_client().get("/usage").json["limits"]
     assert (limit["period"], limit["reset"], limit["reset_after"]) == (None, None, None)
+
+
+def test_answer_that_another_limit_refuses_tells_of_nothing_reserved():
+    shop = Shop("1 USD per calendar month")
+    limited = shop.limiter.limit("1 per minute")(lambda: {"usage": USED})
+    shop.app.add_url_rule("/limited", view_func=limited, methods=["POST"])
+    shop.ask()
+    answer = shop.app.test_client().post("/limited", json={"model": "large-1", "max_tokens": 300})
+    assert 'reserved="0.003' in answer.headers["x-ratelimit-budget"]
+    refused = shop.app.test_client().post("/limited", json={"model": "large-1", "max_tokens": 300})
+    assert refused.status_code == 429
+    assert 'reserved="0.00";' in refused.headers["x-ratelimit-budget"]
