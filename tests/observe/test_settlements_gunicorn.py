@@ -76,7 +76,8 @@ def test_killed_worker_takes_along_only_what_it_had_just_settled(tmp_path, argum
     with gunicorn(tmp_path, *arguments) as (address, process):
         before = asked(address, 60)
         assert len(before) == 60
-        assert len(set(before.values())) > 1
+        while len(set(before.values())) == 1:  # On a busy machine one worker may have answered all.
+            before |= asked(address, 60)
         wait_for(lambda: before.keys() <= ids(tmp_path))  # This is safe from now on.
         with ThreadPoolExecutor(1) as thread:
             meanwhile = thread.submit(asked, address, 150)
