@@ -39,7 +39,8 @@ its answer's last event, a second settlement charges what was used since. Their 
 - ``units``: what was recorded in units of the app's own, such as ``{"pages": 3}``; limited or not
 - ``charged``: units by name, such as ``{"requests": 1, "tokens": 300}``; without cached input, if that is free
 - ``cost``: what the tokens cost, a :class:`flask_ailimit.money.Cost` in nano-units of its currency, with the price,
-  where it is from, and its rates; with the source ``reserved``, what was reserved. None if nobody knows a price
+  where it is from, and its rates. Under a limit on money it is what was charged, with the source ``reserved`` if the
+  usage or the price is unknown. None if there is no such limit and nobody knows a price
 - ``subject``: the hash of the subject whose tokens are charged, in hexadecimal; see
   :meth:`flask_ailimit.AILimiter.subject`. If the request is limited by plan, that of its first payer
 - ``endpoint``: Flask's name of the view, or None

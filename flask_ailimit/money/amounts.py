@@ -66,14 +66,27 @@ def amount_of(given: "Money | str | None") -> Money | None:
     """An amount that a caller gives as a text, or as what it is; None for None.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither, or a :class:`Money` that is no amount, such as one below zero.
     """
-    if given is None or isinstance(given, Money):
-        return given
+    if given is None:
+        return None
+    if isinstance(given, Money):
+        return _checked(given)
     try:
         return parse_money(given)
     except ConfigurationError as error:
         raise ValueError(str(error).replace("money:", "cost:", 1)) from None
+
+
+def _checked(money: Money) -> Money:
+    nano, currency = money
+    if type(nano) is not int or not 0 <= nano <= MAX_EXACT:
+        raise ValueError(f"cost: a whole number of nano-units from 0 to {MAX_EXACT} is needed. Got {shown(nano)}.")
+    try:
+        unit_of(currency)
+    except ConfigurationError as error:
+        raise ValueError(f"cost: {error}") from None
+    return money
 
 
 def parse_rate(text: object) -> tuple[Fraction, str]:

@@ -20,13 +20,13 @@ class Call(NamedTuple):
     """One call of a model.
 
     Attributes:
-        usage: What it used.
+        usage: What it used; None of images alone, which are no call and whose tokens are paid by another.
         price: The model's price; None if there is none.
         cost: What it cost, if the app named it. Then the price doesn't matter.
         images: How many images it made, where these are paid by the piece.
     """
 
-    usage: Usage
+    usage: Usage | None
     price: Price | None = None
     cost: Money | None = None
     images: int = 0
@@ -44,7 +44,7 @@ def bill(calls: Sequence[Call], currency: str) -> Cost | None:
 
     Returns:
         The cost; None if that of one of the calls is not known in this currency. The price is that of the calls, if
-        they have one; of several prices their names, and no rates.
+        they have one; of several prices their names. It has rates if the same rates held for all of the calls.
     """
     if any(call.currency != currency for call in calls):
         return None
@@ -52,20 +52,23 @@ def bill(calls: Sequence[Call], currency: str) -> Cost | None:
         (call,) = calls
         if call.cost is not None:
             return Cost(call.cost.nano, currency, source=NAMED)
-        assert call.price is not None  # noqa: S101  else it would have no currency
-        return call.price.bill(call.usage, call.images)
+        if call.price is not None and call.usage is not None:
+            return call.price.bill(call.usage, call.images)
     exact = sum((_exact(call) for call in calls), Fraction(0))
     prices = list(dict.fromkeys(call.price for call in calls if call.cost is None and call.price is not None))
     sources = [*dict.fromkeys(price.source for price in prices)]
     if any(call.cost is not None for call in calls):
         sources.append(NAMED)
-    rates = prices[0].bill(calls[0].usage).rates if len(prices) == 1 and sources[-1] != NAMED else {}
+    held = [call.price.bill(call.usage or Usage()).rates for call in calls if call.cost is None and call.price]
+    is_one = len(prices) == 1 and sources[-1] != NAMED and all(rates == held[0] for rates in held)
     names = ", ".join(price.name for price in prices)
-    return Cost(min(ceil(exact), MAX_EXACT), currency, names, ", ".join(sources), rates)
+    return Cost(min(ceil(exact), MAX_EXACT), currency, names, ", ".join(sources), held[0] if is_one else {})
 
 
 def _exact(call: Call) -> Fraction:
     if call.cost is not None:
         return Fraction(call.cost.nano)
     assert call.price is not None  # noqa: S101  see bill
+    if call.usage is None:
+        return call.price.exact_of_images(call.images)
     return call.price.exact(call.usage, call.images)

@@ -57,6 +57,12 @@ class PriceBook:
         every = [price.currency for price in self._own] + ([CURRENCY] if self._genai else [])
         return tuple(dict.fromkeys(every))
 
+    @property
+    def of_every_model(self) -> Price | None:
+        """The price that all models have, if the own table has the pattern ``*`` alone; else None."""
+        # No pattern may stand after it.
+        return self._own[0] if self._own and self._own[0].name.strip("*") == "" else None
+
     def price_for(self, model: str, at: datetime) -> Price | None:
         """The price of a model at a time, which is in UTC if it has no zone; None if there is none.
 

@@ -79,6 +79,10 @@ class Rates:
         """As :meth:`Price.exact`."""
         return Fraction(self._total(usage, images), self._denominator)
 
+    def exact_of_images(self, images: int) -> Fraction:
+        """As :meth:`Price.exact_of_images`."""
+        return Fraction(images * self._image, self._denominator)
+
     def _total(self, usage: Usage, images: int) -> int:
         tokens = self._per_token.input_sum(usage) + self._per_token.output_sum(usage)
         return tokens * self._scale + self._request + images * self._image
@@ -139,6 +143,10 @@ class Price:
     def exact(self, usage: Usage, images: int = 0) -> Fraction:
         """The same in nano-units, not rounded: for what is rounded only when other calls were added."""
         return self._rates(usage).exact(usage, images)
+
+    def exact_of_images(self, images: int) -> Fraction:
+        """What images cost that were made by no call of which the tokens are known. Not rounded, in nano-units."""
+        return self._standard[-1].exact_of_images(images)
 
     def bill(self, usage: Usage, images: int = 0) -> Cost:
         """The same, with the price and the rates that held."""

@@ -205,9 +205,8 @@ class Ledger:
             return False
         if usage is not None:
             self.recorded = self.recorded + usage if self.recorded else usage
-            self.pricing.record(usage, cost)
+        self.pricing.record(usage, cost, units.get(IMAGES, 0))
         self.recorded_units = added(self.recorded_units, units)
-        self.pricing.images = self.recorded_units.get(IMAGES, 0)
         if self._ended and not self.reservations:
             # The response is settled: its last event has left, or an after_request function records. Charge it now.
             self.settle(self.recorded, RECORDED, COMPLETE)
@@ -236,7 +235,7 @@ class Ledger:
             return  # A child process has only a copy.
         again = self._ended is not None
         if not again and not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
-            self._conclude(self.take(), _cost, usage or NO_USAGE, source, ending)
+            self._conclude(self.take(), _cost, usage or NO_USAGE, source, ending, failed=failed)
             return
         used = {**self._by_unit(usage), **self.recorded_units} if self.recorded_units else self._by_unit(usage)
         priced = self._priced(usage, failed=failed) if self.pricing.limits else _NO_COUNTS
@@ -262,11 +261,18 @@ class Ledger:
             return
         ended = _end_all(taken, actual_of)
         if ended.was_open:
-            self._conclude(taken, actual_of, usage, source, ending)
+            self._conclude(taken, actual_of, usage, source, ending, failed=failed)
         self.tell_of_passed(ended.passed)
 
     def _conclude(
-        self, ended: Sequence[Reservation], actual_of: ActualOf, usage: Usage, source: str, ending: str
+        self,
+        ended: Sequence[Reservation],
+        actual_of: ActualOf,
+        usage: Usage,
+        source: str,
+        ending: str,
+        *,
+        failed: bool = False,
     ) -> None:
         """Remember what was settled, and send :data:`flask_ailimit.usage_settled`."""
         if ended:
@@ -277,7 +283,7 @@ class Ledger:
             # A stranger's request that only its address was charged for is on nobody's bill.
             is_billed = self.is_limited and (source == RECORDED or not self.by_address_only)
             if usage_settled.receivers and is_billed:
-                self._tell(usage, source, ending)
+                self._tell(usage, source, ending, failed=failed)
 
     def resume(self) -> None:
         """Take the slots again, because the response goes on after it was settled. Requests alone are paid for."""
@@ -371,7 +377,7 @@ class Ledger:
         }
         tell_passed(self.app, passed, payers, endpoint=self.endpoint, request_id=self.request_id)
 
-    def _tell(self, usage: Usage, source: str, ending: str) -> None:
+    def _tell(self, usage: Usage, source: str, ending: str, *, failed: bool) -> None:
         paid = most_by_unit(self._ended_charges(), self._paid_with_latest())
         charged = {unit: amount - self._charged_sent.get(unit, 0) for unit, amount in paid.items()}
         self._charged_sent = paid
@@ -379,9 +385,13 @@ class Ledger:
         self._usage_sent = self._usage_sent + since
         units = _units_since(self.recorded_units, self._units_sent)
         self._units_sent = self.recorded_units
-        cost = reserved_money(charged) if source == RESERVED else self.pricing.cost_told(usage)
-        if cost is not None:
-            cost, self._nano_sent = replace(cost, nano=max(0, cost.nano - self._nano_sent)), cost.nano
+        known = None if source == RESERVED else usage
+        cost = charged_money(charged, self.pricing, known, failed=failed)
+        if cost is None and known is not None:
+            cost = self.pricing.cost_told(known, failed=failed)
+            if cost is not None:
+                cost = replace(cost, nano=max(0, cost.nano - self._nano_sent))
+                self._nano_sent += cost.nano
         tell(
             usage_settled,
             self.app,
@@ -484,11 +494,19 @@ def most_by_unit(charges: Iterable[Charge], counts: Mapping[tuple[bytes, bytes],
     return most
 
 
-def reserved_money(charged: Mapping[str, int]) -> Cost | None:
-    """What was charged in money, where the real usage is unknown; None if no limit is on money."""
+def charged_money(charged: Mapping[str, int], pricing: Pricing, usage: Usage | None, *, failed: bool) -> Cost | None:
+    """What was charged in money, and by which price; None if no limit is on money.
+
+    Args:
+        charged: What was charged, by unit.
+        pricing: What the request costs.
+        usage: What it used; None if that is unknown. Then it was charged what was reserved.
+        failed: As of :meth:`.Pricing.units_used`.
+    """
     for unit, amount in charged.items():
         if is_money(unit):
-            return Cost(amount, currency_of(unit), source=RESERVED)
+            cost = None if usage is None else pricing.cost_told(usage, unit, failed=failed)
+            return Cost(amount, currency_of(unit), source=RESERVED) if cost is None else replace(cost, nano=amount)
     return None
 
 

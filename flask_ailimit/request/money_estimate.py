@@ -28,7 +28,8 @@ def money_to_reserve(ledger: Ledger, quota: Quota, limit: UnitLimit) -> int:
     currency, unknown = currency_of(quota.unit), limit.unknown_price
     nano = pricing.nano_of(estimate.usage, currency, unknown)
     if nano is None:
-        raise ModelNotPriced(names_model=pricing.sent_model is not None, **ledger.answer_facts)
+        names_model = pricing.sent_model is not None or not pricing.is_model_known
+        raise ModelNotPriced(names_model=names_model, **ledger.answer_facts)
     most = quota.limit + sum(grant.amount for grant in quota.credit)
     if nano > most:
         return max(1, most, pricing.nano_of(estimate.least, currency, unknown) or 0)

@@ -12,12 +12,12 @@ from flask import Flask
 from flask_ailimit.app_state import AppState
 from flask_ailimit.engine import Charge, HandedOver
 from flask_ailimit.engine.quota import REQUESTS
-from flask_ailimit.money import Money
+from flask_ailimit.money import Cost, Money
 from flask_ailimit.signals import tell, usage_settled
 from flask_ailimit.tokens import Usage
 from flask_ailimit.tokens.units import added
 
-from .ledger import HANDED_OVER, RECORDED, RESERVED, Ledger, most_by_unit, reserved_money, units_of, usage_of
+from .ledger import HANDED_OVER, NO_USAGE, RECORDED, RESERVED, Ledger, charged_money, most_by_unit, units_of, usage_of
 from .pricing import IMAGES, Pricing, Recorded
 from .recording import Tokens, record_of
 from .soft_limits import tell_passed
@@ -39,9 +39,10 @@ def note_of(ledger: Ledger) -> dict[str, str | int]:
         "plan": ledger.facts_of_plan["plan"],
         "model": ledger.facts_of_plan["model"],
     }
-    recorded_tokens, units = ledger.recorded_since
-    if recorded_tokens is not None:
-        facts[_CALLS] = _calls_in_json(ledger.pricing.calls[ledger.pricing.settled :])
+    _, units = ledger.recorded_since
+    calls = ledger.pricing.calls[ledger.pricing.settled :]
+    if calls:
+        facts[_CALLS] = _calls_in_json(calls)
     facts |= ledger.pricing.facts()
     facts |= {f"{_UNITS}{unit}": amount for unit, amount in units.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
@@ -55,17 +56,22 @@ def _units_before(note: Mapping[str, str | int]) -> dict[str, int]:
 def _calls_in_json(calls: Sequence[Recorded]) -> str:
     """What was recorded, call by call; without the zeros, of which there are many."""
     told = []
-    for model, usage, cost in calls:
-        counts = {name: count for name, count in usage.counts.items() if count}
-        told.append([model, counts, usage.service_tier, *(cost or ())])
+    for model, usage, cost, images in calls:
+        counts = None if usage is None else {name: count for name, count in usage.counts.items() if count}
+        told.append([model, counts, "" if usage is None else usage.service_tier, images, *(cost or ())])
     return json.dumps(told, separators=(",", ":"))
 
 
 def _calls_before(note: Mapping[str, str | int]) -> list[Recorded]:
     """What the view had recorded, and not settled, when it handed over."""
     return [
-        Recorded(model, Usage.clamped(**_NOTHING | counts, service_tier=tier), Money(*cost) if cost else None)
-        for model, counts, tier, *cost in json.loads(str(note.get(_CALLS, "[]")))
+        Recorded(
+            model,
+            None if counts is None else Usage.clamped(**_NOTHING | counts, service_tier=tier),
+            Money(*cost) if cost else None,
+            images,
+        )
+        for model, counts, tier, images, *cost in json.loads(str(note.get(_CALLS, "[]")))
     ]
 
 
@@ -85,7 +91,8 @@ class OutlivingWork:
         self._work = work
         self._pricing = Pricing.of_facts(app_state, work.note)
         self._pricing.calls = _calls_before(work.note)
-        self._recorded = reduce(add, [call.usage for call in self._pricing.calls]) if self._pricing.calls else None
+        usages = [call.usage for call in self._pricing.calls if call.usage is not None]
+        self._recorded = reduce(add, usages) if usages else None
         self._units: Mapping[str, int] = _units_before(work.note)
 
     @property
@@ -108,7 +115,7 @@ class OutlivingWork:
         usage, own, money = record_of(units, cost, **tokens)
         if usage is not None:
             self._recorded = self._recorded + usage if self._recorded else usage
-            self._pricing.record(usage, money)
+        self._pricing.record(usage, money, own.get(IMAGES, 0))
         self._units = added(self._units, own)
 
     def settle(self) -> bool:
@@ -147,15 +154,21 @@ class OutlivingWork:
         usage, source = self._recorded, RECORDED if self._has_record else RESERVED
         used = {} if usage is None else units_of(usage, count_cached=self._app_state.settings.count_cached_tokens)
         used |= self._units
-        self._pricing.images = self._units.get(IMAGES, 0)
-        priced = {} if usage is None else self._pricing.units_used(usage, failed=failed)
+        # Images have a price, also if nobody has recorded the tokens.
+        known = NO_USAGE if usage is None and self._pricing.calls else usage
+        priced = {} if known is None else self._pricing.units_used(known, failed=failed)
         ended_charges, counts = list[Charge](), dict[tuple[bytes, bytes], int]()
 
         def actual_of(charge: Charge) -> int:
-            unit = charge.quota.unit
-            units = priced.get(charge.counted_in, used.get(unit))
+            count, unit = charge.counted_in, charge.quota.unit
             without = 0 if failed and unit != REQUESTS else charge.cost
-            actual = without if units is None else units
+            if count not in priced:
+                actual = used.get(unit, without)
+            elif usage is None:
+                actual = max(without, priced[count] or 0)
+            else:
+                units = priced[count]
+                actual = charge.cost if units is None else units  # Nobody knows the price.
             if not charge.dry:
                 ended_charges.append(charge)
                 counts[charge.counted_in] = counts.get(charge.counted_in, 0) + actual
@@ -173,7 +186,7 @@ class OutlivingWork:
                 units={**self._units},
                 source=source,
                 charged=charged,
-                cost=reserved_money(charged) if usage is None else self._pricing.cost_told(usage),
+                cost=self._cost_told(charged, known, failed=failed),
                 ending=HANDED_OVER,
                 status=None,
                 decision=None,
@@ -183,6 +196,12 @@ class OutlivingWork:
         if self._work.passed:
             self._tell_passed()
         return ended
+
+    def _cost_told(self, charged: Mapping[str, int], usage: Usage | None, *, failed: bool) -> Cost | None:
+        cost = charged_money(charged, self._pricing, usage, failed=failed)
+        if cost is None and usage is not None:
+            return self._pricing.cost_told(usage, failed=failed)
+        return cost
 
     def _tell_passed(self) -> None:
         """Send an event for each limit of which this work used the soft percent. It knows the first payer's plan."""
