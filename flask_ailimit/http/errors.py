@@ -274,18 +274,21 @@ class ModelNotPriced(NotRetryable, Forbidden):
 
     Args:
         names_model: Whether the request names a model.
+        is_told: Whether clients are told of the limit. If not, the answer says nothing of prices or money.
         request_id: The id that the answer carries.
         error_format: The shape of its body.
     """
 
-    def __init__(self, *, names_model: bool = True, request_id: str, error_format: str) -> None:
+    def __init__(self, *, names_model: bool = True, is_told: bool = True, request_id: str, error_format: str) -> None:
+        code = "model_not_priced" if is_told else "model_not_allowed"
+        why = ", and the plan is limited in money" if is_told else ""
+        what = "has no price" if is_told else "is none that the service takes"
         detail = (
-            "The model of this request has no price, and the plan is limited in money. Waiting does not help: ask for "
-            "another model."
+            f"The model of this request {what}{why}. Waiting does not help: ask for another model."
             if names_model
-            else "The request names no model, and the plan is limited in money. Waiting does not help: name a model."
+            else f"The request names no model{why}. Waiting does not help: name a model."
         )
-        super().__init__("model_not_priced", detail, request_id=request_id, error_format=error_format)
+        super().__init__(code, detail, request_id=request_id, error_format=error_format)
 
 
 class Suspended(NotRetryable, Forbidden):

@@ -29,7 +29,7 @@ def money_to_reserve(ledger: Ledger, quota: Quota, limit: UnitLimit) -> int:
     nano = pricing.nano_of(estimate.usage, currency, unknown)
     if nano is None:
         names_model = pricing.sent_model is not None or not pricing.is_model_known
-        raise ModelNotPriced(names_model=names_model, **ledger.answer_facts)
+        raise ModelNotPriced(names_model=names_model, is_told=quota.in_headers, **ledger.answer_facts)
     most = quota.limit + sum(grant.amount for grant in quota.credit)
     if nano > most:
         return max(1, most, pricing.nano_of(estimate.least, currency, unknown) or 0)

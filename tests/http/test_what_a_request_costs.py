@@ -55,6 +55,17 @@ def test_model_that_can_t_be_told_has_the_price_that_all_models_have(body):
     assert shop.spent == "0.00225"
 
 
+@pytest.mark.parametrize("model", ["unknown-1", None])
+@pytest.mark.parametrize("error_format", ["hybrid", "openai", "anthropic", "problem"])
+def test_refused_model_says_nothing_of_a_budget_of_which_clients_are_not_told(error_format, model):
+    hidden = {"limit": "1 USD per calendar month", "in_headers": False}
+    refused = Shop(hidden, error_format=error_format).ask(model)
+    assert refused.status_code == 403
+    said = f"{refused.headers}{refused.text}".lower()
+    assert [word for word in ("pric", "money", "usd", "budget") if word in said] == []
+    assert ("names no model" in said) is (model is None)
+
+
 def test_model_that_the_app_names_counts_whatever_the_body_names():
     shop = Shop("1 USD per calendar month", prices=CHEAP)
     shop.app.before_request(lambda: shop.limiter.set_model("large-1"))
