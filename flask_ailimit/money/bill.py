@@ -22,14 +22,16 @@ class Call(NamedTuple):
     Attributes:
         usage: What it used; None of images alone, which are no call and whose tokens are paid by another.
         price: The model's price; None if there is none.
-        cost: What it cost, if the app named it. Then the price doesn't matter.
+        cost: What it cost, if no price says so. Then the price doesn't matter.
         images: How many images it made, where these are paid by the piece.
+        source: Who says the cost.
     """
 
     usage: Usage | None
     price: Price | None = None
     cost: Money | None = None
     images: int = 0
+    source: str = NAMED
 
     @property
     def currency(self) -> str | None:
@@ -51,18 +53,18 @@ def bill(calls: Sequence[Call], currency: str) -> Cost | None:
     if len(calls) == 1:
         (call,) = calls
         if call.cost is not None:
-            return Cost(call.cost.nano, currency, source=NAMED)
+            return Cost(call.cost.nano, currency, source=call.source)
         if call.price is not None and call.usage is not None:
             return call.price.bill(call.usage, call.images)
     exact = sum((_exact(call) for call in calls), Fraction(0))
     prices = list(dict.fromkeys(call.price for call in calls if call.cost is None and call.price is not None))
-    sources = [*dict.fromkeys(price.source for price in prices)]
-    if any(call.cost is not None for call in calls):
-        sources.append(NAMED)
+    sources = [price.source for price in prices]
+    sources += [call.source for call in calls if call.cost is not None]
     held = [call.price.bill(call.usage or Usage()).rates for call in calls if call.cost is None and call.price]
-    is_one = len(prices) == 1 and sources[-1] != NAMED and all(rates == held[0] for rates in held)
+    is_one = len(held) == len(calls) > 0 and len(prices) == 1 and all(rates == held[0] for rates in held)
     names = ", ".join(price.name for price in prices)
-    return Cost(min(ceil(exact), MAX_EXACT), currency, names, ", ".join(sources), held[0] if is_one else {})
+    rates = held[0] if is_one else {}
+    return Cost(min(ceil(exact), MAX_EXACT), currency, names, ", ".join(dict.fromkeys(sources)), rates)
 
 
 def _exact(call: Call) -> Fraction:

@@ -497,17 +497,21 @@ def most_by_unit(charges: Iterable[Charge], counts: Mapping[tuple[bytes, bytes],
 def charged_money(charged: Mapping[str, int], pricing: Pricing, usage: Usage | None, *, failed: bool) -> Cost | None:
     """What was charged in money, and by which price; None if no limit is on money.
 
+    Of several currencies it is the first in which anything was charged.
+
     Args:
         charged: What was charged, by unit.
         pricing: What the request costs.
         usage: What it used; None if that is unknown. Then it was charged what was reserved.
         failed: As of :meth:`.Pricing.units_used`.
     """
-    for unit, amount in charged.items():
-        if is_money(unit):
-            cost = None if usage is None else pricing.cost_told(usage, unit, failed=failed)
-            return Cost(amount, currency_of(unit), source=RESERVED) if cost is None else replace(cost, nano=amount)
-    return None
+    units = [unit for unit in charged if is_money(unit)]
+    if not units:
+        return None
+    unit = next((each for each in units if charged[each]), units[0])
+    cost = None if usage is None else pricing.cost_told(usage, unit, failed=failed)
+    amount = charged[unit]
+    return Cost(amount, currency_of(unit), source=RESERVED) if cost is None else replace(cost, nano=amount)
 
 
 def usage_of(charged: Mapping[str, int]) -> Usage:

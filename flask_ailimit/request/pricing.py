@@ -221,7 +221,7 @@ class Pricing:
         price = self._price(model)
         if price is None or currency not in (None, price.currency):
             if unknown.kind == FREE and currency is not None and self._is_known(model):
-                return Call(call.usage, cost=Money(0, currency))
+                return Call(call.usage, cost=Money(0, currency), source=FREE)
             price = self._price(unknown.model) if unknown.kind == PRICE_AS and self._is_known(model) else None
         return Call(call.usage, price, images=call.images)
 

@@ -26,10 +26,12 @@ ACCEPTED = {"accept_money_loss": True}
 class Shop:
     """An app of one customer whose plan has a budget."""
 
-    def __init__(self, budget, *, plan=None, prices=PRICES, clock=None, **options):
+    def __init__(self, budget, *, plan=None, prices=PRICES, clock=None, service=None, **options):
         plans = {"default_plan": "pro", "plans": {"pro": {"budget": budget, **(plan or {})}}}
         if prices is not None:
             plans["prices"] = prices
+        if service is not None:
+            plans["service"] = service
         self.app = Flask(__name__)
         self.clock = clock or ManualClock()
         self.limiter = AILimiter(

@@ -248,3 +248,13 @@ def test_rates_are_told_of_calls_for_which_the_same_rates_held():
         shop.before_answer = call(*inputs)
         shop.ask()
     assert [event["cost"].rates.get("input") for event in shop.events] == ["2.5", None]
+
+
+def test_cost_is_told_in_the_currency_in_which_anything_was_charged():
+    prices = {**PRICES, "euro-*": {"input": "1 EUR", "output": "2 EUR"}}
+    service = {"budget": "1 EUR per calendar day", "unknown_price": "free"}
+    shop = Shop("1 USD per calendar month", prices=prices, plan={"unknown_price": "free"}, service=service)
+    for model in ("large-1", "euro-1", "unknown-1"):
+        shop.ask(model)
+    assert [str(event["cost"]) for event in shop.events] == ["0.00225 USD", "0.0005 EUR", "0.00 USD"]
+    assert [event["cost"].source for event in shop.events] == ["own table", "own table", "free"]
