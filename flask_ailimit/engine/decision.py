@@ -146,7 +146,10 @@ class Decision:
 
     @property
     def refused(self) -> tuple[Verdict, ...]:
-        """The verdicts that said no; first those that can never fit, then the longest wait first."""
+        """The verdicts that said no; first those that can never fit, then the longest wait first.
+
+        A balance that is spent waits longest: nothing renews it, but a grant may.
+        """
         if self.allowed:
             return ()
         refused = (v for v in self.verdicts if not v.allowed and not v.charge.shadow)
@@ -253,5 +256,6 @@ def _is_told(charge: Charge) -> bool:
     return charge.quota.in_headers and not charge.shadow
 
 
-def _severity(verdict: Verdict) -> tuple[bool, int]:
-    return verdict.retry_after_us is None, verdict.retry_after_us or 0
+def _severity(verdict: Verdict) -> tuple[bool, bool, int]:
+    never = verdict.retry_after_us is None
+    return never and not verdict.is_spent, never, verdict.retry_after_us or 0

@@ -11,6 +11,7 @@ from flask_ailimit.engine.grant import Grant
 from flask_ailimit.engine.quota import LATEST_SECOND
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.engine.stores.share import Share, ShareStore
+from flask_ailimit.http.responses import refusal_body, refusal_status
 from flask_ailimit.testing import START_US
 
 NOW = START_US // 10**6
@@ -72,6 +73,17 @@ def test_what_is_larger_than_everything_is_neither_spent_nor_to_be_waited_for():
     refused = payer.reserve(151).decision
     assert (refused.verdicts[0].is_spent, refused.retry_after, refused.possible) == (False, None, False)
     assert payer.reserve(150).decision.verdicts[0].is_spent
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_refusal_is_about_what_can_never_fit_also_beside_a_balance_that_is_spent(is_first):
+    payer = Payer(BALANCE)
+    payer.use(95)
+    charges = [Charge(payer.subject, BALANCE, 10), Charge(payer.subject, Quota(5, 60, "tokens"), 10)]
+    refused = payer.engine.peek(charges if is_first else charges[::-1])
+    assert [verdict.quota.unit for verdict in refused.refused] == ["tokens", BALANCE.unit]
+    assert (refused.possible, refusal_status(refused)) == (False, 413)
+    assert "insufficient_quota" not in str(refusal_body(refused, 413, "req_1"))
 
 
 def test_budget_is_spent_though_a_part_is_left_that_is_too_small():
