@@ -72,11 +72,12 @@ class Verdict(NamedTuple):
         """Whether the charge was refused because the budget is spent: it would not fit if nothing were reserved.
 
         What is larger than the whole budget and all credit is not meant: it never fits, however little is spent. But
-        who has neither has spent it.
+        who has neither has spent it. What a charge must leave to others is not there for it, as if it were spent.
         """
         quota, cost, known = self.quota, self.charge.cost, self.spending
         if known is None or self.allowed:
             return False
+        cost += min(self.charge.floor, max(0, quota.burst - cost))
         whole = quota.limit + sum(grant.amount for grant in quota.credit)
         unspent = max(0, quota.limit - known.spent) + max(0, known.credit + known.reserved_credit)
         return max(1, cost) > unspent and (cost <= whole or not whole)

@@ -86,6 +86,25 @@ def test_refusal_is_about_what_can_never_fit_also_beside_a_balance_that_is_spent
     assert "insufficient_quota" not in str(refusal_body(refused, 413, "req_1"))
 
 
+@pytest.mark.parametrize("quota", [MONTH, BALANCE], ids=["month", "balance"])
+def test_budget_is_spent_for_who_must_leave_a_part_to_others(quota):
+    payer = Payer(quota)
+    payer.use(45)
+
+    def refused(cost, floor):
+        return payer.engine.peek([Charge(payer.subject, quota, cost, floor=floor)])
+
+    assert refused(5, 50).allowed
+    assert refused(6, 50).verdicts[0].is_spent
+    assert refused(6, 50).possible
+    assert refused(56, 10).verdicts[0].is_spent
+    assert not refused(101, 50).possible
+    others = payer.reserve(20)
+    assert (refused(5, 50).verdicts[0].is_spent, refused(5, 50).retry_after) == (False, 5)
+    payer.end(others, 0)
+    assert refused(5, 50).allowed
+
+
 def test_budget_is_spent_though_a_part_is_left_that_is_too_small():
     payer = Payer(MONTH)
     payer.use(95)
