@@ -202,3 +202,17 @@ def test_client_whose_clock_is_days_away_asks_twice_once_and_is_answered_by_the_
 def server_us(server):
     seconds, microseconds = server.ask("TIME")
     return int(seconds) * MICROSECONDS + int(microseconds)
+
+
+def test_windows_of_the_first_year_of_the_epoch_are_those_of_python(server):
+    clock = ManualClock()
+    clock.set(90 * MINUTE)
+    stores = MemoryStore(clock), store_at(server.uri, clock)
+    calendar = Calendar("America/New_York", month_starts=17)
+    quotas = [Quota(9, 3600, "tokens", "window", every=every, calendar=calendar) for every in (*EVERY, "session")]
+    charges = [Charge(b"somebody".ljust(16), quota, 2) for quota in quotas]
+    for days in (0, 1, 40, 400):
+        clock.set(90 * MINUTE + days * DAY_S * MICROSECONDS)
+        python, redis = ([each[1:5] for each in store.reserve(charges, days).verdicts] for store in stores)
+        assert python == redis
+    stores[1].close()

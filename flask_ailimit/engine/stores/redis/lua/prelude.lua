@@ -15,7 +15,7 @@ local decode, encode = struct.unpack, struct.pack
 -- not among those that it told, it is to ask again.
 local function window_end_us(quota, at_us)
   local b = quota.boundaries
-  if b[1] < 0 then return at_us + quota.period * MICROSECONDS end
+  if b[4] < 0 then return at_us + quota.period * MICROSECONDS end
   if at_us < b[1] or at_us >= b[4] then quota.is_beyond = true end
   return at_us < b[2] and b[2] or at_us < b[3] and b[3] or b[4]
 end
