@@ -39,7 +39,7 @@ from .limits.plans.caller import SERVICE, is_role
 from .limits.plans.derived import all_keyed
 from .limits.plans.plan import ModelRule, Plan, Plans
 from .limits.plans.plan_file import read_plans
-from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans
+from .limits.plans.plan_limits import LimitsOfPlans, limits_of_plans, windows_of_budgets
 from .limits.plans.tried import all_enforced
 from .limits.plans.watching import LiveChanges
 from .limits.priced import require_price
@@ -122,6 +122,11 @@ class AppState:
         """What models cost: by the plan file, or by the settings; None if nobody says it."""
         return self.own_prices if self.plans is None or self.plans.prices is None else self.plans.prices
 
+    @cached_property
+    def windows_of_credit(self) -> Mapping[str, tuple[tuple[int, str], ...]]:
+        """By their units, the windows without a calendar of budgets that may have taken a payer's credit."""
+        return windows_of_budgets(self.limits_of_plans)
+
     def limits_of(self, plan: Plan, rule: ModelRule | None) -> Sequence[UnitLimit]:
         """The limits of a plan over all models, or those of one of its rules for models."""
         found = self.limits_of_plans.get((plan, rule))
@@ -134,8 +139,10 @@ class AppState:
         except ConfigurationError as error:
             _log.error("The plans stay as they were: %s", error)
             return
+        # What was used beside the budgets of the file before stays used.
+        windows = windows_of_budgets(limits, self.windows_of_credit)
         # A request that comes in between makes the limits of its plans itself.
-        self.__dict__.update(plans=plans, limits_of_plans=limits)
+        self.__dict__.update(plans=plans, limits_of_plans=limits, windows_of_credit=windows)
         _log.info("The plans were read again from %s.", plans.source)
 
     def _chosen(self) -> Engine:

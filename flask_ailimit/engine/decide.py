@@ -1,10 +1,12 @@
 """One decision over all charges of a request: all are taken, or none. Pure; the stores bring state and time."""
 
 from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from .algorithms import ALGORITHMS, State
 from .algorithms.base import new
+from .algorithms.budget import used_of_grants
 from .charge import Charge, Settlement
 from .clock import MICROSECONDS
 from .decision import Decision, Settled, Verdict
@@ -101,6 +103,8 @@ def _each_alone(
             subject = payer
             record, asked, taken, wanted = opened.get(subject) or _open(subject, read, opened)
         bucket = quota.bucket(scope)
+        if quota.credit:
+            quota = _with_credit_left(record, charge, now_us)
         state = _state(record, bucket, now_us)
         before = asked.get(bucket, 0)
         algorithm = ALGORITHMS[quota.algorithm]
@@ -114,7 +118,7 @@ def _each_alone(
         if shadow and not (fits and _has_place(bucket, record, taken, wanted, now_us)):
             wait_us = None if fits else retry_us
             left = max(0, remaining - floor)
-            verdicts.append(_told(charge, False, left, reset_us, wait_us, state, now_us))
+            verdicts.append(_told(charge, quota, False, left, reset_us, wait_us, state, now_us))
             continue
         if after is not state and not dry:
             # A count is as if never used once it is reset: from then on it may be forgotten.
@@ -127,7 +131,7 @@ def _each_alone(
             asked[bucket] = before + cost
         left = remaining - floor if remaining > floor else 0
         if spending:
-            verdicts.append(_told(charge, fits, left, reset_us, retry_us, state if dry else after, now_us))
+            verdicts.append(_told(charge, quota, fits, left, reset_us, retry_us, state if dry else after, now_us))
         else:
             verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None, None)))
     return verdicts
@@ -164,6 +168,8 @@ def settle(
         charge = settlement.charge
         quota, bucket = charge.quota, charge.bucket
         record = _record(read, changes, charge.subject, now_us)
+        if quota.credit:
+            quota = _with_credit_left(record, charge, now_us)
         algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket, now_us)
         unknown += not state or algorithm.expires(state, quota) <= now_us
         settled = algorithm.settle(
@@ -279,10 +285,29 @@ def _state(record: Record, bucket: bytes, now_us: int) -> State:
     return count.state if count.expires_us > now_us else ()
 
 
+def _with_credit_left(record: Record, charge: Charge, now_us: int) -> Quota:
+    """The budget of a charge with what other counts have left of its credit.
+
+    Credit belongs to a payer, and each count knows only what was used of it beside its own budget. Under another plan
+    the payer may have a budget of other windows, which is another count.
+    """
+    quota, used = charge.quota, dict[int, int]()
+    for bucket in quota.credited_in(charge.scope):
+        if bucket in record:
+            for grant, amount in used_of_grants(_state(record, bucket, now_us)).items():
+                used[grant] = used.get(grant, 0) + amount
+    if not used:
+        return quota
+    left = tuple(grant._replace(amount=max(0, grant.amount - used.get(grant.id, 0))) for grant in quota.credit)
+    return replace(quota, credit=left)
+
+
 def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, changes: Changes) -> Verdict:
     """The verdict when nothing is taken, because this charge or another one was refused; ``changes`` is added to."""
     charge = verdict.charge
     quota, bucket, record = charge.quota, charge.bucket, records[charge.subject]
+    if quota.credit:
+        quota = _with_credit_left(record, charge, now_us)
     algorithm, state = ALGORITHMS[quota.algorithm], _state(record, bucket, now_us)
     step = algorithm.admit(state, now_us, quota, 0, lease)
     if step.state is not state:
@@ -300,16 +325,23 @@ def _untaken(records: Changes, verdict: Verdict, now_us: int, lease: int, change
         _replace(changes.setdefault(charge.subject, alive(record, now_us)), bucket, quota, present)
     wait = 0 if verdict.allowed else verdict.retry_after_us
     left = max(0, step.remaining - charge.floor)
-    return _told(charge, verdict.allowed, left, step.reset_after_us, wait, state, now_us)
+    return _told(charge, quota, verdict.allowed, left, step.reset_after_us, wait, state, now_us)
 
 
 def _told(
-    charge: Charge, allowed: bool, left: int, reset_us: int, wait_us: int | None, state: State, now_us: int
+    charge: Charge,
+    quota: Quota,
+    allowed: bool,
+    left: int,
+    reset_us: int,
+    wait_us: int | None,
+    state: State,
+    now_us: int,
 ) -> Verdict:
     """A verdict; of a budget with how it stands. It is reset when its window ends, although credit stays used."""
-    spending = ALGORITHMS[charge.quota.algorithm].spending
+    spending = ALGORITHMS[quota.algorithm].spending
     if not spending:
         return Verdict(charge, allowed, left, reset_us, wait_us)
-    known = spending(state, now_us, charge.quota)
+    known = spending(state, now_us, quota)
     told_us = known.ends_us - now_us if known.spent or known.reserved else 0
     return Verdict(charge, allowed, left, told_us, wait_us, None, known)

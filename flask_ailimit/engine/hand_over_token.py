@@ -126,7 +126,9 @@ def _allowed(quota: Quota) -> tuple[Any, ...]:
     told = *quota.given, quota.label, quota.in_headers, quota.soft_percent
     if quota.has_windows:
         calendar = quota.calendar
-        return *told, quota.every, [calendar.zone, calendar.week_starts, calendar.month_starts], quota.credit
+        days = [calendar.zone, calendar.week_starts, calendar.month_starts]
+        elsewhere = [quota.credit_windows] if quota.credit_windows else []
+        return *told, quota.every, days, quota.credit, *elsewhere
     if quota.soft_percent:
         return told
     return quota.given
@@ -147,9 +149,10 @@ def _quota(*given: Any) -> Quota:
     plain, windows = given[:_OF_ALL], given[_OF_ALL:]
     if not windows:
         return Quota(*plain)
-    every, calendar, credit = windows
+    every, calendar, credit, *elsewhere = windows
     grants = tuple(Grant(*grant) for grant in credit)
-    return replace(Quota(*plain), every=every, calendar=Calendar(*calendar), credit=grants)
+    others = tuple((period, other) for some in elsewhere for period, other in some)
+    return replace(Quota(*plain), every=every, calendar=Calendar(*calendar), credit=grants, credit_windows=others)
 
 
 def _code(key: bytes, text: str) -> str:

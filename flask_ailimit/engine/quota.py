@@ -55,6 +55,8 @@ MOST_GRANTS = 64
 """The most grants of credit that one payer may have at once: each decision looks at all of them."""
 
 WINDOW, BUDGET = "window", "budget"
+
+_CREDITED = tuple((period, every) for every, period in NOMINAL_PERIODS.items())
 _HAVE_WINDOWS = (WINDOW, BUDGET)
 
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -137,6 +139,9 @@ class Quota:
         calendar: The calendar of its windows. It is no part of the count's name: a change takes effect with the next
             window.
         credit: What a payer may use beside the limit of a ``budget``, the grants that end soonest first.
+        credit_windows: Further windows, as ``(period, every)``, of budgets in this unit beside which the payer may have
+            used the same credit, such as that of a session under another plan. Those of calendars and for ever are
+            always looked at.
         has_windows: Whether its algorithm asks for the ends of its windows.
         soft_left: The most that is left of the burst once that part is used; -1 without a soft percent.
         ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
@@ -164,6 +169,7 @@ class Quota:
     every: str = ""
     calendar: Calendar = UTC
     credit: tuple[Grant, ...] = ()
+    credit_windows: tuple[tuple[int, str], ...] = ()
     has_windows: bool = field(init=False, repr=False, compare=False)
     soft_left: int = field(init=False, repr=False, compare=False)
     ceiling: int = field(init=False, repr=False, compare=False)
@@ -175,6 +181,7 @@ class Quota:
     leak: int = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
     _buckets: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _credited_in: dict[str, tuple[bytes, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.every in NOMINAL_PERIODS:
@@ -282,12 +289,21 @@ class Quota:
         return name
 
     def _bucket(self, scope: str) -> bytes:
-        digest = blake2b(digest_size=8)
-        algorithm = f"{self.algorithm}/{self.every}" if self.every else self.algorithm
-        for part in (self.unit, algorithm, str(self.period), scope):
-            encoded = part.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(4, "little") + encoded)
-        return digest.digest()
+        return _bucket_of(self.unit, self.algorithm, self.every, self.period, scope)
+
+    def credited_in(self, scope: str) -> tuple[bytes, ...]:
+        """The names of the other counts in which this budget's credit may have been used, as of :meth:`bucket`."""
+        found = self._credited_in.get(scope)
+        if found is None:
+            if len(self._credited_in) >= _MOST_SCOPES:
+                self._credited_in.clear()
+            windows = dict.fromkeys([*_CREDITED, *self.credit_windows])
+            found = self._credited_in[scope] = tuple(
+                _bucket_of(self.unit, self.algorithm, every, period, scope)
+                for period, every in windows
+                if (period, every) != (self.period, self.every)
+            )
+        return found
 
     def window_end_us(self, at_us: int) -> int:
         """When a window ends that begins at a time, or around it; both in microseconds since the epoch."""
@@ -323,13 +339,17 @@ class Quota:
         burst = self.burst if self.algorithm == "token-bucket" else None
         return self.limit, self.period, self.unit, self.algorithm, burst, self.debt_periods
 
-    def with_credit(self, credit: tuple[Grant, ...]) -> "Quota":
+    def with_credit(self, credit: tuple[Grant, ...], windows: tuple[tuple[int, str], ...] = ()) -> "Quota":
         """This budget, with grants that the payer may use beside it; it has the same counts.
+
+        Args:
+            credit: The grants.
+            windows: As :attr:`credit_windows`.
 
         Raises:
             ConfigurationError: It is no budget, or there are more than 64 grants.
         """
-        return replace(self, credit=credit) if credit else self
+        return replace(self, credit=credit, credit_windows=windows) if credit else self
 
     def part(self, limit: int, burst: int) -> "Quota":
         """This quota with another limit and burst, and without credit; it has the same counts.
@@ -384,6 +404,14 @@ class Quota:
         if self.every == SESSION:
             return f" per session of {self.period} s"
         return f" per calendar {self.every} ({self.calendar.zone})" if self.every else f" per {self.period} s"
+
+
+def _bucket_of(unit: str, algorithm: str, every: str, period: int, scope: str) -> bytes:
+    digest = blake2b(digest_size=8)
+    for part in (unit, f"{algorithm}/{every}" if every else algorithm, str(period), scope):
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.digest()
 
 
 def is_money(unit: str) -> bool:

@@ -74,9 +74,16 @@ class ResolvedLimit:
     floor: int = 0
     takes_credit: bool = False
 
-    def charge(self, subject: bytes, scope: str, cost: int, credit: tuple[Grant, ...] = ()) -> Charge:
-        """The charge of this limit to a subject, which has this credit beside it."""
-        quota = with_credit(self.quota, credit) if credit else self.quota
+    def charge(
+        self,
+        subject: bytes,
+        scope: str,
+        cost: int,
+        credit: tuple[Grant, ...] = (),
+        credit_windows: tuple[tuple[int, str], ...] = (),
+    ) -> Charge:
+        """The charge of this limit to a subject with this credit, which budgets in other windows may share."""
+        quota = with_credit(self.quota, credit, credit_windows) if credit else self.quota
         shadow = not holds_for(subject, quota.label, self.enforced_percent)
         return Charge(subject, quota, cost, scope, self.only_checked, self.on_store_error, self.floor, shadow)
 

@@ -73,9 +73,9 @@ def told_as(quota: Quota, label: str, *, in_headers: bool, soft_percent: int) ->
 
 
 @lru_cache(maxsize=1024)
-def with_credit(quota: Quota, grants: tuple[Grant, ...]) -> Quota:
+def with_credit(quota: Quota, grants: tuple[Grant, ...], windows: tuple[tuple[int, str], ...]) -> Quota:
     """The budget with a payer's grants beside it: see :meth:`flask_ailimit.engine.Quota.with_credit`."""
-    return quota.with_credit(grants)
+    return quota.with_credit(grants, windows)
 
 
 @lru_cache(maxsize=1024)

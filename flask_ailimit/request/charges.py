@@ -58,7 +58,8 @@ def _charge_for(ledger: Ledger, endpoint: str, each: ResolvedLimit, subjects: di
         subject = subjects[id(limit.key_func)] = subject_of(ledger, limit.key_func)
     scope = limit.scope_for(endpoint, counted_method(current_request())) if each.scope is None else each.scope
     credit = credit_of(each.quota, payer_of(ledger, limit)) if each.takes_credit else ()
-    return LimitCharge(each, each.charge(subject, scope, each.cost or 0, credit))
+    windows = ledger.app_state.windows_of_credit.get(each.quota.unit, ()) if credit else ()
+    return LimitCharge(each, each.charge(subject, scope, each.cost or 0, credit, windows))
 
 
 def payer_of(ledger: Ledger, limit: RuntimeLimit) -> PlannedPayer:

@@ -261,7 +261,8 @@ def _known(
         return EndpointLimit(limit, text, (), False, (), tuple(depends), unless)
     quota = quota_now(ledger, limit)
     if isinstance(limit, PayerLimit) and limit.takes_credit:
-        quota = with_credit(quota, credit_of(quota, payer or payer_of(ledger, limit)))
+        windows = ledger.app_state.windows_of_credit.get(quota.unit, ())
+        quota = with_credit(quota, credit_of(quota, payer or payer_of(ledger, limit)), windows)
     subject = ledger.engine_now().subject(*identity_of(ledger, limit.key_func)) if who is None else who.subject
     scopes = [_scope(limit, endpoint or "", method) for method in methods]
     shadow = not holds_for(subject, quota.label, enforced_percent(limit.cost))

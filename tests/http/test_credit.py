@@ -261,6 +261,47 @@ def test_payer_under_a_plan_without_a_budget_keeps_its_credit_unused():
     assert credit_left(served) == 2 * NANO
 
 
+def test_credit_that_was_used_beside_one_budget_is_used_beside_every_other():
+    prices = {"*": {"input": "1 USD", "output": "1 USD"}}
+    texts = {
+        "month": "0 USD per calendar month",
+        "ever": "0 USD",
+        "two": "9 USD per calendar month; 0 USD per calendar year",
+        "session": "0 USD per session of 5 hours",
+        "hours": "0 USD per 5 hours",
+    }
+    plans = {"prices": prices, "plans": {name: {"budget": text} for name, text in texts.items()}}
+    served = planned(plans)
+    served.limiter.admin.credit("user:7", "1 USD", **WHY)
+    for used, name in enumerate(texts):
+        before = {each: credit_under(served, each) for each in texts}
+        assert set(before.values()) == {NANO - used * 5000}
+        assert status(served, user=f"7/{name}") == 200
+
+
+def credit_under(served, plan):
+    return max(each.spending.credit for each in verdicts(served, user=f"7/{plan}").values())
+
+
+def test_credit_stays_used_when_the_file_is_read_again_with_other_budgets(tmp_path):
+    file = tmp_path / "plans.toml"
+    prices = '[prices."*"]\ninput = "1 USD"\noutput = "1 USD"\n'
+
+    def write(budget):
+        file.write_text(f'default_plan = "pro"\n[plans.pro]\nbudget = "{budget}"\n{prices}')
+
+    write("0 USD per session of 5 hours")
+    served = planned(str(file))
+    served.limiter.admin.credit("user:7", "1 USD", **WHY)
+    for used, budget in enumerate(["0 USD per session of 4 hours", "0 USD per 3 hours", "0 USD per calendar week"]):
+        assert credit_under(served, "pro") == NANO - used * 5000
+        assert status(served, user="7/pro") == 200
+        write(budget)
+        served.limiter.admin.reload(**WHY)
+        with served.app.app_context():
+            served.limiter.app_state.changes.look()
+
+
 def test_undone_grant_is_gone_and_what_was_used_of_it_stays_used():
     served = planned()
     admin = served.limiter.admin

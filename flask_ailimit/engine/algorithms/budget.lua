@@ -263,6 +263,13 @@ local function spending(state, now_us, quota)
   return books.count - reserved, reserved, credit_of(books), held_of_credit(books), books.ends
 end
 
+-- How much was used of each grant, as pairs of its id and that.
+local function used_of_grants(state)
+  local found = {}
+  for at = 9, #state > WITHOUT_CREDIT and 8 + 3 * state[8] or 0, 3 do table.insert(found, {state[at], state[at + 2]}) end
+  return found
+end
+
 -- Whether as many numbers follow as the state says.
 local function is_sound(state)
   if #state <= WITHOUT_CREDIT + 1 then return #state == WITHOUT_CREDIT end
@@ -271,6 +278,7 @@ local function is_sound(state)
 end
 
 return {
-  admit = admit, settle = settle, expires = expires, spending = spending, is_sound = is_sound, least = 6, most = 2504,
+  admit = admit, settle = settle, expires = expires, spending = spending, is_sound = is_sound,
+  used_of_grants = used_of_grants, least = 6, most = 2504,
   step = 1,
 }

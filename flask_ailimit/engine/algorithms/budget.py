@@ -266,6 +266,13 @@ def spending(state: State, now_us: int, quota: Quota) -> Spending:
     return Spending(books.count - reserved, reserved, books.credit, books.held_of_credit, books.ends)
 
 
+def used_of_grants(state: State) -> dict[int, int]:
+    """How much was used of each grant by what this count knows, by the grant's id."""
+    if len(state) <= _WITHOUT_CREDIT:
+        return {}
+    return {state[at]: state[at + 2] for at in range(8, 8 + 3 * state[7], 3)}
+
+
 def _wait_us(books: _Books, cost: int) -> int | None:
     """How long until a cost fits that doesn't now: a guess, if others may give back what it needs; None for never."""
     cost = max(cost, 1)  # A count that owes refuses even a cost of 0, until it has something left.

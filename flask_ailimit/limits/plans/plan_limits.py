@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from types import MappingProxyType
 from typing import Any
 
-from flask_ailimit.engine.quota import CONCURRENCY
+from flask_ailimit.engine.quota import CONCURRENCY, SESSION
 from flask_ailimit.limits.count_names import marked
 from flask_ailimit.limits.unit_limit import UnitLimit
 
 from .caller import USER
+from .credit import is_budget
 from .payer_key import payer_key
 from .plan import ALL_PAYERS, NO_PAYERS, ModelRule, Plan, PlanLimit, Plans
 
@@ -36,6 +38,23 @@ def limits_of_plans(limiter: Any, plans: Plans, algorithm_of_requests: str) -> L
             scope = f"{_SCOPE}/models/{rule.pattern}"
             found[plan, rule] = [_made(limiter, each, scope, algorithm_of_requests, plan.floor) for each in rule.limits]
     return found
+
+
+def windows_of_budgets(
+    limits: LimitsOfPlans, known: Mapping[str, tuple[tuple[int, str], ...]] = MappingProxyType({})
+) -> Mapping[str, tuple[tuple[int, str], ...]]:
+    """The windows of all budgets over all models that are of no calendar, as ``(period, every)`` by their units.
+
+    Args:
+        limits: The limits of the plans.
+        known: Those of plans before.
+    """
+    found = {unit: dict.fromkeys(windows) for unit, windows in known.items()}
+    for (_, rule), some in limits.items():
+        for quota in [quota for limit in some if rule is None for quota in limit.static_quotas()]:
+            if is_budget(quota) and quota.every in ("", SESSION):
+                found.setdefault(quota.unit, {})[quota.period, quota.every] = None
+    return {unit: tuple(sorted(windows)) for unit, windows in found.items()}
 
 
 def limits_for_role(limits: Sequence[UnitLimit], role: str, *, is_told: bool) -> Iterator[UnitLimit]:

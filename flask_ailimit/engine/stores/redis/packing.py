@@ -1,8 +1,9 @@
 """How a request to the scripts and its answer look: packed numbers, little-endian, as Lua's ``struct`` reads them.
 
 A request is a head (time or 0 for the server's own, the reservation's number, how many subjects, how many items) and
-the items, each a charge (with the boundaries of its windows and the grants of credit, if it has such) and what the
-script in question wants besides. ``lua/request.lua`` reads it.
+the items, each a charge (with the boundaries of its windows, the grants of credit and the names of other counts in
+which that may have been used, if it has such) and what the script in question wants besides. ``lua/request.lua`` reads
+it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from flask_ailimit.engine.stores.renewing import Held
 from .scripts import NUMBERS
 
 _COUNTED = Struct("<8sBqqqqqqq")
-_BOUNDARIES = Struct("<qqqqH")
+_BOUNDARIES = Struct("<qqqqHH")
 _GRANT = Struct("<qqqq")
 
 # The formats of a head, of the parts of an item, and of an answer.
@@ -178,7 +179,9 @@ def _item(places: Places, charge: Charge, dry: bool, about_us: int) -> tuple[int
     if quota.has_windows:
         flags |= _TELLS_WINDOWS
         grants = b"".join([_GRANT.pack(*grant) for grant in quota.credit])
-        counted += _BOUNDARIES.pack(*quota.ends_around(about_us), len(quota.credit)) + grants
+        others = quota.credited_in(charge.scope) if grants else ()
+        counted += _BOUNDARIES.pack(*quota.ends_around(about_us), len(quota.credit), len(others))
+        counted += grants + b"".join(others)
     return places[charge.subject], flags, charge.cost, charge.floor, counted
 
 

@@ -23,10 +23,14 @@ local quota = {
 }
 local algorithms = {}
 
--- What follows a charge whose windows are told: four boundaries, and the grants of credit.
-local function windows_at(at)
-  local b, grants = quota.boundaries, nil
-  b[1], b[2], b[3], b[4], grants, at = decode('<i8i8i8i8I2', request, at)
+-- Whether what is read of other counts is what this script has made of them.
+local sees_changes = false
+
+-- What follows a charge whose windows are told: four boundaries, the grants of credit, and the names of the other counts in
+-- which it may have been used.
+local function windows_at(at, others)
+  local b, grants, many = quota.boundaries, nil, nil
+  b[1], b[2], b[3], b[4], grants, many, at = decode('<i8i8i8i8I2I2', request, at)
   quota.never_ends = b[1] == 0 and b[2] == 0
   quota.grants = grants > 0 and {}
   for i = 1, grants do
@@ -34,7 +38,25 @@ local function windows_at(at)
     grant[1], grant[2], grant[3], grant[4], at = decode('<i8i8i8i8', request, at)
     quota.grants[i] = grant
   end
+  for i = 1, many do
+    others[i], at = decode('<c8', request, at)
+  end
   return at
+end
+
+-- Leaves of the grants what other counts have left of them. Twin of decide.py's _with_credit_left.
+local function lessen(record, algorithm, others)
+  for _, bucket in ipairs(others) do
+    for number = 1, record.size do
+      if record.buckets[number] == bucket then
+        for _, used in ipairs(algorithm.used_of_grants(state_of(record, number, algorithm, sees_changes))) do
+          for _, grant in ipairs(quota.grants) do
+            if grant[1] == used[1] then grant[2] = math.max(0, grant[2] - used[2]) end
+          end
+        end
+      end
+    end
+  end
 end
 
 -- The charge that begins at a place: its record, its count's number there, its algorithm, its cost, where the rest of the item
@@ -47,11 +69,13 @@ local function charge_at(at)
     error('a cost or a floor is no whole number from 0 to 2^53 - 1')
   end
   quota.tells_windows = flags >= TELLS_WINDOWS
-  if quota.tells_windows then at = windows_at(at) end
+  local others = quota.tells_windows and {}
+  if others then at = windows_at(at, others) end
   local record, algorithm = records[place], algorithms[name]
   if not algorithm then
     algorithm = algorithm_of(name)
     algorithms[name] = algorithm
   end
+  if others and others[1] then lessen(record, algorithm, others) end
   return record, number_of(record, bucket), algorithm, cost, at, flags % 2 == 1, flags % TELLS_WINDOWS >= 2, floor
 end

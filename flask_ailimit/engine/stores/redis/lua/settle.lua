@@ -7,6 +7,8 @@ local TIME_BYTES = 8
 local NOT_TAKEN = '0'
 local MOST_COUNTS = 512
 
+sees_changes = true
+
 local decision, decided_at, decided_at_us = KEYS[subjects + 2], '', nil
 if decision then
   if redis.call('GET', marker) then return ALREADY end
