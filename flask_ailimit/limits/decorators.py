@@ -338,7 +338,7 @@ class Decorators(Limiter):
         return LimitByPlan(self)
 
     def _limit_units(self, limit_value: object, options: Mapping[str, Any], **own: Any) -> UnitLimit:
-        _require_options("limits on tokens, calls in flight and units of your own have", options, UnitOptions)
+        _require_options(_limits_on(own["unit"]), options, UnitOptions)
         if options.get("shared") and not options.get("scope"):
             raise ConfigurationError("shared: name the count that the views share, such as scope='chat'.")
         common: dict[str, Any] = {**options}
@@ -363,6 +363,14 @@ class Decorators(Limiter):
 
 def _weights_of(given: Weights | Mapping[str, float]) -> Weights:
     return given if isinstance(given, Weights) else Weights.of(given)
+
+
+def _limits_on(unit: str) -> str:
+    """What errors about its options call a limit on a unit."""
+    if is_money(unit):
+        return "budgets have"
+    in_words = {CONCURRENCY: "calls in flight", **dict.fromkeys(TOKEN_UNITS, "tokens")}
+    return f"limits on {in_words.get(unit, 'units of your own')} have"
 
 
 def _require_options(what: str, options: Mapping[str, Any], known: type[Any]) -> None:

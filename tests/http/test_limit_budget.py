@@ -77,6 +77,14 @@ def test_budget_that_is_none_is_refused_where_it_is_written(value, options, said
     assert said in str(refused.value)
 
 
+def test_option_that_a_limit_has_not_is_said_of_its_own_kind():
+    limiter = limited(prices=PRICES).limiter
+    with pytest.raises(TypeError, match="weights: budgets have no such option"):
+        limiter.limit_budget("5 USD", weights={"output_tokens": 5})
+    with pytest.raises(TypeError, match="unknown_price: limits on tokens have no such option"):
+        limiter.limit_tokens("5 per day", unknown_price="free")
+
+
 def test_unknown_price_is_kept_with_the_limit():
     limiter = limited(prices=PRICES).limiter
     limit = limiter.limit_budget("5 USD", unknown_price={"price_as": "large-1"})
