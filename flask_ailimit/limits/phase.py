@@ -83,8 +83,10 @@ class ResolvedLimit:
         credit_windows: tuple[tuple[int, str], ...] = (),
     ) -> Charge:
         """The charge of this limit to a subject with this credit, which budgets in other windows may share."""
-        quota = with_credit(self.quota, credit, credit_windows) if credit else self.quota
+        quota = self.quota
         shadow = not holds_for(subject, quota.label, self.enforced_percent)
+        if credit:
+            quota = with_credit(quota, credit, credit_windows, is_tried=shadow)
         return Charge(subject, quota, cost, scope, self.only_checked, self.on_store_error, self.floor, shadow)
 
 

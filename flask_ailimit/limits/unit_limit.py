@@ -38,6 +38,7 @@ from .plans.plan import ALL_PAYERS, Source
 from .view_limit import ViewLimit
 
 _LARGEST_BURST = 100
+_OF_TRIED = 2**40  # More than a trail has entries.
 _NOTHING = RateLimitItemPerSecond(0)
 
 
@@ -73,9 +74,15 @@ def told_as(quota: Quota, label: str, *, in_headers: bool, soft_percent: int) ->
 
 
 @lru_cache(maxsize=1024)
-def with_credit(quota: Quota, grants: tuple[Grant, ...], windows: tuple[tuple[int, str], ...]) -> Quota:
-    """The budget with a payer's grants beside it: see :meth:`flask_ailimit.engine.Quota.with_credit`."""
-    return quota.with_credit(grants, windows)
+def with_credit(
+    quota: Quota, grants: tuple[Grant, ...], windows: tuple[tuple[int, str], ...], *, is_tried: bool
+) -> Quota:
+    """The budget with a payer's grants beside it: see :meth:`flask_ailimit.engine.Quota.with_credit`.
+
+    One that is only tried burns grants of the same amounts under numbers of their own, so that those of the payer stay.
+    """
+    given = tuple(grant._replace(id=grant.id + _OF_TRIED) for grant in grants) if is_tried else grants
+    return quota.with_credit(given, windows)
 
 
 @lru_cache(maxsize=1024)

@@ -260,12 +260,12 @@ def _known(
     if depends or allows_nothing(limit) or is_no_limit(limit):
         return EndpointLimit(limit, text, (), False, (), tuple(depends), unless)
     quota = quota_now(ledger, limit)
-    if isinstance(limit, PayerLimit) and limit.takes_credit:
-        windows = ledger.app_state.windows_of_credit.get(quota.unit, ())
-        quota = with_credit(quota, credit_of(quota, payer or payer_of(ledger, limit)), windows)
     subject = ledger.engine_now().subject(*identity_of(ledger, limit.key_func)) if who is None else who.subject
     scopes = [_scope(limit, endpoint or "", method) for method in methods]
     shadow = not holds_for(subject, quota.label, enforced_percent(limit.cost))
+    if isinstance(limit, PayerLimit) and limit.takes_credit:
+        windows = ledger.app_state.windows_of_credit.get(quota.unit, ())
+        quota = with_credit(quota, credit_of(quota, payer or payer_of(ledger, limit)), windows, is_tried=shadow)
     policy = policy_of(ledger, limit)
     counts = [Charge(subject, quota, 0, each, True, policy, shadow=shadow) for each in dict.fromkeys(scopes)]
     return EndpointLimit(limit, text, (), False, tuple(counts), (), unless)

@@ -225,6 +225,16 @@ def test_budget_that_is_only_tried_beside_another_has_the_credit_too():
     assert sorted((each.charge.shadow, each.quota.limit) for each in found) == [(False, 10 * NANO), (True, 5 * NANO)]
 
 
+def test_budget_that_is_only_tried_in_another_window_takes_nothing_from_the_one_that_holds():
+    both = {"limit": "0 USD per calendar month", "candidate": "0 USD per calendar year"}
+    served = planned({**PLANS, "plans": {"pro": {"budget": both}}})
+    served.limiter.admin.credit("user:7", "1 USD", **WHY)
+    for used in range(3):
+        assert budget(served).spending.credit == NANO - used * 5000
+        assert status(served, user="7") == 200
+    assert budget(served, name="usd-per-calendar-year").spending.credit == NANO - 15_000
+
+
 # Two processes, moves, reloads, and what takes credit back
 
 

@@ -6,6 +6,9 @@ reservation takes what is left of both. What is then still missing counts in the
 has credit, or if the window never ends, it is a debt instead, which the next grant pays; so does a limit that is
 raised, if the window never ends. A window begins with nothing, however much was spent in the one before.
 
+A payer may have used its credit beside a budget of other windows, too, which is another count. A decision takes that
+off the grants before they come here.
+
 What is reserved is held until it is settled. A worker that dies leaves it charged. Then it counts as spent after five
 to ten minutes: held are the reservations of this slot of five minutes and those of the one before.
 
