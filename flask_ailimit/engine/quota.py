@@ -443,13 +443,18 @@ def windows_in_name(every: str, period: int) -> str:
     if every == EVER:
         return ""
     if every == SESSION:
-        return f"-{per(period).replace('per-', 'per-session-of-')}"
+        return f"-{per(period, PERIODS['day']).replace('per-', 'per-session-of-')}"
     return f"-per-calendar-{every}" if every else f"-{per(period)}"
 
 
-def per(period: int) -> str:
-    """A period of so many seconds, in words for a name: ``per-minute``, ``per-90-seconds``."""
-    count, name = in_largest_unit(period)
+def per(period: int, longest: int | None = None) -> str:
+    """A period of so many seconds, in words for a name: ``per-minute``, ``per-90-seconds``.
+
+    Args:
+        period: Seconds.
+        longest: As of :func:`in_largest_unit`.
+    """
+    count, name = in_largest_unit(period, longest)
     return f"per-{name}" if count == 1 else f"per-{count}-{name}s"
 
 

@@ -56,6 +56,11 @@ def test_options_that_contradict_each_other_are_refused(options, message):
         (Quota(10, 7200), "requests-per-2-hours", "10 requests per 7200 s"),
         (Quota(10, 31_104_000), "requests-per-year", "10 requests per 31104000 s"),
         (Quota(4, 60, "concurrency", "concurrency"), "concurrency", "4 in flight"),
+        (
+            Quota(10, 30 * 86_400, algorithm="window", every="session"),  # No text says a month of a session.
+            "requests-per-session-of-30-days",
+            "10 requests per session of 2592000 s",
+        ),
     ],
 )
 def test_quota_has_a_name_and_a_text(quota, name, text):
