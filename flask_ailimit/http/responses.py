@@ -12,6 +12,7 @@ from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decision import Decision, Verdict
 from flask_ailimit.engine.quota import (
     CONCURRENCY,
+    EVER,
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     REQUESTS,
@@ -330,7 +331,7 @@ def _limit(name: str, verdict: Verdict) -> dict[str, object]:
             "text": quota.text,
             **standing._asdict(),
             "requested": amount_told(quota, verdict.charge.cost).partition(" ")[0],
-            "reset_after": milliseconds_up(verdict.reset_after_us) / 1000,
+            "reset_after": None if quota.every == EVER else milliseconds_up(verdict.reset_after_us) / 1000,
             "retry_after": None if wait_us is None or verdict.is_spent else max(1, milliseconds_up(wait_us)) / 1000,
         }
     return {

@@ -416,6 +416,7 @@ def test_balance_never_comes_back():
     refused = shop.ask()
     assert refused.json["error"]["code"] == "insufficient_quota"
     assert refused.json["error"]["limit"]["resets"] is None
+    assert refused.json["error"]["limit"]["reset_after"] is None
     assert refused.headers["x-should-retry"] == "false"
 
 
