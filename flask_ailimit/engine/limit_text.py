@@ -182,7 +182,7 @@ def quota_of_part(
         part.label,
         in_headers,
         every=part.every,
-        calendar=calendar if part.every in EVERY else UTC,
+        calendar=calendar if part.every in (*EVERY, SESSION) else UTC,
     )
 
 

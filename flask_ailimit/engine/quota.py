@@ -136,8 +136,8 @@ class Quota:
         every: When its windows end. "": with the periods of the clock; ``hour``, ``day``, ``week``, ``month``,
             ``quarter`` or ``year``: with those of a calendar; ``session``: ``period`` seconds after the first charge;
             ``ever``: never. Only ``window`` and ``budget`` have others than "".
-        calendar: The calendar of its windows. It is no part of the count's name: a change takes effect with the next
-            window.
+        calendar: The calendar of its windows; of a session, in whose zone its end is told. It is no part of the count's
+            name: a change takes effect with the next window.
         credit: What a payer may use beside the limit of a ``budget``, the grants that end soonest first.
         credit_windows: Further windows, as ``(period, every)``, of budgets in this unit beside which the payer may have
             used the same credit, such as that of a session under another plan. Those of calendars and for ever are

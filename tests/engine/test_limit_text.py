@@ -82,7 +82,7 @@ def test_text_names_a_window_of_a_calendar_or_of_a_session(text, window):
     (quota,) = parse_quotas(text, unit="tokens", calendar=BERLIN)
     assert (quota.limit, quota.period, quota.every) == window
     assert quota.algorithm == "window"
-    assert quota.calendar == (Calendar() if quota.every == "session" else BERLIN)
+    assert quota.calendar == BERLIN  # a session has it, because its end is told in this zone
 
 
 def test_windows_of_several_kinds_have_each_an_algorithm_and_a_name():

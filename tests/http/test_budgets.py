@@ -472,6 +472,12 @@ def test_pieces_of_a_stream_that_the_view_records_are_one_call():
     assert shop.spent == "0.0345", "two calls with input of their own are two requests of the model"
 
 
+def test_session_ends_at_a_time_in_the_zone_of_the_plan():
+    shop = Shop("1 USD per session of 5 hours", plan={"calendar": {"zone": "Europe/Berlin"}})  # from 2:00 in Berlin
+    shop.ask()
+    assert (shop.budget["resets"], shop.budget["zone"]) == ("2024-10-04T07:00:00+02:00", "Europe/Berlin")
+
+
 def test_balance_has_no_window_in_headers_and_usage():
     shop = Shop("1 USD")
     answer = shop.ask()
