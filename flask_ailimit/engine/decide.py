@@ -126,12 +126,12 @@ def _each_alone(
         elif after is not state or not fits:
             wanted.add(bucket)
         if dry:
-            _, _, remaining, reset_us, _ = admit(state, now_us, quota, before, lease)
+            _, after, remaining, reset_us, _ = admit(state, now_us, quota, before, lease)
         else:
             asked[bucket] = before + cost
         left = remaining - floor if remaining > floor else 0
         if spending:
-            verdicts.append(_told(charge, quota, fits, left, reset_us, retry_us, state if dry else after, now_us))
+            verdicts.append(_told(charge, quota, fits, left, reset_us, retry_us, after, now_us))
         else:
             verdicts.append(new(Verdict, (charge, fits, left, reset_us, retry_us, None, None)))
     return verdicts

@@ -12,7 +12,7 @@ from flask_ailimit.engine.quota import LATEST_SECOND
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.engine.stores.share import Share, ShareStore
 from flask_ailimit.http.responses import refusal_body, refusal_status
-from flask_ailimit.testing import START_US
+from flask_ailimit.testing import START_US, ManualClock
 
 NOW = START_US // 10**6
 MONTH = Quota(100, 1, "nano_usd", "budget", every="month")
@@ -52,6 +52,15 @@ def test_what_is_reserved_is_not_spent_until_it_is_settled():
     assert payer.spending[:2] == (10, 20)
     second.settle({})
     assert payer.spending[:2] == (30, 0)
+
+
+def test_charge_that_only_asks_is_told_what_those_before_it_in_its_decision_reserve():
+    store = MemoryStore(ManualClock())
+    taken = Charge(bytes(16), MONTH, 30)
+    asking = taken._replace(cost=0, dry=True)
+    first, second = store.reserve([taken, asking], 1).verdicts
+    assert first[2:] == second[2:]
+    assert second.spending.reserved == 30
 
 
 def test_what_is_reserved_near_the_end_is_an_ordinary_wait_and_what_is_spent_is_not():

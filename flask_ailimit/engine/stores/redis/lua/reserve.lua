@@ -80,13 +80,14 @@ repeat
     elseif shadow and allowed and not has_place(record, number, now_us) then
       allowed, retry_us = false, NEVER
     end
+    local seen = allowed and after or state
     if shadow and not allowed then
       all_taken = all_taken and dry
     else
       if after ~= state or not allowed then record.needed[number] = true end
       if dry then
         local _
-        _, _, left, reset_us = algorithm.admit(state, now_us, quota, before, lease)
+        _, seen, left, reset_us = algorithm.admit(state, now_us, quota, before, lease)
       else
         record.asked[number] = before + cost
         if after ~= state then replace(record, number, after, now_us + reset_us) end
@@ -94,7 +95,7 @@ repeat
       if not allowed then all_allowed = false end
     end
     if algorithm.spending then
-      reset_us = stands(now_us, algorithm.spending((dry or not allowed) and state or after, now_us, quota))
+      reset_us = stands(now_us, algorithm.spending(seen, now_us, quota))
     end
     if not dry then marks[place_of_mark] = allowed and TAKEN or NOT_TAKEN end
     if floor > 0 then left = math.max(0, left - floor) end
