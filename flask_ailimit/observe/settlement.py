@@ -1,6 +1,7 @@
 """One settlement as it is kept: what :data:`flask_ailimit.usage_settled` says, without anything that a client wrote.
 
-Whose request it was is a hash, the model is a pattern of the plan, and the label is the app's own word for the payer.
+Whose request it was is a hash, the model is a pattern of the plan or the name of a price, and the label is the app's
+own word for the payer.
 """
 
 import json
@@ -27,7 +28,7 @@ class Settlement(NamedTuple):
         endpoint: Flask's name of the view, or None.
         plan: The payer's plan, or None.
         label: The app's name for the payer, or None.
-        model: The pattern of the plan that the model matched, or None.
+        model: The pattern of the plan that the model matched; without one, the name of the price; or None.
         service_tier: As the answer names it; empty without one.
         source: ``recorded``, ``reported``, ``counted`` or ``reserved``.
         ending: How the answer ended, such as ``complete``.
@@ -98,7 +99,7 @@ def settlement_of(at_us: int, facts: Mapping[str, Any]) -> Settlement | None:
         endpoint=_text(facts["endpoint"]),
         plan=_text(facts["plan"]),
         label=_text(facts["label"]),
-        model=_text(facts["model"]),
+        model=_text(facts["model"] or (cost.price if cost else None)) or None,
         source=facts["source"],
         ending=facts["ending"],
         status=facts["status"],

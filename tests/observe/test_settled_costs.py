@@ -30,11 +30,11 @@ RATES = {
 class Priced:
     """An app whose models have prices, and whose answers use what they are asked to."""
 
-    def __init__(self, file):
+    def __init__(self, file, plans=PLANS):
         self.file = file
         self.app = Flask("priced", static_folder=None)
         options = {"storage_uri": "memory://", "accept_money_loss": True, "secret": SECRET}
-        self.limiter = AILimiter(app=self.app, plans=PLANS, settlements=file, **options)
+        self.limiter = AILimiter(app=self.app, plans=plans, settlements=file, **options)
         self.limiter.identify(lambda: Caller(user=Payer("7", plan="pro", label="Ada")))
         self.app.post("/chat", endpoint="chat")(self.limiter.limit_by_plan()(self.chat))
         self.app.post("/agent", endpoint="agent")(self.limiter.limit_by_plan()(self.agent))
@@ -139,3 +139,13 @@ def test_two_settlements_of_a_request_add_up_to_what_it_costs(priced):
     assert priced.costs() == {"large-*": nano_of("large-*", (20, 0, 30))}
     assert [row["x_SettlementNumber"] for row in priced.exported()] == ["1", "2"]
     assert priced.spent() == nano_of("large-*", (20, 0, 30))
+
+
+def test_models_that_no_pattern_of_the_plan_names_are_told_apart_by_their_prices(tmp_path):
+    plans = {"plans": {"pro": {"budget": "1000 USD per calendar month"}}, "prices": PLANS["prices"]}
+    priced = Priced(tmp_path / "settlements.sqlite", plans)
+    priced.ask("large-1", (1000, 400, 200))
+    priced.ask("small", (1000, 400, 200))
+    assert priced.costs() == {name: nano_of(name, (1000, 400, 200)) for name in ("large-*", "small")}
+    assert [row["SkuId"] for row in priced.exported()] == ["large-*", "small"]
+    priced.close()
