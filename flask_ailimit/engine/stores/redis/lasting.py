@@ -31,7 +31,7 @@ def may_lose_counts(link: Link) -> str | None:
     if policy != "noeviction":
         return (
             f"{link.name} throws counts away when its memory is full: it has maxmemory-policy {policy}. "
-            "Run: CONFIG SET maxmemory-policy noeviction"
+            "Run: CONFIG SET maxmemory-policy noeviction."
         )
     return None if told.get("aof_enabled") == "1" else _without_file(link)
 
