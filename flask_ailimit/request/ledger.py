@@ -258,6 +258,8 @@ class Ledger:
         taken = self.take()
         if not taken:
             self._tell_uncounted(usage, source, ending)
+            if again:
+                self._note_settled()  # What was charged before covers it.
             return
         ended = _end_all(taken, actual_of)
         if ended.was_open:
@@ -277,13 +279,17 @@ class Ledger:
         """Remember what was settled, and send :data:`flask_ailimit.usage_settled`."""
         if ended:
             self._ended = ended, actual_of
-            self._settled = self.recorded, self.recorded_units
-            self.pricing.settled = len(self.pricing.calls)
+            self._note_settled()
             self.settlements += 1
             # A stranger's request that only its address was charged for is on nobody's bill.
             is_billed = self.is_limited and (source == RECORDED or not self.by_address_only)
             if usage_settled.receivers and is_billed:
                 self._tell(usage, source, ending, failed=failed)
+
+    def _note_settled(self) -> None:
+        """Note that all that was recorded is paid, and is no part of what is handed over."""
+        self._settled = self.recorded, self.recorded_units
+        self.pricing.settled = len(self.pricing.calls)
 
     def resume(self) -> None:
         """Take the slots again, because the response goes on after it was settled. Requests alone are paid for."""

@@ -206,6 +206,24 @@ def test_costs_that_are_told_are_never_more_than_what_was_charged():
     assert f"0.{sum(costs):09}".rstrip("0") == shop.spent == "0.0074525"
 
 
+def test_what_a_report_has_paid_is_not_paid_again_by_the_work_that_is_handed_over():
+    shop, tokens = Shop("1 USD per calendar month", plan={"tokens": "100000 per day"}), []
+
+    def stream():
+        yield b'data: {"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 200}}\n\n'
+        yield b"data: [DONE]\n\n"
+        shop.limiter.record_usage(input_tokens=90, output_tokens=190)
+        tokens.append(shop.limiter.hand_over())
+
+    shop.before_answer = lambda: shop.app.response_class(stream_with_context(stream()), mimetype="text/event-stream")
+    shop.ask().get_data()
+    with shop.app.app_context(), shop.limiter.take_over(tokens[0]) as work:
+        work.record_usage(input_tokens=10)
+    assert shop.spent == "0.002275"
+    assert told(shop) == ([2_250_000, 25_000],) * 2
+    assert [event["charged"]["tokens"] for event in shop.events] == [300, 10]
+
+
 BAD = [
     Money(-5, "USD"),
     Money(1.5, "USD"),
