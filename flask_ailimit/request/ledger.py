@@ -40,7 +40,6 @@ _log = logging.getLogger("flask_ailimit")
 
 NO_USAGE = Usage()
 _NOTHING: Mapping[str, int] = MappingProxyType({})
-_NO_COUNTS: Mapping[tuple[bytes, bytes], int | None] = MappingProxyType({})
 
 ADDRESS = "address"
 """The name of the phase of the limits by address, and of their counts."""
@@ -131,6 +130,7 @@ class Ledger:
     settlements = 0
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
     _settled: tuple[Usage | None, Mapping[str, int]] = None, _NOTHING
+    _answer_used: Usage = NO_USAGE
     _usage_sent: Usage = NO_USAGE
     _units_sent: Mapping[str, int] = _NOTHING
     _charged_sent: Mapping[str, int] = _NOTHING
@@ -234,11 +234,13 @@ class Ledger:
         if self._lineage != lineage():
             return  # A child process has only a copy.
         again = self._ended is not None
+        self._answer_used = usage or self._answer_used
         if not again and not self.needs_settling:  # Only requests are limited, and they cost what was reserved.
             self._conclude(self.take(), _cost, usage or NO_USAGE, source, ending, failed=failed)
             return
         used = {**self._by_unit(usage), **self.recorded_units} if self.recorded_units else self._by_unit(usage)
-        priced = self._priced(usage, failed=failed) if self.pricing.limits else _NO_COUNTS
+        # Images may have been recorded since, and nothing of the tokens.
+        priced = self.pricing.units_used(self._answer_used, failed=failed)
         usage = usage or NO_USAGE
         self._note_paid()
 
@@ -258,8 +260,6 @@ class Ledger:
         taken = self.take()
         if not taken:
             self._tell_uncounted(usage, source, ending)
-            if again:
-                self._note_settled()  # What was charged before covers it.
             return
         ended = _end_all(taken, actual_of)
         if ended.was_open:
@@ -340,12 +340,6 @@ class Ledger:
             return {}
         return units_of(usage, count_cached=self.app_state.settings.count_cached_tokens)
 
-    def _priced(self, usage: Usage | None, *, failed: bool) -> Mapping[tuple[bytes, bytes], int | None]:
-        """What the limits on money and on weighed tokens are to be charged, by count."""
-        if usage is None:
-            return dict.fromkeys(self.pricing.limits)
-        return self.pricing.units_used(usage, failed=failed)
-
     def _ended_charges(self) -> Iterator[Charge]:
         """The charges of the latest settlement."""
         for reservation in self._ended[0] if self._ended else ():
@@ -372,6 +366,8 @@ class Ledger:
         is_more = usage.total_tokens > self._usage_sent.total_tokens or self.recorded_units != self._units_sent
         if self._ended and is_more and source == RECORDED and usage_settled.receivers:
             self._conclude(self._ended[0], _nothing, usage, source, ending)
+        if self._ended:
+            self._note_settled()  # What was charged before covers it.
 
     def tell_of_passed(self, passed: Sequence[Verdict]) -> None:
         """Send :data:`flask_ailimit.soft_limit_passed` for each of these limits."""
@@ -391,7 +387,7 @@ class Ledger:
         self._usage_sent = self._usage_sent + since
         units = _units_since(self.recorded_units, self._units_sent)
         self._units_sent = self.recorded_units
-        known = None if source == RESERVED else usage
+        known = None if source == RESERVED else self._answer_used
         cost = charged_money(charged, self.pricing, known, failed=failed)
         if cost is None and known is not None:
             cost = self.pricing.cost_told(known, failed=failed)

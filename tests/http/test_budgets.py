@@ -27,7 +27,7 @@ class Shop:
     """An app of one customer whose plan has a budget."""
 
     def __init__(self, budget, *, plan=None, prices=PRICES, clock=None, service=None, **options):
-        plans = {"default_plan": "pro", "plans": {"pro": {"budget": budget, **(plan or {})}}}
+        plans = {"default_plan": "pro", "plans": {"pro": {**({"budget": budget} if budget else {}), **(plan or {})}}}
         if prices is not None:
             plans["prices"] = prices
         if service is not None:

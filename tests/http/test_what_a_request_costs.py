@@ -206,6 +206,27 @@ def test_costs_that_are_told_are_never_more_than_what_was_charged():
     assert f"0.{sum(costs):09}".rstrip("0") == shop.spent == "0.0074525"
 
 
+@pytest.mark.parametrize("plan", [{"budget": "1 USD per calendar month"}, {"tokens": "100000 per day"}])
+def test_images_that_are_recorded_after_the_answer_has_ended_are_paid_beside_what_it_reported(plan):
+    prices = {"pictures-*": {"input": "1 USD", "output": "2 USD", "image": "0.04 USD"}}
+    shop = Shop("1 USD per calendar month", prices=prices)
+    if "tokens" in plan:
+        shop = Shop(None, plan=plan, prices=prices)
+
+    def stream():
+        yield b'data: {"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 200}}\n\n'
+        yield b"data: [DONE]\n\n"
+        for images in (2, 1):
+            shop.limiter.record_usage(units={"images": images})
+        yield b": still there\n\n"
+
+    shop.before_answer = lambda: shop.app.response_class(stream_with_context(stream()), mimetype="text/event-stream")
+    shop.ask("pictures-1").get_data()
+    assert [event["cost"].nano for event in shop.events] == [500_000, 80_000_000, 40_000_000]
+    if "budget" in plan:
+        assert shop.spent == "0.1205"
+
+
 def test_what_a_report_has_paid_is_not_paid_again_by_the_work_that_is_handed_over():
     shop, tokens = Shop("1 USD per calendar month", plan={"tokens": "100000 per day"}), []
 
