@@ -231,7 +231,7 @@ def test_plan_has_the_calendar_of_the_file_or_its_own():
         ),
         ("limit_tokens", {"algorithm": "token-bucket"}, "'token-bucket' can't count '9 per calendar day'"),
         ("limit_tokens", {"burst": 20}, "burst: '9 per calendar day' has none"),
-        ("limit_tokens", {"algorithm": "budget"}, "algorithm: use one of fixed-window, moving-window,"),
+        ("limit_tokens", {"algorithm": "concurrency"}, "algorithm: use one of budget, fixed-window, moving-window,"),
         ("limit_tokens", {"calendar": "Berlin"}, "calendar: a table is needed"),
         (
             "limit_tokens",
