@@ -235,6 +235,7 @@ CREDIT = (Grant(2, 30, 0, NOON // 10**6 + 7 * 86_400), Grant(1, 50, 0, LATEST_SE
         Quota(100, 3600, "tokens", "window"),
         Quota(100, 1, "nano_usd", "budget", every="month", calendar=BERLIN, credit=CREDIT),
         Quota(0, 1, "nano_eur", "budget", every="ever", credit=CREDIT),
+        Quota(0, 1, "nano_eur", "budget", every="day", credit=CREDIT, credit_windows=((18_000, "session"),)),
     ],
     ids=lambda quota: f"{quota.algorithm} {quota.every}",
 )
