@@ -159,13 +159,13 @@ class Pricing:
         """
         return bill([self._priced(call, currency, unknown) for call in calls], currency)
 
-    def nano_of(self, usage: Usage, currency: str, unknown: UnknownPrice) -> int | None:
+    def nano_of(self, usage: Usage, currency: str, unknown: UnknownPrice, images: int = 0) -> int | None:
         """What one call of the model that is sent on costs, in nano-units; None if nobody knows."""
         if self._app_state.settings.cost_of is None:
             price = self._price(self.sent_model)
             if price is not None and price.currency == currency:  # Most requests.
-                return price.cost(usage)
-        cost = self.cost_of([Recorded(None, usage)], currency, unknown)
+                return price.cost(usage, images)
+        cost = self.cost_of([Recorded(None, usage, images=images)], currency, unknown)
         return None if cost is None else cost.nano
 
     def _nano(self, usage: Usage, currency: str, unknown: UnknownPrice, *, failed: bool) -> int | None:

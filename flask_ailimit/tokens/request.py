@@ -59,11 +59,15 @@ class Estimate:
         usage: What to reserve.
         least: What it asks for even if every guess was too high. If this doesn't fit a limit, it never will.
         names_maximum: Whether it says how much output it wants. If not, the default output is reserved.
+        answers: How many answers it asks for, such as images: ``n`` for each prompt.
+        least_answers: How many of them it asks for without any doubt.
     """
 
     usage: Usage
     least: Usage
     names_maximum: bool = True
+    answers: int = 1
+    least_answers: int = 1
 
     def largest(self, other: "Estimate") -> "Estimate":
         """What to reserve for a request that one reader takes for this and another for that."""
@@ -71,10 +75,12 @@ class Estimate:
             _largest(self.usage, other.usage),
             _smallest(self.least, other.least),
             self.names_maximum and other.names_maximum,
+            max(self.answers, other.answers),
+            min(self.least_answers, other.least_answers),
         )
 
 
-EVERYTHING: Final = Estimate(Usage(MAX_TOKENS // 2, MAX_TOKENS // 2), Usage())
+EVERYTHING: Final = Estimate(Usage(MAX_TOKENS // 2, MAX_TOKENS // 2), Usage(), answers=MAX_TOKENS, least_answers=0)
 """For a request that can't be read in reasonable time: as much as a limit has."""
 
 
@@ -143,6 +149,7 @@ def estimate_with_models(
         Usage.clamped(counted + guessed + prompt.token_ids + flat, asked.output(default_output_tokens)),
         Usage.clamped(certain + prompt.token_ids, asked.certain_output()),
         asked.names_maximum(),
+        *asked.answers(),
     )
     return estimate, asked.models, [*asked.models_of_batch()]
 
@@ -230,6 +237,13 @@ class _Asked:
         if self.certain or self.largest:
             return True
         return bool(self.batch) and all(asked.names_maximum() for asked in self.batch)
+
+    def answers(self) -> tuple[int, int]:
+        """How many answers are asked for, and how many of them without any doubt. Each may be an image."""
+        most, least = self.choices * self.prompts, self.certain_choices * self.prompts
+        batch = [asked.answers() for asked in self.batch]
+        most, least = max(most, sum(each for each, _ in batch)), max(least, sum(each for _, each in batch))
+        return min(most, MAX_TOKENS), min(least, MAX_TOKENS)
 
     def output(self, default: int) -> int:
         """The most output that a reader finds. Beyond 2**53 - 1 it may be anything."""

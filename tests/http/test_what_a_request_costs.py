@@ -102,6 +102,26 @@ def test_images_cost_what_the_model_asks_that_made_them(with_tokens):
     assert told(shop) == ([80_002_500],) * 2
 
 
+def test_images_that_a_request_asks_for_are_reserved():
+    shop = Shop("0.10 USD per calendar month", prices=MANY)
+    shop.answer = {"data": []}
+    asked = shop.ask("pictures-1", n=2)
+    assert 'reserved="0.08";' in asked.headers["x-ratelimit-budget"]
+    assert (asked.status_code, shop.spent) == (200, "0.00")
+    assert shop.ask("pictures-1", n=3).json["error"]["code"] == "cost_exceeds_limit"
+    shop.before_answer = lambda: shop.limiter.record_usage(units={"images": 1})
+    assert 'reserved="0.04";' in shop.ask("pictures-1").headers["x-ratelimit-budget"]
+    assert shop.ask("pictures-1", n=2).json["error"]["code"] == "insufficient_quota"
+    assert (shop.calls, shop.spent) == (2, "0.04")
+
+
+def test_all_of_a_budget_is_reserved_where_nobody_can_tell_how_many_images_are_asked_for():
+    shop = Shop("0.10 USD per calendar month", prices={"*": MANY["pictures-*"]})
+    answer = shop.app.test_client().post("/v1/chat/completions", json={"prompt": "a cat", "n": 10**30})
+    assert answer.status_code == 200
+    assert 'reserved="0.10";' in answer.headers["x-ratelimit-budget"]
+
+
 def test_images_are_paid_beside_a_cost_that_the_app_names_of_another_call():
     shop = Shop("1 USD per calendar month", prices=MANY)
 

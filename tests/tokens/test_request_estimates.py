@@ -266,3 +266,22 @@ def test_text_that_a_counter_raises_on_is_charged_by_its_length(exact, caplog):
 @pytest.mark.parametrize("wrap", [lambda part: {"image": part}, lambda part: {"messages": [{"image_url": part}]}])
 def test_type_of_a_medium_may_be_anything(kind, wrap):
     assert estimate({"max_tokens": 9000, **wrap({"type": kind})}).usage.output_tokens == 9000
+
+
+@pytest.mark.parametrize(
+    ("body", "answers", "least"),
+    [
+        ({"prompt": "a cat"}, 1, 1),
+        ({"prompt": "a cat", "n": 4}, 4, 4),
+        ({"prompt": "a cat", "n": "4"}, 4, 1),
+        ({"prompt": ["a cat", "a dog"], "n": 2}, 4, 4),
+        ({"prompt": "a cat", "n": 10**30}, MAX_TOKENS, 1),
+        ([{"prompt": "a cat", "n": 2}, {"prompt": "a dog"}], 3, 3),
+        ({"requests": [{"params": {"prompt": "a cat", "n": 2}}, {"params": {"prompt": "a dog", "n": 3}}]}, 5, 5),
+        ("a cat", 1, 1),
+        (None, 1, 1),
+    ],
+)
+def test_answers_are_counted_that_a_request_asks_for(body, answers, least):
+    estimate = estimate_request(body, counter=Letters(exact=True), default_output_tokens=10)
+    assert (estimate.answers, estimate.least_answers) == (answers, least)
