@@ -242,7 +242,9 @@ class _Asked:
         """How many answers are asked for, and how many of them without any doubt. Each may be an image."""
         most, least = self.choices * self.prompts, self.certain_choices * self.prompts
         batch = [asked.answers() for asked in self.batch]
-        most, least = max(most, sum(each for each, _ in batch)), max(least, sum(each for _, each in batch))
+        # What stands beside the requests of a batch may be meant for each of them.
+        most = max(most, self.choices * sum(each for each, _ in batch))
+        least = max(least, sum(each for _, each in batch))
         return min(most, MAX_TOKENS), min(least, MAX_TOKENS)
 
     def output(self, default: int) -> int:

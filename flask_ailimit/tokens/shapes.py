@@ -130,6 +130,16 @@ REQUESTS: Final = (
         {BATCH: "instances"},
     ),
     Shape(
+        "Imagen on Vertex AI",
+        "https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/imagen-api",
+        {CHOICES: "sampleCount"},
+    ),
+    Shape(
+        "Bedrock: Nova Canvas and Titan images",
+        "https://docs.aws.amazon.com/nova/latest/userguide/image-gen-req-resp-structure.html",
+        {CHOICES: "numberOfImages", NESTED: "imageGenerationConfig"},
+    ),
+    Shape(
         "Bedrock Converse",
         "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
         {

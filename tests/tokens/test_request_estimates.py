@@ -278,6 +278,8 @@ def test_type_of_a_medium_may_be_anything(kind, wrap):
         ({"prompt": "a cat", "n": 10**30}, MAX_TOKENS, 1),
         ([{"prompt": "a cat", "n": 2}, {"prompt": "a dog"}], 3, 3),
         ({"requests": [{"params": {"prompt": "a cat", "n": 2}}, {"params": {"prompt": "a dog", "n": 3}}]}, 5, 5),
+        ({"instances": [{"prompt": "a cat"}, {"prompt": "a dog"}], "parameters": {"sampleCount": 4}}, 8, 4),
+        ({"textToImageParams": {"text": "a cat"}, "imageGenerationConfig": {"numberOfImages": 3}}, 3, 3),
         ("a cat", 1, 1),
         (None, 1, 1),
     ],
