@@ -6,6 +6,7 @@ Texts are read exactly. No amount is ever a float, and no currency is turned int
 import re
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 from flask_ailimit.engine import ConfigurationError
@@ -47,23 +48,31 @@ def parse_money(text: object) -> Money:
     Raises:
         ConfigurationError: It is no such text, has more than nine decimals, or is more than 2**53 - 1 nano-units.
     """
-    amount, currency = parse_rate(text)
-    nano = amount * NANO
-    if nano.denominator != 1:
+    money, is_exact = _rounded_up(text)
+    if not is_exact:
         raise ConfigurationError(
             f"money: an amount has at most {_DECIMALS} decimals, because it is counted in whole nano-units. "
             f"Got {shown(text)}."
         )
-    if nano.numerator > MAX_EXACT:
+    return money
+
+
+def _rounded_up(text: object) -> tuple[Money, bool]:
+    """An amount with any number of decimals in whole nano-units, and whether it is one."""
+    amount, currency = parse_rate(text)
+    nano = ceil(amount * NANO)
+    if nano > MAX_EXACT:
         raise ConfigurationError(
             f"money: an amount is at most {in_words(MAX_EXACT, currency)}, the largest that every store counts "
             f"exactly. Got {shown(text)}."
         )
-    return Money(nano.numerator, currency)
+    return Money(nano, currency), nano == amount * NANO
 
 
 def amount_of(given: "Money | str | None") -> Money | None:
-    """An amount that a caller gives as a text, or as what it is; None for None.
+    """What something cost, which a caller gives as a text, or as what it is; None for None.
+
+    A text may have any number of decimals, because sums of an upstream have: it is rounded up to a nano-unit.
 
     Raises:
         ValueError: It is neither, or a :class:`Money` that is no amount, such as one below zero.
@@ -73,7 +82,7 @@ def amount_of(given: "Money | str | None") -> Money | None:
     if isinstance(given, Money):
         return _checked(given)
     try:
-        return parse_money(given)
+        return _rounded_up(given)[0]
     except ConfigurationError as error:
         raise ValueError(str(error).replace("money:", "cost:", 1)) from None
 

@@ -277,6 +277,19 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("cost", "nano"),
+    [("0.0000123456789 USD", 12_346), ("0.30000000000000004 USD", 300_000_001), ("0.000000000 USD", 0)],
+)
+def test_cost_with_more_decimals_than_are_counted_is_rounded_up(cost, nano):
+    recorded = Shop("1 USD per calendar month")
+    recorded.before_answer = lambda: recorded.limiter.record_usage(output_tokens=2, cost=cost)
+    by_function = Shop("1 USD per calendar month", cost_of=lambda usage, model: cost)
+    for shop in (recorded, by_function):
+        assert shop.ask().status_code == 200
+        assert told(shop) == ([nano],) * 2
+
+
 @pytest.mark.parametrize("cost", BAD, ids=repr)
 def test_money_that_is_no_amount_is_an_error_of_the_app(cost):
     shop = Shop("1 USD per calendar month")
