@@ -204,7 +204,8 @@ class AILimiter(Decorators):
 
         Args:
             units: Amounts of units of the app's own, such as ``{"pages": 3}``; see :meth:`limit_units`.
-            cost: What these tokens cost, such as ``"0.02 USD"``, if the app knows it better than any price.
+            cost: What these tokens cost, such as ``"0.02 USD"``, if the app knows it better than any price. Without
+                tokens beside it, it says that none were used.
             **tokens: ``input_tokens``, those from a cache included, ``output_tokens``, reasoning included,
                 ``cached_input_tokens``, and the other attributes of a :class:`flask_ailimit.Usage`. Those that are not
                 named are 0.

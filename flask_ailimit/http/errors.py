@@ -282,12 +282,18 @@ class ModelNotPriced(NotRetryable, Forbidden):
     def __init__(self, *, names_model: bool = True, is_told: bool = True, request_id: str, error_format: str) -> None:
         code = "model_not_priced" if is_told else "model_not_allowed"
         why = ", and the plan is limited in money" if is_told else ""
-        what = "has no price" if is_told else "is none that the service takes"
-        detail = (
-            f"The model of this request {what}{why}. Waiting does not help: ask for another model."
-            if names_model
-            else f"The request names no model{why}. Waiting does not help: name a model."
-        )
+        if not names_model:
+            detail = f"The request names no model{why}. Waiting does not help: name a model."
+        elif is_told:
+            detail = (
+                f"The model of this request has no price, or the request names several models{why}. Waiting does not "
+                "help: ask for one model that has a price."
+            )
+        else:
+            detail = (
+                "The model of this request is none that the service takes. Waiting does not help: ask for another "
+                "model."
+            )
         super().__init__(code, detail, request_id=request_id, error_format=error_format)
 
 
