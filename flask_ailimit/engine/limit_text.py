@@ -40,8 +40,8 @@ USUAL = "token-bucket"
 SEPARATOR = re.compile(r"[;,|]")
 """What stands between several limits."""
 
-WINDOWED = re.compile(r"(?i:(?:/|\bper)\s*(?:calendar|session)\b)")
-"""What a text has in it that names a window of a calendar or of a session."""
+NOT_OF_FLASK_LIMITER = re.compile(r"(?i:(?:/|\bper)\s*(?:calendar|session)\b)|[0-9]\s+(?!PER\b)[A-Z]{3}\b")
+"""What a text has in it that Flask-Limiter can't read: a window of a calendar or of a session, or a currency."""
 
 _LIMIT = re.compile(
     r"\s*(?P<count>[0-9]{1,16})(?P<decimals>\.[0-9]{1,9})?(?:\s+(?P<currency>[A-Z]{3}))?"

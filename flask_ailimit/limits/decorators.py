@@ -90,7 +90,7 @@ class UnitOptions(TypedDict, total=False):
             :data:`flask_ailimit.signals.soft_limit_passed` is sent once a window; 0 for never. Default: the limiter's.
             A limit on calls in flight has none.
         calendar: The calendar of windows such as ``per calendar day``: a :class:`flask_ailimit.engine.Calendar`, or a
-            dictionary such as ``{"zone": "Europe/Berlin"}``; default: the setting.
+            dictionary such as ``{"zone": "Europe/Berlin"}``; default: the setting. A limit on calls in flight has none.
     """
 
     key_func: Callable[[], str] | None
@@ -348,6 +348,8 @@ class Decorators(Limiter):
             # A burst is checked here too, because a callable limit is not known before the first request.
             parse_quotas("1 per second", unit=own["unit"], algorithm=own["algorithm"], burst=own["burst"])
         if common.get("calendar") is not None:
+            if own["unit"] == CONCURRENCY:
+                raise ConfigurationError("calendar: a limit on calls in flight has no windows. Leave it out.")
             common["calendar"] = Calendar.of(common["calendar"])
         require_scope(common.get("scope"))
         require_told(common.get("name"), common.get("in_headers", True), common.get("soft_percent"), own["unit"])

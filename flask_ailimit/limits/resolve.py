@@ -16,7 +16,7 @@ from limits.limits import RateLimitItemPerYear
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.engine import Calendar, ConfigurationError, Quota
-from flask_ailimit.engine.limit_text import SEPARATOR, WINDOWED
+from flask_ailimit.engine.limit_text import NOT_OF_FLASK_LIMITER, SEPARATOR
 from flask_ailimit.engine.quota import REQUESTS, UTC, windows_in_name
 from flask_ailimit.http.errors import PastFlaskLimiter
 from flask_ailimit.unlimited import UNLIMITED
@@ -118,15 +118,15 @@ def request_items(text: str, algorithm: str, calendar: Calendar = UTC) -> tuple[
     Raises:
         ConfigurationError: It can't be read or counted; the message gives an example.
     """
-    has_windows = isinstance(text, str) and WINDOWED.search(text)
+    is_ours = isinstance(text, str) and NOT_OF_FLASK_LIMITER.search(text)
     try:
-        each_text = SEPARATOR.split(text) if has_windows else [text]
+        each_text = SEPARATOR.split(text) if is_ours else [text]
         items = tuple(item for each in each_text for item in _of_requests(each, calendar))
         for item in items:
             quota_of(item if item.amount else type(item)(1, item.multiples), algorithm)
     except ValueError as error:
-        if has_windows and isinstance(error, ConfigurationError):
-            raise ConfigurationError(str(error).removesuffix(".")) from error
+        if is_ours and isinstance(error, ConfigurationError):
+            raise ConfigurationError(str(error).removeprefix("limit: ").removesuffix(".")) from error
         raise ConfigurationError(
             f"{str(text)[:80]!r} can't be used. Write a count and a period, such as '10 per minute', '100/second' or "
             "'5000 per 2 hours'; separate several with ';'. UNLIMITED is no limit, and '0 per minute' allows nothing"
@@ -135,7 +135,7 @@ def request_items(text: str, algorithm: str, calendar: Calendar = UTC) -> tuple[
 
 
 def _of_requests(text: str, calendar: Calendar) -> Sequence[RateLimitItem]:
-    if isinstance(text, str) and WINDOWED.search(text):
+    if isinstance(text, str) and NOT_OF_FLASK_LIMITER.search(text):
         return timed_items(text, REQUESTS, None, None, "", True, calendar)
     return parse_many(text)
 

@@ -255,6 +255,17 @@ def test_text_that_is_no_window_is_refused_where_it_is_written(text):
             getattr(limited().limiter, decorator)(text)
 
 
+@pytest.mark.parametrize("text", ["9 USD per day", "9.50 EUR per calendar day", "9 USD", "5 per day; 9 USD/hour"])
+def test_limit_on_requests_that_is_written_in_money_names_the_decorator_for_it(text):
+    with pytest.raises(ConfigurationError, match=r"^limit: '9.*' is money, .*limiter\.limit_budget\(\)"):
+        limited().limiter.limit(text)
+
+
+def test_calls_in_flight_have_no_calendar():
+    with pytest.raises(ConfigurationError, match="calendar: a limit on calls in flight has no windows"):
+        limited().limiter.limit_concurrency(4, calendar=BERLIN)
+
+
 def test_setting_that_is_no_calendar_is_refused():
     with pytest.raises(ConfigurationError, match="Did you mean 'monday'"):
         limited(calendar={"week_starts": "Monday"})
