@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from traffic import CARRY_NOTHING, SECOND, is_exact, quota_of
 
@@ -66,6 +66,7 @@ def test_wait_is_true_to_the_microsecond_also_in_debt(algorithm, life, cost, per
 
 @over_time
 @given(life=lives)
+@example(life=[(0, None, 17), (0, None, 58), (0, None, 9), (0, 0, 2.0)])
 def test_count_stands_never_lower_than_had_each_been_charged_what_it_used(algorithm, life):
     """What is used beyond a reservation is charged when it is known, of both."""
     quota, rule, plain = owing(algorithm), ALGORITHMS[algorithm], ()
@@ -79,7 +80,8 @@ def test_count_stands_never_lower_than_had_each_been_charged_what_it_used(algori
         stands, should = (rule.admit(each, now, quota, 0, 0) for each in (state, plain))
         assert stands.remaining <= should.remaining
         assert stands.allowed <= should.allowed
-        assert stands.retry_after_us >= should.retry_after_us
+        if is_exact(state, now, quota):  # Else it asks to come back soon: what is reserved may be given back.
+            assert stands.retry_after_us >= should.retry_after_us
 
 
 @over_time
