@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import click
 
-from .engine.quota import BUDGET
+from .engine.quota import BUDGET, amount_in_words
 from .extension import AILimiter
 from .limits.plans.admin import ChangeError, payer_named
 from .limits.plans.caller import SERVICE
 from .limits.plans.change import EVERYBODY, PayerName
 from .limits.plans.changes_in_words import lasting_in_words
-from .limits.plans.credit import amount_in_words
 from .limits.plans.plan import Plan, Plans
 from .limits.plans.selection import PlannedPayer
 from .limits.plans.trail import InForce

@@ -28,9 +28,11 @@ from .quota import (
     UTC,
     WINDOW,
     Quota,
+    amount_in_words,
     decimal_of,
     in_largest_unit,
     is_money,
+    unit_told,
     windows_in_name,
 )
 
@@ -91,7 +93,7 @@ class Part(NamedTuple):
             SESSION: f" per session of {'1 ' if count == 1 else ''}{length}",
             EVER: "",
         }
-        limit = f"{decimal_of(self.limit)} {self.unit.removeprefix(MONEY_PREFIX).upper()}" if self.unit else self.limit
+        limit = amount_in_words(self.limit, self.unit) if self.unit else self.limit
         return f"{limit}{windows.get(self.every, f' per calendar {self.every}')}"
 
     def algorithm(self, given: str | None, usual: str = USUAL) -> str:
@@ -224,7 +226,7 @@ def _require_unit(parts: list[Part], unit: str) -> None:
     for part in parts:
         if part.unit != unit:
             raise ConfigurationError(
-                f"limit: {part.text[:60]!r} is not in {unit.removeprefix(MONEY_PREFIX).upper()}. No currency is turned "
+                f"limit: {part.text[:60]!r} is not in {unit_told(unit)}. No currency is turned "
                 "into another: write the whole budget in one."
             )
 

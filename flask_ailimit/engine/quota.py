@@ -389,13 +389,7 @@ class Quota:
         """The quota as a person would say it: ``10000 tokens per 60 s``, ``4 in flight``."""
         if self.unit == CONCURRENCY:
             return f"{self.limit} in flight"
-        return f"{self._limit_in_words}{self._windows_in_words}"
-
-    @property
-    def _limit_in_words(self) -> str:
-        if is_money(self.unit):
-            return f"{decimal_of(self.limit)} {self.unit.removeprefix(MONEY_PREFIX).upper()}"
-        return f"{self.limit} {self.unit.replace('_', ' ')}"
+        return f"{amount_in_words(self.limit, self.unit)}{self._windows_in_words}"
 
     @property
     def _windows_in_words(self) -> str:
@@ -436,6 +430,16 @@ def decimal_of(nano: int) -> str:
     digits = f"{abs(nano):010d}"
     places = digits[-9:].rstrip("0").ljust(2, "0")
     return f"{'-' if nano < 0 else ''}{digits[:-9]}.{places}"
+
+
+def unit_told(unit: str) -> str:
+    """A unit for people: ``USD`` for ``nano_usd``; another is told as it is."""
+    return unit.removeprefix(MONEY_PREFIX).upper() if is_money(unit) else unit
+
+
+def amount_in_words(amount: int, unit: str) -> str:
+    """An amount as people write it: ``20.00 USD``, ``1000000 tokens``, ``300 output tokens``."""
+    return f"{decimal_of(amount)} {unit_told(unit)}" if is_money(unit) else f"{amount} {unit.replace('_', ' ')}"
 
 
 def windows_in_name(every: str, period: int) -> str:

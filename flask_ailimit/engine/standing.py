@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from .clock import MICROSECONDS
 from .decision import Verdict
-from .quota import EVER, MONEY_PREFIX, Quota, decimal_of, is_money
+from .quota import EVER, Quota, decimal_of, is_money, unit_told
 
 
 class Standing(NamedTuple):
@@ -49,7 +49,7 @@ def standing_of(verdict: Verdict) -> Standing | None:
     if known is None:
         return None
     return Standing(
-        unit_told(quota),
+        unit_told(quota.unit),
         amount(quota, quota.limit),
         amount(quota, known.spent),
         amount(quota, known.reserved + known.reserved_credit),
@@ -71,15 +71,3 @@ def renewal(quota: Quota, ends_us: int) -> tuple[str | None, str | None]:
     zone = quota.calendar.zone
     tz = UTC if zone == "UTC" else ZoneInfo(zone)
     return datetime.fromtimestamp(ends_us // MICROSECONDS, tz).isoformat(), zone
-
-
-def unit_told(quota: Quota) -> str:
-    """What a quota counts, for people: ``USD`` for ``nano_usd``."""
-    return quota.unit.removeprefix(MONEY_PREFIX).upper() if is_money(quota.unit) else quota.unit
-
-
-def amount_told(quota: Quota, units: int) -> str:
-    """An amount of what a quota counts, for people: ``0.05 USD``, ``300 output tokens``."""
-    if is_money(quota.unit):
-        return f"{decimal_of(units)} {unit_told(quota)}"
-    return f"{units} {quota.unit.replace('_', ' ')}"

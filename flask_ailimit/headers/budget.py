@@ -8,8 +8,8 @@ of each.
 from functools import lru_cache
 
 from flask_ailimit.engine.decision import Decision, Verdict
-from flask_ailimit.engine.quota import Quota, decimal_of, is_money
-from flask_ailimit.engine.standing import amount, renewal, unit_told
+from flask_ailimit.engine.quota import Quota, decimal_of, is_money, unit_told
+from flask_ailimit.engine.standing import amount, renewal
 
 from .ietf import named_verdicts
 
@@ -37,7 +37,7 @@ def _item(name: str, verdict: Verdict) -> str:
 
 @lru_cache(maxsize=1024)
 def _begin(name: str, quota: Quota) -> str:
-    return f'"{name}";unit="{unit_told(quota)}";limit="{amount(quota, quota.limit)}"'
+    return f'"{name}";unit="{unit_told(quota.unit)}";limit="{amount(quota, quota.limit)}"'
 
 
 @lru_cache(maxsize=1024)  # Most requests of a window ask for the same.

@@ -19,9 +19,10 @@ from flask_ailimit.engine.quota import (
     TOKEN_UNITS,
     TOKENS,
     Quota,
+    amount_in_words,
     in_largest_unit,
 )
-from flask_ailimit.engine.standing import Standing, amount_told, standing_of
+from flask_ailimit.engine.standing import Standing, standing_of
 from flask_ailimit.headers.durations import go_duration, milliseconds_up, seconds_up
 from flask_ailimit.headers.ietf import named_verdicts
 
@@ -204,7 +205,7 @@ def _message_without_limit(verdict: Verdict) -> str:
 def _budget_message(verdict: Verdict, standing: Standing, named: str, *, is_guess: bool) -> str:
     """The sentence about a budget: what is spent, reserved and left, when it is renewed, and what to do."""
     quota, wait_us = verdict.quota, verdict.retry_after_us
-    asked = f"this request may cost {amount_told(quota, verdict.charge.cost)}"
+    asked = f"this request may cost {amount_in_words(verdict.charge.cost, quota.unit)}"
     why = " The request names no maximum, so output was reserved that it may not need: send max_tokens."
     why = why if is_guess else ""
     if verdict.is_spent:
@@ -330,7 +331,7 @@ def _limit(name: str, verdict: Verdict) -> dict[str, object]:
             "name": name,
             "text": quota.text,
             **standing._asdict(),
-            "requested": amount_told(quota, verdict.charge.cost).partition(" ")[0],
+            "requested": amount_in_words(verdict.charge.cost, quota.unit).partition(" ")[0],
             "reset_after": None if quota.every == EVER else milliseconds_up(verdict.reset_after_us) / 1000,
             "retry_after": None if wait_us is None or verdict.is_spent else max(1, milliseconds_up(wait_us)) / 1000,
         }

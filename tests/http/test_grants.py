@@ -8,8 +8,8 @@ from flask_ailimit import ConfigurationError
 from flask_ailimit.engine import Quota
 from flask_ailimit.engine.calendars import EVERY
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.engine.quota import EVER, LATEST_SECOND, MAX_EXACT, MOST_GRANTS, SESSION
-from flask_ailimit.limits.plans.credit import amount_in_words, amount_of, by_unit, still_granted, taking_credit
+from flask_ailimit.engine.quota import EVER, LATEST_SECOND, MAX_EXACT, MOST_GRANTS, SESSION, amount_in_words
+from flask_ailimit.limits.plans.credit import amount_of, by_unit, still_granted, taking_credit
 
 NOW = 1_800_000_000
 HOUR = 3600

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from flask_ailimit.engine import ConfigurationError, StoreError
 from flask_ailimit.engine.limit_text import Part, parse_quotas, parts_of
-from flask_ailimit.engine.quota import CONCURRENCY, LATEST_SECOND, MAX_EXACT, REQUESTS, is_money
+from flask_ailimit.engine.quota import CONCURRENCY, LATEST_SECOND, MAX_EXACT, REQUESTS, amount_in_words, is_money
 
 from .caller import ADDRESS, SERVICE, is_role
-from .credit import Credit, amount_in_words
+from .credit import Credit
 from .plan import BUDGET, TRY
 
 VERSION = 3

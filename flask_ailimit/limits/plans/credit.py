@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.engine.quota import BUDGET, EVER, MAX_EXACT, MOST_GRANTS, SESSION, is_money
-from flask_ailimit.money.amounts import in_words, parse_money, shown
+from flask_ailimit.engine.quota import BUDGET, EVER, MAX_EXACT, MOST_GRANTS, SESSION, amount_in_words
+from flask_ailimit.money.amounts import parse_money, shown
 
 _AMOUNT = re.compile(r"([0-9]{1,16})\s+([a-z][a-z0-9_]{0,31})|[0-9.]+\s+[A-Z]{3}")
 _CLOCKS_DIFFER_BY = 3600
@@ -60,11 +60,6 @@ def amount_of(text: object) -> tuple[int, str]:
             f"credit: more than nothing is needed, and at most {amount_in_words(MAX_EXACT, unit)}. Got {text!r:.60}."
         )
     return amount, unit
-
-
-def amount_in_words(amount: int, unit: str) -> str:
-    """An amount as people write it: ``20.00 USD``, ``1000000 tokens``."""
-    return in_words(amount, unit) if is_money(unit) else f"{amount} {unit.replace('_', ' ')}"
 
 
 def is_budget(quota: Quota) -> bool:

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.engine.quota import LATEST_SECOND, MAX_EXACT, MOST_GRANTS
+from flask_ailimit.engine.quota import LATEST_SECOND, MAX_EXACT, MOST_GRANTS, amount_in_words
 
 from .change import PayerName
 from .changes_in_words import time_in_words
-from .credit import Credit, amount_in_words
+from .credit import Credit
 
 _MOST_SHOWN = 20
 
