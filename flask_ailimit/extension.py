@@ -29,11 +29,12 @@ from .limits.phase import RuntimeLimit
 from .limits.plans.admin import Admin
 from .limits.plans.caller import ADDRESS, SERVICE, USER, Caller
 from .limits.plans.change import PayerName
-from .limits.plans.plan import LONGEST_MODEL, Plans
+from .limits.plans.plan import Plans
 from .limits.priced import require_price
 from .limits.registry import LimitRegistry
 from .limits.unit_limit import UnitLimit
 from .money import Money
+from .money.book import LONGEST_MODEL
 from .observe.own_page import own_page
 from .observe.settlements import Settlements
 from .observe.usage_page import COMPLETIONS

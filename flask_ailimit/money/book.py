@@ -15,7 +15,7 @@ from .price import Price
 from .price_table import read_price
 
 LONGEST_MODEL: Final = 256
-"""Characters. A longer name has no price."""
+"""Characters of a model's name. A longer one belongs to no plan and has no price."""
 
 _MOST_NAMES = 1024
 """Names whose price is remembered. Clients make names up."""

@@ -7,7 +7,7 @@ from flask import Request
 from werkzeug.exceptions import HTTPException
 
 from flask_ailimit.current import current_request
-from flask_ailimit.limits.plans.plan import LONGEST_MODEL
+from flask_ailimit.money.book import LONGEST_MODEL
 
 from .asking import ask
 from .estimate import models_in_body

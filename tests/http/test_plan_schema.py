@@ -19,9 +19,9 @@ from flask_ailimit.engine.calendars import WEEKDAYS
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, MOST_IN_FLIGHT
 from flask_ailimit.limits import checks
 from flask_ailimit.limits.plans import plan_file
-from flask_ailimit.limits.plans.plan import LONGEST_MODEL
 from flask_ailimit.limits.plans.plan_file import read_plans
 from flask_ailimit.money import price_table
+from flask_ailimit.money.book import LONGEST_MODEL
 from flask_ailimit.money.price import KINDS
 from flask_ailimit.money.weights import MOST_WEIGHT, WEIGHED
 

@@ -24,9 +24,6 @@ BUDGET = "budget"
 NO_PAYERS, ALL_PAYERS = 0, 100
 """Of the payers of a plan, in percent."""
 
-LONGEST_MODEL = 256
-"""Characters of a model's name. A longer one belongs to no plan."""
-
 
 class Source(NamedTuple):
     """Where the value of a limit was set.

@@ -30,13 +30,14 @@ from flask_ailimit.engine.quota import (
 )
 from flask_ailimit.limits.checks import require_enforced_percent
 from flask_ailimit.money import PriceBook, Weights
+from flask_ailimit.money.book import LONGEST_MODEL
 from flask_ailimit.money.unknown import REFUSED, UnknownPrice, read_unknown_price
 from flask_ailimit.money.weights import WEIGHED
 from flask_ailimit.unlimited import UNLIMITED
 
 from .caller import SERVICE
 from .derived import with_value
-from .plan import ALL_PAYERS, ANY, BUDGET, CANDIDATE, LONGEST_MODEL, NO_PAYERS, ModelRule, Plan, PlanLimit, Plans
+from .plan import ALL_PAYERS, ANY, BUDGET, CANDIDATE, NO_PAYERS, ModelRule, Plan, PlanLimit, Plans
 from .plan_countable import NO_LIMIT, require_countable, written
 from .plan_prices import without_a_price
 from .said import did_you_mean, is_too_large, key_of, listed, one_line, shown

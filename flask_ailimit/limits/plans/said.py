@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from .plan import LONGEST_MODEL
+from flask_ailimit.money.book import LONGEST_MODEL
 
 _MOST_SHOWN = 20
 CLOSE = 0.65

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from flask_ailimit.engine import ConfigurationError, parse_quotas
 from flask_ailimit.engine.algorithms import ALGORITHMS
 from flask_ailimit.engine.quota import CONCURRENCY, MOST_IN_FLIGHT, REQUESTS
-from flask_ailimit.limits.plans.plan import ANY, LONGEST_MODEL
+from flask_ailimit.limits.plans.plan import ANY
+from flask_ailimit.money.book import LONGEST_MODEL
 
 from .values import shown
 
