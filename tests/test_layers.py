@@ -30,6 +30,7 @@ ROOMS = [
     ["limits/"],
     ["signals.py", "config.py"],
     ["http/"],
+    ["upstream/"],
     ["money/"],
     ["tokens/", "headers/"],
     ["engine/"],

@@ -23,3 +23,8 @@ def system_clock() -> int:
 def seconds_running() -> float:
     """Seconds of a clock that never jumps, for what must not wait too long. It means nothing to another process."""
     return time.monotonic()
+
+
+def rest(seconds: float) -> None:
+    """Do nothing for so many seconds. Under gevent others run meanwhile."""
+    time.sleep(seconds)

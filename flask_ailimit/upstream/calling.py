@@ -1,0 +1,73 @@
+"""How the calls of this thread or task are to be made: how long they may wait, and whether they are a batch's."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from flask_ailimit.engine.clock import seconds_running
+from flask_ailimit.tokens import Usage
+
+Tally = Callable[[str, str, Usage], None]
+"""Is told of each call that was settled: the upstream's name, the model, and what the call used."""
+
+
+class Calling(NamedTuple):
+    """How calls are to be made.
+
+    Attributes:
+        wait: The most seconds that a call may wait, over all its attempts; None for the upstream's ``max_wait``.
+        until: When it must have got its answer, in seconds of :func:`flask_ailimit.engine.clock.seconds_running`; None
+            for no such time.
+        is_batch: Whether the call waits while it would delay one that is not a batch's.
+        tally: Told of each call that was settled.
+    """
+
+    wait: float | None = None
+    until: float | None = None
+    is_batch: bool = False
+    tally: Tally | None = None
+
+
+_USUAL = Calling()
+_CALLING: ContextVar[Calling] = ContextVar("flask_ailimit_calling", default=_USUAL)
+
+
+def calling_now() -> Calling:
+    """How the calls of this thread or task are to be made."""
+    return _CALLING.get()
+
+
+@contextmanager
+def calling(
+    *,
+    wait: float | None = None,
+    within: float | None = None,
+    batch: bool = False,
+    tally: Tally | None = None,
+) -> Iterator[None]:
+    """Say how the calls inside the block are to be made.
+
+    Args:
+        wait: The most seconds that each of them may wait, over all its attempts: 0 for not at all, None for the
+            upstream's ``max_wait``.
+        within: In how many seconds from now all of them must have got their answers, such as what an inbound request
+            has left; None for no such time.
+        batch: They wait while they would delay calls that are not a batch's.
+        tally: Is told of each call that was settled.
+
+    Raises:
+        ValueError: A number of seconds is below 0 or no number.
+    """
+    for name, seconds in (("wait", wait), ("within", within)):
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
+            raise ValueError(f"{name}: a number of seconds, 0 or more, is needed. Got {seconds!r:.40}.")
+    outer = _CALLING.get()
+    until = None if within is None else seconds_running() + within
+    if outer.until is not None:
+        until = outer.until if until is None else min(until, outer.until)
+    token = _CALLING.set(Calling(wait, until, batch or outer.is_batch, tally or outer.tally))
+    try:
+        yield
+    finally:
+        _CALLING.reset(token)
