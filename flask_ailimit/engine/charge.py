@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Self
 
-from .quota import CONCURRENCY, MAX_EXACT, Quota
+from .quota import CONCURRENCY, GATE, MAX_EXACT, PROVIDER_BUCKET, TURNS, Quota
 
 SUBJECT_BYTES = 16
 
@@ -11,6 +11,9 @@ DENY = "deny"
 LOCAL = "local"
 STORE_ERROR_POLICIES = (ALLOW, DENY, LOCAL)
 """What a limit does while the store is away."""
+
+_REPEATABLE = (CONCURRENCY, GATE, PROVIDER_BUCKET, TURNS)
+_OF_THE_MOMENT = (PROVIDER_BUCKET, TURNS)
 
 
 class _ChargeFields(NamedTuple):
@@ -102,7 +105,8 @@ class Settlement(_SettlementFields):
         taken_at_us: Store time of the decision that took it.
         actual: Units really used; the charge's own cost leaves the count as it is.
         lease: The reservation's number. A concurrency charge gives back the slots that it names. At a cost of 0, with
-            an ``actual`` above it, that number holds so many slots from now on instead, even beyond the limit.
+            an ``actual`` above it, that number holds so many slots from now on instead, even beyond the limit. What
+            it and ``actual`` mean to ``gate``, ``turns`` and ``provider-bucket`` is said there.
 
     Raises:
         ValueError: ``actual`` is not an integer from 0 to 2**53 - 1.
@@ -115,8 +119,13 @@ class Settlement(_SettlementFields):
 
     @property
     def is_repeatable(self) -> bool:
-        """Done twice it is as done once: at no cost slots are only held, or given back."""
-        return self.charge.cost == 0 and self.charge.quota.unit == CONCURRENCY
+        """Done twice it is as done once: at no cost slots and places are only held or given back, and buckets told."""
+        return self.charge.cost == 0 and self.charge.quota.algorithm in _REPEATABLE
+
+    @property
+    def is_of_the_moment(self) -> bool:
+        """Not to be done later: a place for who may have had its turn by then, and what a provider told before."""
+        return self.actual > 0 and self.charge.cost == 0 and self.charge.quota.algorithm in _OF_THE_MOMENT
 
 
 def require_cost(cost: object, name: str = "cost") -> int:

@@ -195,7 +195,7 @@ def renew(read: Read, held: Iterable[tuple[Charge, Container[int]]], now_us: int
         quota, bucket = charge.quota, charge.bucket
         record = _record(read, changes, charge.subject, now_us)
         algorithm = ALGORITHMS[quota.algorithm]
-        if bucket in record and algorithm.renew:
+        if bucket in record and record[bucket].state and algorithm.renew:
             _replace(record, bucket, quota, algorithm.renew(record[bucket].state, now_us, quota, leases))
     return changes
 

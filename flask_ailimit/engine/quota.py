@@ -33,6 +33,9 @@ MAX_EXACT = 2**53 - 1
 MOST_IN_FLIGHT = 10_000
 """The largest concurrency limit; each call in flight is an entry in the subject's record."""
 
+MOST_WAITING = 1000
+"""The longest line of ``turns``: each who waits is an entry in the record."""
+
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
 """Seconds by name. A month is 30 days and a year 360, as in Flask-Limiter, so that one text means one thing."""
 
@@ -56,8 +59,14 @@ MOST_GRANTS = 64
 
 WINDOW, BUDGET = "window", "budget"
 
+GATE, TURNS, PROVIDER_BUCKET = "gate", "turns", "provider-bucket"
+"""Algorithms for the app's own calls to providers. The first two are also the units of what they count."""
+
 _CREDITED = tuple((period, every) for every, period in NOMINAL_PERIODS.items())
 _HAVE_WINDOWS = (WINDOW, BUDGET)
+_HAVE_BURST = ("token-bucket", PROVIDER_BUCKET)
+_HOLD = (CONCURRENCY, GATE)
+_WITHOUT_WINDOW = (CONCURRENCY, GATE, TURNS)
 
 _UNIT = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -143,6 +152,7 @@ class Quota:
             used the same credit, such as that of a session under another plan. Those of calendars and for ever are
             always looked at.
         has_windows: Whether its algorithm asks for the ends of its windows.
+        is_held: Whether a reservation may hold something of it under its lease: a slot, or the probe of a ``gate``.
         soft_left: The most that is left of the burst once that part is used; -1 without a soft percent.
         ceiling: The most that a count stands at, in units: ``burst + debt_periods * limit``, or what 2**53 - 1 and
             142 years allow, if that is less.
@@ -171,6 +181,7 @@ class Quota:
     credit: tuple[Grant, ...] = ()
     credit_windows: tuple[tuple[int, str], ...] = ()
     has_windows: bool = field(init=False, repr=False, compare=False)
+    is_held: bool = field(init=False, repr=False, compare=False)
     soft_left: int = field(init=False, repr=False, compare=False)
     ceiling: int = field(init=False, repr=False, compare=False)
     period_us: int = field(init=False, repr=False, compare=False)
@@ -190,12 +201,8 @@ class Quota:
         self._require_period_and_unit()
         if self.unit == CONCURRENCY and self.limit > MOST_IN_FLIGHT:
             raise ConfigurationError(f"limit: at most {MOST_IN_FLIGHT} calls in flight per subject. Got {self.limit}.")
-        if (self.unit == CONCURRENCY) != (self.algorithm == CONCURRENCY):
-            raise ConfigurationError(
-                f"algorithm: 'concurrency' counts the unit 'concurrency', and nothing else does. Got "
-                f"algorithm={self.algorithm!r} with unit={self.unit!r}."
-            )
-        if self.burst not in (None, self.limit) and self.algorithm != "token-bucket":
+        self._require_own_unit()
+        if self.burst not in (None, self.limit) and self.algorithm not in _HAVE_BURST:
             raise ConfigurationError(
                 f"burst: only the token-bucket algorithm has one. Got burst={self.burst!r} with "
                 f"algorithm={self.algorithm!r}; drop burst or use algorithm='token-bucket'."
@@ -220,6 +227,7 @@ class Quota:
         object.__setattr__(self, "_hash", hash((self.limit, self.period, self.burst, self.credit)))
         has_windows = self.algorithm in _HAVE_WINDOWS
         object.__setattr__(self, "has_windows", has_windows)
+        object.__setattr__(self, "is_held", self.algorithm in _HOLD)
         self._choose_tick(_NO_RATE if has_windows else rate_of(self.limit, self.burst, self.period))
         owed_periods = min(self.debt_periods, max(0, _LONGEST_DEBT_US // self.period_us - 2))
         most = MAX_EXACT if has_windows else self.burst + owed_periods * self.limit
@@ -246,6 +254,21 @@ class Quota:
             raise ConfigurationError(
                 f"unit: use lower case letters, digits and underscores, such as 'tokens'. Got {str(self.unit)[:40]!r}."
             )
+
+    def _require_own_unit(self) -> None:
+        if (self.unit == CONCURRENCY) != (self.algorithm == CONCURRENCY):
+            raise ConfigurationError(
+                f"algorithm: 'concurrency' counts the unit 'concurrency', and nothing else does. Got "
+                f"algorithm={self.algorithm!r} with unit={self.unit!r}."
+            )
+        # An app may have a unit with one of these names, and count it otherwise.
+        if self.algorithm in (GATE, TURNS) and (self.unit != self.algorithm or self.soft_percent):
+            raise ConfigurationError(
+                f"algorithm: {self.algorithm!r} counts the unit {self.algorithm!r}, and has no soft_percent. Got "
+                f"unit={self.unit!r} with soft_percent={self.soft_percent!r:.40}."
+            )
+        if self.algorithm == TURNS and self.limit > MOST_WAITING:
+            raise ConfigurationError(f"limit: at most {MOST_WAITING} wait in a line. Got {self.limit}.")
 
     def _require_window(self) -> None:
         known = ("", *EVERY, SESSION, EVER)
@@ -336,7 +359,7 @@ class Quota:
 
         Its windows are told by :attr:`every`, :attr:`calendar` and :attr:`credit` besides.
         """
-        burst = self.burst if self.algorithm == "token-bucket" else None
+        burst = self.burst if self.algorithm in _HAVE_BURST else None
         return self.limit, self.period, self.unit, self.algorithm, burst, self.debt_periods
 
     def with_credit(self, credit: tuple[Grant, ...], windows: tuple[tuple[int, str], ...] = ()) -> "Quota":
@@ -380,8 +403,8 @@ class Quota:
     @property
     def name(self) -> str:
         """A name for headers, logs and metrics: the label, else such as ``tokens-per-minute`` or ``concurrency``."""
-        if self.label or self.unit == CONCURRENCY:
-            return self.label or CONCURRENCY
+        if self.label or self.algorithm in _WITHOUT_WINDOW:
+            return self.label or self.algorithm
         return f"{self.unit.removeprefix(MONEY_PREFIX).replace('_', '-')}{windows_in_name(self.every, self.period)}"
 
     @property
@@ -389,6 +412,10 @@ class Quota:
         """The quota as a person would say it: ``10000 tokens per 60 s``, ``4 in flight``."""
         if self.unit == CONCURRENCY:
             return f"{self.limit} in flight"
+        if self.algorithm == TURNS:
+            return f"{self.limit} waiting"
+        if self.algorithm == GATE:
+            return "a gate"
         return f"{amount_in_words(self.limit, self.unit)}{self._windows_in_words}"
 
     @property

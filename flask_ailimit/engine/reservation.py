@@ -13,7 +13,7 @@ from .decision import Decision, Verdict
 from .errors import AILimitError
 from .forking import lineage
 from .leases import Leases
-from .quota import BUDGET, CONCURRENCY
+from .quota import BUDGET, CONCURRENCY, MAX_EXACT, PROVIDER_BUCKET, TURNS
 from .stores.base import Store
 
 LEASE_BITS = 53
@@ -121,9 +121,9 @@ class Reservation(Endable):
         else:
             self._leases.remove(self._lease)
 
-    def end(self, actual_of: ActualOf) -> bool:
-        """End it, asking for each charge what it really cost."""
-        ended = end_together([self], actual_of)
+    def end(self, actual_of: ActualOf, also: Sequence[Settlement] = ()) -> bool:
+        """End it, asking for each charge what it really cost; ``also`` as of :func:`end_together`."""
+        ended = end_together([self], actual_of, also)
         self.passed = ended.passed
         return ended.was_open
 
@@ -203,7 +203,7 @@ class Reservation(Endable):
             if actual is None and charge.quota.soft_percent and self._is_to_ask(verdict):
                 actual = charge.cost
             if actual is not None:
-                corrected.append(Settlement(charge, decision.taken_at_us(charge), actual, lease))
+                corrected.append(_settlement(charge, decision.taken_at_us(charge), actual, lease))
         return corrected
 
     def ask_again(self, charges: Iterable[Charge]) -> None:
@@ -230,8 +230,8 @@ class Reservation(Endable):
 
 
 def slots_of(charges: Iterable[Charge]) -> list[Charge]:
-    """Those of the charges that hold slots."""
-    return [charge for charge in charges if charge.quota.unit == CONCURRENCY and charge.cost and not charge.dry]
+    """Those of the charges that hold slots, or may hold the probe of a gate."""
+    return [charge for charge in charges if charge.quota.is_held and charge.cost and not charge.dry]
 
 
 def hold(store: Store, lease: int, slots: Sequence[Charge]) -> None:
@@ -254,17 +254,26 @@ def ending(taken: Taken, actual_of: ActualOf) -> list[Settlement]:
         if actual is None and charge.quota.soft_percent and charge.cost and not charge.dry and not charge.shadow:
             actual = charge.cost
         if actual is not None:
-            corrected.append(Settlement(charge, taken_at_us, actual, taken.lease))
+            corrected.append(_settlement(charge, taken_at_us, actual, taken.lease))
     return corrected
 
 
 def _corrected(charge: Charge, actual_of: ActualOf) -> int | None:
-    """What the charge really costs, 0 for a slot; None if the store has nothing to correct."""
+    """What the charge really costs, 0 for a slot; None if the store has nothing to correct, as of a turn."""
+    if charge.quota.algorithm == TURNS:
+        return None
     is_slot = charge.quota.unit == CONCURRENCY
     actual = 0 if is_slot else actual_of(charge)
     # What a budget has reserved counts as spent from its settlement on, also if that corrects nothing.
     is_needed = is_slot or actual != charge.cost or (charge.quota.algorithm == BUDGET and charge.cost)
     return actual if is_needed and not charge.dry else None
+
+
+def _settlement(charge: Charge, taken_at_us: int, actual: int, lease: int) -> Settlement:
+    if actual and not charge.cost and charge.quota.algorithm == PROVIDER_BUCKET:
+        # At a cost of 0 it would be what the provider tells, and not what was used too much.
+        return Settlement(charge.costing(1), taken_at_us, min(actual, MAX_EXACT - 1) + 1, lease)
+    return Settlement(charge, taken_at_us, actual, lease)
 
 
 def _reopened(charge: Charge) -> Charge:
@@ -283,12 +292,18 @@ class Ended(NamedTuple):
     passed: tuple[Verdict, ...]
 
 
-def end_together(reservations: Iterable[Reservation], actual_of: ActualOf) -> Ended:
-    """End several reservations, those of one store in one step."""
+def end_together(reservations: Iterable[Reservation], actual_of: ActualOf, also: Sequence[Settlement] = ()) -> Ended:
+    """End several reservations, those of one store in one step.
+
+    What is to be settled ``also`` follows in the same step, in the store of the first that was still open. If none was,
+    it is left out: whoever ended them has seen to it.
+    """
     ended = [reservation for reservation in reservations if reservation.begin_to_end()]
     by_store: dict[Store, list[Settlement]] = {}
     for reservation in ended:
         by_store.setdefault(reservation.store, []).extend(reservation.settlements(actual_of))
+    if ended:
+        by_store[ended[0].store].extend(also)
     passed: tuple[Verdict, ...] = ()
     for store, settlements in by_store.items():
         if settlements:

@@ -11,9 +11,10 @@ from typing import Any
 from flask_limiter import Limit
 
 from flask_ailimit.config import require_policy
-from flask_ailimit.engine import ALGORITHMS, ConfigurationError
+from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine.algorithms import OVER_TIME
 from flask_ailimit.engine.charge import require_cost
-from flask_ailimit.engine.quota import BUDGET, CONCURRENCY, REQUESTS, require_bool, require_name, require_soft_percent
+from flask_ailimit.engine.quota import BUDGET, REQUESTS, require_bool, require_name, require_soft_percent
 from flask_ailimit.unlimited import UNLIMITED
 
 from .plans.plan import ALL_PAYERS, NO_PAYERS
@@ -196,6 +197,6 @@ def require_algorithm(setting: str, value: object, *, of_limit: bool = True) -> 
     Raises:
         ConfigurationError: It is not.
     """
-    known = sorted(set(ALGORITHMS) - ({CONCURRENCY} if of_limit else {CONCURRENCY, BUDGET}))
+    known = sorted(OVER_TIME if of_limit else OVER_TIME - {BUDGET})
     if value not in known:
         raise ConfigurationError(f"{setting}: use one of {', '.join(known)}. Got {str(value)[:40]!r}.")

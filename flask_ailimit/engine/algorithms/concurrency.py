@@ -23,7 +23,7 @@ _MOST_LEASES = 2 * MOST_IN_FLIGHT
 
 
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:  # noqa: D103  see Algorithm
-    live = _live(state, now_us, quota)
+    live = running(state, now_us, quota)
     left = quota.limit - len(live) // 2
     if cost > quota.limit:
         return Step(False, state, max(0, left), _reset_us(live, now_us), None)
@@ -53,7 +53,7 @@ def settle(
         leases = held[1::2]
         more = min(min(actual, quota.limit) - leases.count(lease), _MOST_LEASES - len(leases))
         return held + (now_us + quota.period_us, lease) * more
-    live = _live(state, now_us, quota)
+    live = running(state, now_us, quota)
     leases = live[1::2]
     if leases.count(lease) == 1:
         i = 2 * leases.index(lease)
@@ -64,7 +64,7 @@ def settle(
 def renew(state: State, now_us: int, quota: Quota, leases: Container[int]) -> State:
     """Let these leases run for a whole period from now, those of them that are still held."""
     until = now_us + quota.period_us
-    renewed = [*_live(state, now_us, quota)]
+    renewed = [*running(state, now_us, quota)]
     pairs = zip(renewed[::2], renewed[1::2], strict=True)
     renewed[::2] = [until if held in leases else end for end, held in pairs]
     return tuple(renewed)
@@ -74,7 +74,7 @@ def expires(state: State, quota: Quota) -> int:  # noqa: ARG001, D103  see Algor
     return max(state[::2])
 
 
-def _live(state: State, now_us: int, quota: Quota) -> State:
+def running(state: State, now_us: int, quota: Quota) -> State:
     """The leases that hold; none runs longer than a period from now, even if the clock went back."""
     latest = now_us + quota.period_us
     ends = state[::2]

@@ -11,9 +11,12 @@ from typing import NamedTuple
 from flask_ailimit.engine.charge import Charge, Settlement
 from flask_ailimit.engine.decision import Decision, Settled
 from flask_ailimit.engine.errors import ConfigurationError, StoreError
-from flask_ailimit.engine.quota import Quota
+from flask_ailimit.engine.quota import GATE, TURNS, Quota
 
 from .base import Store
+
+_WHOLE = (GATE, TURNS)
+"""What each machine has for itself: whether the provider answers, and who waits here for it."""
 
 
 class Share(NamedTuple):
@@ -103,8 +106,8 @@ class ShareStore:
 
 
 def _part_of(charge: Charge, share: Share) -> Charge:
-    if charge.cost > charge.quota.burst and not charge.quota.credit:
-        return charge  # It never fits, whoever decides.
+    if charge.quota.algorithm in _WHOLE or (charge.cost > charge.quota.burst and not charge.quota.credit):
+        return charge  # The second never fits, whoever decides.
     quota = _quota_part(charge.quota, share)
     if quota is None or charge.cost > quota.burst:
         raise StoreError(
@@ -121,6 +124,8 @@ def _known_part_of(charge: Charge, share: Share) -> Charge | None:
 
 @lru_cache(maxsize=4096)
 def _quota_part(quota: Quota, share: Share) -> Quota | None:
+    if quota.algorithm in _WHOLE:
+        return quota
     limit, burst = share.part(quota.limit), share.part(quota.burst)
     if not burst:
         return None

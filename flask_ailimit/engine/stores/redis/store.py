@@ -106,6 +106,7 @@ class RedisStore:
         """See :class:`~flask_ailimit.engine.stores.base.Store`.
 
         What is brought in the background is told to nobody: the next settlement tells that its count has passed.
+        What is right only now is not brought at all.
         """
         unknown = 0
         passed: list[Verdict] = []
@@ -119,9 +120,9 @@ class RedisStore:
                 below += settled.below
             except StoreError as error:
                 below += [each.charge for each in some if each.actual == each.charge.cost]
-                self._afterwards.add(partial(self._settle, some, is_heard=False), error)
+                self._settle_later(some, error)
             except BaseException as error:  # As above.
-                self._afterwards.add(partial(self._settle, some, is_heard=False), error)
+                self._settle_later(some, error)
                 raise
         return Settled(unknown, tuple(passed), tuple(below))
 
@@ -230,8 +231,8 @@ class RedisStore:
     def _settle(self, settlements: Sequence[Settlement], *, is_heard: bool = True) -> Settled:
         places = packing.places_of([settlement.charge for settlement in settlements])
         keys = self._keys(places)
-        needs_none = all(settlement.is_repeatable for settlement in settlements)
-        markers = [] if needs_none else [_settled(keys[0], settlements[0].lease)]
+        once = next((settlement for settlement in settlements if not settlement.is_repeatable), None)
+        markers = [_settled(self._key(once.charge.subject), once.lease)] if once else []
         return self._ask_about_now(
             "settle",
             keys,
@@ -240,6 +241,11 @@ class RedisStore:
             markers=markers,
             even_when_full=True,
         )
+
+    def _settle_later(self, settlements: Sequence[Settlement], error: BaseException) -> None:
+        lasting = [settlement for settlement in settlements if not settlement.is_of_the_moment]
+        if lasting:
+            self._afterwards.add(partial(self._settle, lasting, is_heard=False), error)
 
     def _undo(self, charges: Sequence[Charge], lease: int) -> None:
         first = self._keys(packing.places_of(charges))[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from flask_ailimit.engine import ConfigurationError, parse_quotas
-from flask_ailimit.engine.algorithms import ALGORITHMS
+from flask_ailimit.engine.algorithms import OVER_TIME
 from flask_ailimit.engine.quota import CONCURRENCY, MOST_IN_FLIGHT, REQUESTS
 from flask_ailimit.limits.plans.plan import ANY
 from flask_ailimit.money.book import LONGEST_MODEL
@@ -141,7 +141,7 @@ def _rule(values: dict[str, str | int] | None) -> str:
 def _is_countable(unit: str, text: str) -> bool:
     """Whether every algorithm can count a limit. An app may choose any for limits on requests."""
     try:
-        for algorithm in {*ALGORITHMS} - {CONCURRENCY}:
+        for algorithm in OVER_TIME:
             parse_quotas(text, unit=unit, algorithm=algorithm)
     except ConfigurationError:
         return text.startswith("0 ")
