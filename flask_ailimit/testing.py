@@ -1,4 +1,4 @@
-"""For tests: a clock that a test moves, also as a fixture, and the tests that every store must pass.
+"""For tests: a clock that a test moves, a provider that fails to order, and the tests that every store must pass.
 
 Needs pytest. For readable failures, put ``pytest.register_assert_rewrite("flask_ailimit.testing")`` in your
 ``conftest.py``.
@@ -19,8 +19,19 @@ from .engine.decide import MOST_COUNTS
 from .engine.decision import Settled
 from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
 from .engine.stores.base import KeepsChanges
+from .fake_provider import HOSTILE_HEADERS, Call, FakeProvider, Fault
 
-__all__ = ["START_US", "Advance", "ManualClock", "StoreContract", "limits_clock"]
+__all__ = [
+    "HOSTILE_HEADERS",
+    "START_US",
+    "Advance",
+    "Call",
+    "FakeProvider",
+    "Fault",
+    "ManualClock",
+    "StoreContract",
+    "limits_clock",
+]
 
 START_US = 20_000 * 86400 * MICROSECONDS
 """2024-10-04, midnight UTC: a window of every period that divides a day begins here."""

@@ -30,7 +30,7 @@ ROOMS = [
     ["limits/"],
     ["signals.py", "config.py"],
     ["http/"],
-    ["upstream/"],
+    ["upstream/", "fake_provider/"],
     ["money/"],
     ["tokens/", "headers/"],
     ["engine/"],
@@ -146,6 +146,17 @@ def test_rooms_import_only_what_is_below_them():
         for other in to - GROUND - APART:
             if name not in GROUND and name not in APART and name.partition("/")[0] != other.partition("/")[0]:
                 assert room_of(name) < room_of(other), (name, other)
+
+
+def test_only_tests_import_the_provider_that_fails():
+    importers = importers_of(lambda module: module.startswith("flask_ailimit.fake_provider"))
+    assert {name for name in importers if not name.startswith("fake_provider/")} == APART
+
+
+def test_provider_that_fails_needs_only_the_standard_library_and_the_rooms_below_it():
+    for name, tree in sources("fake_provider/"):
+        for module in imported(name, tree):
+            assert root(module) in STANDARD | {"flask_ailimit"}, (name, module)
 
 
 def test_what_every_room_may_import_imports_nothing_of_them():

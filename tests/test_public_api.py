@@ -107,7 +107,17 @@ PUBLIC = {
         "parse_money",
         "unit_of",
     ],
-    "flask_ailimit.testing": ["START_US", "Advance", "ManualClock", "StoreContract", "limits_clock"],
+    "flask_ailimit.testing": [
+        "HOSTILE_HEADERS",
+        "START_US",
+        "Advance",
+        "Call",
+        "FakeProvider",
+        "Fault",
+        "ManualClock",
+        "StoreContract",
+        "limits_clock",
+    ],
 }
 every_module = pytest.mark.parametrize("module", PUBLIC)
 
