@@ -37,6 +37,7 @@ if not (ROOT / "docs").exists():
 
 README_CURL = "tests/test_readme.py::test_curl_lines_of_the_readme_do_what_it_says"
 REDIS = "tests/redis/test_redis_page.py::test_"
+FAULTS = "tests/upstream/test_faults_page.py::test_tests_of_the_page_pass"
 TESTING = "tests/http/test_testing_page.py::test_the_page_s_tests_pass_and_leave_no_store_behind"
 
 HOW_TO = "tests/how_to/test_"
@@ -72,6 +73,9 @@ RUN_BY = {
     ("docs/redis.md", "CONFIG SET appendonly"): REDIS + "commands_for_the_server_work",
     ("docs/redis.md", "ACL SETUSER"): REDIS + "commands_for_the_server_work",
     ("docs/stores.md", "/dev/shm"): "tests/test_pages.py::test_list_of_stores_looks_as_on_the_page",
+    ("docs/testing-against-faults.md", "# conftest.py"): FAULTS,
+    ("docs/testing-against-faults.md", "# summaries.py"): FAULTS,
+    ("docs/testing-against-faults.md", "# test_summaries.py"): FAULTS,
     ("docs/testing.md", "# shop.py"): TESTING,
     ("docs/testing.md", "# conftest.py"): TESTING,
     ("docs/testing.md", "# test_shop.py"): TESTING,
