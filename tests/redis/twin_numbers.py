@@ -7,13 +7,16 @@ from flask_ailimit.engine import Quota
 from flask_ailimit.engine.calendars import EVERY, Calendar
 from flask_ailimit.engine.errors import ConfigurationError
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.engine.quota import CONCURRENCY, LATEST_SECOND, MAX_EXACT
+from flask_ailimit.engine.quota import CONCURRENCY, GATE, LATEST_SECOND, MAX_EXACT, PROVIDER_BUCKET, TURNS
 from flask_ailimit.testing import START_US
 
 PERIODS = (1, 1, 2, 7, 60, 61, 3600, 86400, 30 * 86400, 360 * 86400, 10 * 366 * 86400)
 SOFT_PERCENTS = (0, 1, 50, 80, 100)
 ZONES = ("UTC", "Europe/Berlin", "Africa/Cairo", "Australia/Lord_Howe")
 LEASE_TIMES = (1, 5, 60, 60, 3600)
+BURSTING = ("token-bucket", PROVIDER_BUCKET)
+LEASED = {CONCURRENCY: (1, 3, 50, 300, 700), GATE: (1,), TURNS: (1, 3, 10, 1000)}
+"""Algorithms whose counts are made of leases, or have one, with limits to try."""
 
 
 def quota_of(algorithm, random):
@@ -21,13 +24,12 @@ def quota_of(algorithm, random):
     while True:
         period = random.choice(PERIODS)
         try:
-            if algorithm == CONCURRENCY:
-                limit = random.choice((1, 3, 50, 300, 700))
-                return Quota(limit, random.choice(LEASE_TIMES), CONCURRENCY, CONCURRENCY)
+            if algorithm in LEASED:
+                return Quota(random.choice(LEASED[algorithm]), random.choice(LEASE_TIMES), algorithm, algorithm)
             limit = random.choice((1, 10, 1000, log_uniform(random, MAX_EXACT), greatest(algorithm, period)))
             burst = random.choice((0, 1, 2 * limit, log_uniform(random, MAX_EXACT)))
             owed = random.choice((4, 4, 0, 1, 1000))
-            burst = burst if algorithm == "token-bucket" else None
+            burst = burst if algorithm in BURSTING else None
             if algorithm in ("window", "budget"):
                 return _with_windows(algorithm, limit, period, random)
             return Quota(limit, period, "tokens", algorithm, burst, owed, soft_percent=random.choice(SOFT_PERCENTS))
@@ -40,13 +42,13 @@ def changed(quota, random):
     while True:
         by = random.choice((0.1, 0.5, 0.999, 1, 1, 1.2, 2, 10, 10 ** random.uniform(-6, 6)))
         limit = max(1, min(MAX_EXACT, round(quota.limit * by)))
-        if quota.unit == CONCURRENCY:
-            limit = min(limit, 700)
+        if quota.algorithm in LEASED:
+            limit = min(limit, LEASED[quota.algorithm][-1])
         burst = max(1, min(MAX_EXACT, round(quota.burst * random.choice((by, by, by * 3, 0.1, 1)))))
         owed = random.choice((quota.debt_periods, 4, 0))
         try:
-            given = burst if quota.algorithm == "token-bucket" else None
-            soft_percent = 0 if quota.unit == CONCURRENCY else random.choice(SOFT_PERCENTS)
+            given = burst if quota.algorithm in BURSTING else None
+            soft_percent = 0 if quota.algorithm in LEASED else random.choice(SOFT_PERCENTS)
             if quota.has_windows:
                 credit = random.choice((quota.credit, quota.credit[1:], _grants(random, limit)))
                 credit = credit if quota.algorithm == "budget" else ()

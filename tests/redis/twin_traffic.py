@@ -3,12 +3,24 @@
 from collections import Counter
 from random import Random
 
-from twin_numbers import changed, log_uniform, quota_of
+from twin_numbers import LEASED, changed, log_uniform, quota_of
 from twin_oracle import Oracle, Rehearsal, answer_of, settled_of
 
 from flask_ailimit.engine import Charge, Decision, Settled, Settlement
+from flask_ailimit.engine.algorithms.gate import (
+    FAULT,
+    GOOD,
+    HALF_OPEN,
+    NEUTRAL,
+    NOTHING,
+    OPEN,
+    PAUSED,
+    Outcome,
+    packed,
+    standing_of,
+)
 from flask_ailimit.engine.clock import MICROSECONDS
-from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
+from flask_ailimit.engine.quota import CONCURRENCY, GATE, MAX_EXACT, PROVIDER_BUCKET, TURNS
 from flask_ailimit.engine.stores.redis.links import Link
 from flask_ailimit.engine.stores.redis.scripts import load
 from flask_ailimit.engine.stores.redis.store import RedisStore
@@ -51,6 +63,7 @@ class Episode:
             self._quotas += [changed(quota, random) for quota in self._quotas for _ in range(random.choice((1, 1, 2)))]
             self.seen["limits that change"] += 1
         self._scopes = ("",) if self._dense else random.choice((("",), ("", "x")))
+        self._to_tell = max(TOLD.get(quota.algorithm, 0) for quota in self._quotas)
         self._open = []
         self._decided = []
         self._settled = []
@@ -69,7 +82,7 @@ class Episode:
                 if self._dense:
                     self._jump, self._spend, weights = self._creep, self._little, OPEN_ENDED
             self._jump()
-            (kind,) = self._random.choices(KINDS, weights)
+            (kind,) = self._random.choices(KINDS, (*weights[:-1], self._to_tell))
             kind(self)
         self._look()
         for name in SCRIPTS:
@@ -127,7 +140,7 @@ class Episode:
         return self._random.choice((whole, whole // 2 + 1, whole // 3, whole // 10, min(whole + 1, MAX_EXACT)))
 
     def _anything(self, quota):
-        if quota.unit == CONCURRENCY:
+        if quota.algorithm in LEASED:
             return self._random.choice((0, 1, self._random.randrange(quota.limit + 2)))
         return self._random.choice(
             (log_uniform(self._random, max(1, quota.burst)), log_uniform(self._random, MAX_EXACT))
@@ -207,7 +220,7 @@ class Episode:
         for _ in range(min(self._random.choice((1, 1, 1, 2)), len(self._open))):
             decision, lease = self._open.pop(self._random.randrange(len(self._open)))
             taken = [verdict.charge for verdict in decision.taken]
-            settlements += [Settlement(c, decision.at_us, self._actual(c.cost), lease) for c in taken]
+            settlements += [Settlement(c, decision.at_us, self._actual(c), lease) for c in taken]
         if settlements:
             settled = self._oracle.settle(settlements)
             self._rehearsal.expect(settled_of(settled, settlements), ("settle", self._clock(), settlements))
@@ -259,7 +272,7 @@ class Episode:
             Settlement(verdict.charge.costing(0), 0, self._random.choice((0, 1, 1, 3)), lease)
             for decision, lease in chosen
             for verdict in decision.verdicts
-            if verdict.charge.quota.unit == CONCURRENCY
+            if verdict.charge.quota.algorithm in (CONCURRENCY, GATE)
         ]
         if slots:
             settled = self._oracle.settle(slots)
@@ -267,15 +280,38 @@ class Episode:
             assert self._store.settle(slots) == settled
             self.seen["held"] += 1
 
+    def tell(self):
+        """Who waits takes a place or leaves, and a provider tells what is used."""
+        told = []
+        for quota in self._quotas:
+            charge = Charge(self._random.choice(self._subjects), quota, 0, self._random.choice(self._scopes))
+            if quota.algorithm == TURNS:
+                tickets = self._random.choices(
+                    range(1, 2 * self._random.choice((3, quota.limit)) + 2), k=self._random.choice((3,) * 15 + (200,))
+                )
+                told += [Settlement(charge, 0, self._random.choice((0, 1, 1, 1)), ticket) for ticket in tickets]
+            if quota.algorithm == PROVIDER_BUCKET:
+                units = self._random.choice((1, quota.burst, log_uniform(self._random, quota.burst), MAX_EXACT))
+                told.append(Settlement(charge, 0, units, 0))
+        if told:
+            settled = self._oracle.settle(told)
+            self._rehearsal.expect(settled_of(settled, told), ("tell", self._clock(), told))
+            assert self._store.settle(told) == settled
+            self.seen["places and what is told"] += 1
+
     def renew(self):
         chosen = self._random.sample(self._open, min(len(self._open), self._random.choice((1, 3, 30))))
-        leases = [(verdict.charge, lease) for decision, lease in chosen for verdict in decision.verdicts]
+        leases = [
+            (verdict.charge, verdict.charge.cost if verdict.charge.quota.algorithm == TURNS else lease)
+            for decision, lease in chosen
+            for verdict in decision.verdicts
+        ]
         if leases:
             self._oracle.renew(leases)
             counts = {(charge.subject, charge.bucket) for charge, _ in leases}
             self._rehearsal.expect(len(counts), ("renew", self._clock(), leases))
             self._store.renew(leases)
-            self.seen["renewed"] += any(charge.quota.unit == CONCURRENCY for charge, _ in leases)
+            self.seen["renewed"] += any(charge.quota.algorithm in LEASED for charge, _ in leases)
 
     def reset(self):
         charge = self._charges()[0]
@@ -284,8 +320,12 @@ class Episode:
         self._rehearsal.expect(None, "reset")
         self._store.reset(charge.subject, bucket)
 
-    def _actual(self, cost):
-        random = self._random
+    def _actual(self, charge):
+        random, cost = self._random, charge.cost
+        if charge.quota.algorithm == GATE:
+            kind = random.choice((NEUTRAL, NOTHING, GOOD, FAULT, FAULT, FAULT, FAULT))
+            pause_ms = random.choice((0, 0, 0, 0, 1, 1500, log_uniform(random, MAX_EXACT)))
+            return packed(Outcome(kind, random.choice((0, 200, 429, 503, 999)), pause_ms))
         if random.random() < 0.05:
             return random.choice((MAX_EXACT, MAX_EXACT - 1, MAX_EXACT // 2))
         return random.choice(
@@ -297,6 +337,10 @@ class Episode:
         self.seen["refused"] += None not in waits and bool(waits)
         self.seen["never to be allowed"] += None in waits
         self.seen["shadows that would refuse"] += bool(decision.would_refuse)
+        for verdict in decision.verdicts:
+            if verdict.charge.quota.algorithm == GATE:
+                kind = standing_of(verdict.remaining + verdict.charge.floor).kind
+                self.seen[{PAUSED: "paused", OPEN: "open", HALF_OPEN: "half-open"}.get(kind, "closed")] += 1
         self._waits = [wait for v in decision.verdicts for wait in (v.retry_after_us, v.reset_after_us) if wait] or [1]
 
 
@@ -311,8 +355,12 @@ KINDS, WEIGHTS = zip(
     (Episode.reset, 0.5),
     (Episode.undo, 4),
     (Episode.settle, 26),
+    (Episode.tell, 0),
     strict=True,
 )
 
-OPEN_ENDED = (*WEIGHTS[:-2], 0, 0)
+TOLD = {PROVIDER_BUCKET: 6, TURNS: 20}
+"""How much of :meth:`Episode.tell` there is, if there is anything to be told."""
+
+OPEN_ENDED = (*WEIGHTS[:-3], 0, 0, 0)
 """Nothing is settled or undone."""

@@ -79,4 +79,4 @@ local function expires(state)
   return last
 end
 
-return {admit = admit, settle = settle, expires = expires, renew = renew, least = 2, most = 40000, step = 2}
+return {admit = admit, settle = settle, expires = expires, renew = renew, live = live, least = 2, most = 40000, step = 2}

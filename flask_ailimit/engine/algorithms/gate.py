@@ -36,7 +36,7 @@ _HIGHEST_STATUS = 999
 _MOST_PAUSE_MS = MAX_EXACT // (_OUTCOMES * _STATUSES) - 1
 _MILLISECOND = 1000
 
-_WINDOW_US = 30 * MICROSECONDS
+_COUNTED_FOR_US = 30 * MICROSECONDS
 _LEAST_COUNTED = 10
 _FIRST_OPEN_US = MICROSECONDS
 _LONGEST_OPEN_US = 10 * MICROSECONDS
@@ -193,7 +193,7 @@ def _present(state: State, now_us: int, quota: Quota) -> _Gate:
     gate = _Gate(*state)
     if gate.started > now_us:
         gate = gate._replace(started=now_us)
-    elif gate.started and gate.started + _WINDOW_US <= now_us:
+    elif gate.started and gate.started + _COUNTED_FOR_US <= now_us:
         gate = gate._replace(**_NO_COUNT)
     if gate.paused_until:
         until = min(gate.paused_until, now_us + gate.pause_us)
@@ -203,7 +203,7 @@ def _present(state: State, now_us: int, quota: Quota) -> _Gate:
             min(gate.opened_until, now_us + gate.open_us),
             min(gate.probe_ends, now_us + quota.period_us),
         )
-        is_known = max(until, probe_ends) + _WINDOW_US > now_us
+        is_known = max(until, probe_ends) + _COUNTED_FOR_US > now_us
         gate = gate._replace(**({"opened_until": until, "probe_ends": probe_ends} if is_known else _CLOSED))
     return gate
 
@@ -218,8 +218,8 @@ def _standing(gate: _Gate, now_us: int) -> Standing:
 
 def _ends(gate: _Gate) -> int:
     """When all of it has ended."""
-    counted = gate.started + _WINDOW_US if gate.started else 0
-    known = max(gate.opened_until, gate.probe_ends) + _WINDOW_US if gate.open_us else 0
+    counted = gate.started + _COUNTED_FOR_US if gate.started else 0
+    known = max(gate.opened_until, gate.probe_ends) + _COUNTED_FOR_US if gate.open_us else 0
     return max(counted, gate.paused_until, known)
 
 

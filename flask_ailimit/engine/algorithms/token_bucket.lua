@@ -138,7 +138,7 @@ local function admit(state, now_us, quota, cost)
   return allowed, state, left > 0 and left or 0, debt > 0 and free_at(debt, now, quota) - now_us or 0, wait_us
 end
 
-local function settle(state, now_us, quota, taken_at_us, cost, actual)
+local function settle(state, now_us, quota, taken_at_us, cost, actual, _, is_told)
   local rate, is_own = quota, not state[1] or (state[3] == quota.limit and state[4] == quota.burst)
   if not is_own then
     if state[3] < 1 or state[4] < 1 then return {} end
@@ -147,11 +147,11 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual)
   local tick_us, scale = rate.tick_us, rate.cost_scale
   local now = now_us - now_us % tick_us
   local debt = debt_at(state, now, rate)
-  if actual > cost then
-    return charged(state, now, quota, debt, math.min(debt + (actual - cost) * scale, most(rate)))
-  end
+  local change = (actual - cost) * scale
+  if is_told then change = math.max(0, math.min(actual, rate.burst) * scale - debt) end
+  if change > 0 then return charged(state, now, quota, debt, math.min(debt + change, most(rate))) end
   local before, count = carried(state, now, quota, debt)
-  local undone = taken_at_us - taken_at_us % tick_us > now and 0 or (cost - actual) * scale
+  local undone = taken_at_us - taken_at_us % tick_us > now and 0 or -change
   if undone > 0 and not is_own and before[5] > 0 then
     local back = math.min((cost - actual) * PARTS, before[5])
     before[5] = before[5] - back

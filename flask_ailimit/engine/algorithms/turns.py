@@ -17,6 +17,7 @@ State: ``(expires1, ticket1, expires2, ticket2, ...)`` in the order of turns.
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.quota import Quota
 
+from . import concurrency
 from .base import Algorithm, State, Step
 from .concurrency import expires, renew, running
 
@@ -41,15 +42,14 @@ def settle(
     state: State,
     now_us: int,
     quota: Quota,
-    taken_at_us: int,  # noqa: ARG001  one shape for all
+    taken_at_us: int,
     cost: int,
     actual: int,
     lease: int,
 ) -> State:
     """Take a place or leave the line, see above. At a cost, it is the ticket that leaves."""
     if cost or not actual:
-        line, ticket = running(state, now_us, quota), cost or lease
-        return tuple(n for end, held in zip(line[::2], line[1::2], strict=True) if held != ticket for n in (end, held))
+        return concurrency.settle(state, now_us, quota, taken_at_us, 1, 0, cost or lease)
     line = renew(state, now_us, quota, (lease,))
     tickets = line[1::2]
     if lease in tickets or len(tickets) >= quota.limit:

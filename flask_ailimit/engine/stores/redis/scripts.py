@@ -39,6 +39,7 @@ class Script:
 
 
 _CONSTANT = re.compile(r"^local ([A-Z][A-Z_]+) = (-?\d+|'[^']*')$", re.MULTILINE)
+_NAMED = re.compile(r"algorithm_of\('([a-z-]+)'\)")
 _DECIDING = {"reserve": (), "settle": ("notice",), "renew": (), "forget": ("notice",)}
 """The scripts with the arithmetic before them, and what else stands before each."""
 
@@ -71,7 +72,8 @@ def _lua(name: str) -> str:
 
 
 def _twin(algorithm: str) -> str:
-    """The Lua beside the module that the algorithm's functions come from."""
-    module = ALGORITHMS[algorithm].admit.__module__.rpartition(".")[2]
+    """The Lua beside the algorithm's module. It may have that of another one, which it names, in itself."""
+    module = ALGORITHMS[algorithm].settle.__module__.rpartition(".")[2]
     twin = (_ENGINE / "algorithms" / f"{module}.lua").read_text(encoding="utf-8")
+    twin = _NAMED.sub(lambda name: f"algorithm_of({NUMBERS[name[1]]})", twin)
     return _lua("arithmetic") + twin if "_div(" in twin else twin
