@@ -1,6 +1,5 @@
 """One connection of a client, and how it can end."""
 
-import select
 import socket
 import struct
 from contextlib import suppress
@@ -8,8 +7,6 @@ from contextlib import suppress
 from .http_text import Request, read_request
 
 _NO_LINGER = struct.pack("ii", 1, 0)
-_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-_MILLISECONDS = 1000
 
 
 class Connection:
@@ -22,8 +19,6 @@ class Connection:
     def __init__(self, client: socket.socket) -> None:
         self._socket = client
         self._stream = client.makefile("rb")
-        self._left = select.poll()
-        self._left.register(client, _GONE)
         self.is_idle = True
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -41,7 +36,16 @@ class Connection:
 
     def client_leaves(self, within: float | None) -> bool:
         """Wait so many seconds, or for ever; less if the client leaves or :meth:`interrupt` is called: is it so?"""
-        return bool(self._left.poll(None if within is None else within * _MILLISECONDS))
+        self._socket.settimeout(within)
+        try:
+            # A client waits for its answer before it says more, so this hears only that it has left.
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except (TimeoutError, BlockingIOError):
+            return False
+        except OSError:
+            return True
+        finally:
+            self._socket.settimeout(None)
 
     def reset(self) -> None:
         """End it with a reset (RST)."""

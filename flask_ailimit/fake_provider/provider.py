@@ -31,7 +31,8 @@ class FakeProvider:
         models: The only models that it has; empty for any.
         limits: What it allows, by ``requests``, ``tokens``, ``input_tokens`` and ``output_tokens``: a text such as
             ``"60 per minute"``, or a number per minute. They are enforced, and told in its headers.
-        answer: From a request's decoded body to the text of the answer.
+        answer: From a request's decoded body to the text of the answer. If it raises, the connection ends without an
+            answer, and :func:`threading.excepthook` is told.
         clock: Whose time its limits and headers follow, in microseconds since the epoch.
 
     Raises:
