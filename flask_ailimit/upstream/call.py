@@ -1,0 +1,246 @@
+"""One call's way: it waits for its turn, is sent, and is sent again or elsewhere if that helps.
+
+What must be done on the way (ask the store, sleep, send, read) is handed out as steps. So one body serves calls that
+block a thread and calls of an event loop, in which nobody may block: see ``transport.py``, which does the steps.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from flask_ailimit.tokens.inflating import TooLarge, inflate
+from flask_ailimit.tokens.readings import TooMuchToRead
+
+from . import signals
+from .answers import Answer, Kind, answer_of
+from .asking import readdressed, with_headers, with_model
+from .attempts import Again
+from .calling import Calling
+from .failures import failure_of
+from .held import Held
+from .pacing import Asked, Heard, Place, Wait
+from .refusing import UPSTREAM, Final, line_is_full, not_now, not_reached, passed_on, too_many_retries
+from .target import Target
+from .told import told_by
+
+_ERROR = 400
+"""From this HTTP status on, an answer is none."""
+
+_OF_THE_CALLER = (Kind.CALLER, Kind.TOO_LONG, Kind.FILTERED)
+"""What is wrong with the call itself. Nobody else need be told."""
+
+_HEAD = 64 * 1024
+"""Bytes of an error's body that are looked at."""
+
+
+class Outgoing(NamedTuple):
+    """A request as it goes to an upstream.
+
+    Attributes:
+        method: Its HTTP method.
+        url: Its address.
+        headers: Its headers, each name in lower case.
+        body: Its body.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Ask(NamedTuple):
+    """The step to do work that may block, such as asking the store."""
+
+    work: Callable[[], Any]
+
+
+class Sleep(NamedTuple):
+    """The step to wait for so many seconds."""
+
+    seconds: float
+
+
+class Send(NamedTuple):
+    """The step to send a request. Its answer is the response, whose body has not been read, or the exception.
+
+    Attributes:
+        request: What is sent.
+        held: What is to be ended if nobody comes back with the answer.
+    """
+
+    request: Outgoing
+    held: Held
+
+
+class Read(NamedTuple):
+    """The step to read the body of a response to its end, as it was sent, and to close it."""
+
+    response: Any
+
+
+class Accepted(NamedTuple):
+    """An answer whose body goes to the caller as it comes.
+
+    Attributes:
+        response: The library's.
+        held: What the call holds until the body is closed.
+        headers: Those to add.
+    """
+
+    response: Any
+    held: Held
+    headers: Sequence[tuple[str, str]]
+
+
+Steps = Generator[Ask | Sleep | Send | Read, Any, Accepted | Final]
+
+
+class Call:
+    """One call.
+
+    Args:
+        targets: The upstream, and those that are asked if it can't answer.
+        request: What is sent.
+        asked: What it asks for.
+        how: How it is made.
+    """
+
+    def __init__(self, targets: Sequence[Target], request: Outgoing, asked: Asked, how: Calling) -> None:
+        own = self._own = targets[0]
+        self._targets = targets
+        self._request = request
+        self._asked = asked
+        self._how = how
+        self._key = ""
+        deadline = own.now() + (own.settings.max_wait if how.wait is None else how.wait)
+        self._deadline = deadline if how.until is None else min(deadline, how.until)
+
+    def steps(self) -> Steps:
+        """What is to be done, and at last the answer."""
+        own = self._own
+        is_retry = self._request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+        own.counted(is_retry=is_retry)
+        if is_retry and not (yield Ask(own.budget.may_retry)):
+            return self._gave_up(own, too_many_retries(own.name), "retries", None, 0)
+        again = Again(own.settings, self._deadline, own.now)
+        last: Final | None = None
+        while True:
+            placed = yield from self._placed(again.failed, last)
+            if isinstance(placed, Final):
+                return placed
+            target, held = placed
+            sent = yield Send(self._addressed(target), held)
+            if not isinstance(sent, Exception) and sent.status_code < _ERROR:
+                self._hear(target, held, lowered(sent))
+                held.also = () if is_retry or again.failed else tuple(own.budget.earned(held.reservation))
+                return Accepted(sent, held, [("x-should-retry", "false"), (UPSTREAM, target.name)])
+            answer, last = yield from self._failure(target, held, sent)
+            yield Ask(partial(held.failed, answer))
+            following = again.after(answer, target, self._targets)
+            if following is None or not (yield Ask(own.budget.may_retry)):
+                why = answer.kind.value if following is None else "retries"
+                return self._gave_up(target, last, why, answer, again.failed)
+            delay, self._targets = following
+            own.counted(is_retry=True)
+            facts = {"kind": answer.kind.value, "status": answer.status, "seconds": delay}
+            group = target.group(self._asked.model).name
+            to = self._targets[0].name
+            signals.tell(signals.call_retried, own, group=group, attempt=again.failed, target=to, **facts)
+            if delay:
+                yield Sleep(delay)
+
+    def _placed(self, failed: int, last: Final | None) -> Generator[Ask | Sleep, Any, tuple[Target, Held] | Final]:
+        """Wait until one of the targets takes the call: the first that does. The line is that of the first."""
+        first, place, began = self._targets[0], Place(is_batch=self._how.is_batch), self._own.now()
+        line, model = first.group(self._asked.model), self._asked.model
+        waited: Wait | None = None
+        try:
+            while True:
+                wait: Wait | None = None
+                for target in self._targets:
+                    group = target.group(model)
+                    reservation = yield Ask(partial(group.reserve, self._asked, place))
+                    if reservation.allowed:
+                        if place.open:
+                            yield Ask(partial(line.left if target is first else line.leave, place))
+                        target.let_through(group)
+                        if waited is not None:
+                            seconds = self._own.now() - began
+                            target.waited(group, seconds, waited, is_batch=self._how.is_batch)
+                        return target, Held(target, group, reservation, self._asked, self._how)
+                    refused = group.wait_of(reservation.decision)
+                    target.held_up(group, refused)
+                    wait = wait or refused
+                assert wait is not None  # noqa: S101  there is a target
+                left = self._deadline - self._own.now()
+                if left <= 0 or wait.least > left or (wait.is_full and not place.open):
+                    yield Ask(partial(line.leave, place))
+                    return self._not_placed(first, wait, failed, last)
+                waited = waited or wait
+                yield Ask(partial(line.line_up, place))
+                yield Sleep(min(line.nap(wait), left))
+        finally:
+            place.open.clear()  # If nobody came back here, its place is given back in the background.
+
+    def _not_placed(self, target: Target, wait: Wait, failed: int, last: Final | None) -> Final:
+        """What the upstream itself has said, if anything: that is more than that there is no time to ask it again."""
+        ours = line_is_full if wait.is_full else partial(not_now, why=wait.why)
+        return self._gave_up(target, last or ours(target.name, seconds=wait.seconds), wait.why, None, failed)
+
+    def _failure(self, target: Target, held: Held, sent: Any) -> Generator[Read, Any, tuple[Answer, Final]]:
+        """What an answer that is none means, and what is left of it for the caller."""
+        if isinstance(sent, Exception):
+            answer = failure_of(sent)
+            return answer, not_reached(target.name, answer.reason, sent=answer.kind is not Kind.UNSENT)
+        raw: bytes = yield Read(sent)
+        headers = lowered(sent)
+        self._hear(target, held, headers)
+        answer = answer_of(sent.status_code, headers, _head_of(raw, headers), target.wall())
+        theirs = Final(sent.status_code, sent.headers.multi_items(), raw)
+        return answer, passed_on(target.name, theirs, is_limit=answer.kind in (Kind.THROTTLED, Kind.SPENT))
+
+    def _hear(self, target: Target, held: Held, headers: Mapping[str, str]) -> None:
+        told = told_by(headers, target.wall())
+        if told.limits or told.remaining:
+            held.heard = Heard(told, target.now())
+            target.group(self._asked.model).learn(told)
+
+    def _gave_up(self, target: Target, final: Final, why: str, answer: Answer | None, attempts: int) -> Final:
+        kind, status = (None, 0) if answer is None else (answer.kind.value, answer.status)
+        group = target.group(self._asked.model).name
+        facts = {"why": why, "kind": kind, "status": status, "attempts": attempts}
+        if answer is None or answer.kind not in _OF_THE_CALLER:
+            target.gave_up(group, final, **facts)
+        return final
+
+    def _addressed(self, target: Target) -> Outgoing:
+        """The request as it goes to a target."""
+        request, own, settings = self._request, self._own, target.settings
+        if target is not own and settings.base_url is not None:
+            url = readdressed(request.url, own.settings.base_url, settings.base_url)
+            request = request._replace(url=url, headers=with_headers(request.headers, settings.headers))
+        header = settings.idempotency_header
+        if header and header.lower() not in request.headers:
+            self._key = self._key or token_hex(16)
+            request = request._replace(headers={**request.headers, header.lower(): self._key})
+        if self._asked.model in settings.models:
+            request = request._replace(body=with_model(request.body, settings.models[self._asked.model]))
+        return request
+
+
+def lowered(response: Any) -> dict[str, str]:
+    """The headers of a response, each name in lower case."""
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+def _head_of(raw: bytes, headers: Mapping[str, str]) -> bytes:
+    """The beginning of a body, as it was before it was encoded."""
+    encoding = headers.get("content-encoding", "")
+    if not encoding:
+        return raw[:_HEAD]
+    try:
+        return inflate(raw, encoding, _HEAD) or b""
+    except (TooLarge, TooMuchToRead):
+        return b""

@@ -1,0 +1,126 @@
+"""What a call holds from its decision on, until it is ended exactly once, however the call ends."""
+
+import logging
+
+from flask_ailimit.engine import AILimitError, Reservation, Settlement
+from flask_ailimit.engine.algorithms.gate import FAULT, GOOD, NEUTRAL, Outcome, packed
+from flask_ailimit.tokens import Measure, Usage
+
+from . import signals
+from .answers import Answer, Kind
+from .calling import Calling
+from .pacing import Asked, Group, Heard
+from .target import Target
+
+_log = logging.getLogger("flask_ailimit")
+
+_NOTHING = Usage()
+_LEAST_PAUSE = 1.0
+"""Seconds for which a 429 that names no time stops all calls."""
+
+
+class Held:
+    """A call that was allowed.
+
+    Attributes:
+        reservation: What it took.
+        sent: Whether it may have been sent. Until then all of it is given back.
+        heard: What its answer says of the upstream's own counts.
+        also: Settlements that go along with its own.
+
+    Args:
+        target: The upstream that it goes to.
+        group: The group of models.
+        reservation: What it took.
+        asked: What it asked for.
+        how: How it is made.
+    """
+
+    __slots__ = ("_asked", "_began", "_group", "_how", "_target", "also", "heard", "reservation", "sent")
+
+    def __init__(self, target: Target, group: Group, reservation: Reservation, asked: Asked, how: Calling) -> None:
+        self._target = target
+        self._group = group
+        self.reservation = reservation
+        self._asked = asked
+        self._how = how
+        self._began = target.now()
+        self.sent = False
+        self.heard: Heard | None = None
+        self.also: tuple[Settlement, ...] = ()
+
+    @property
+    def has_known_end(self) -> bool:
+        """Whether a stream that answers it has an event by which its end is known."""
+        return self._asked.has_known_end
+
+    @property
+    def known_input(self) -> int:
+        """The tokens of its input, as they were estimated."""
+        return self._asked.usage.input_tokens
+
+    def failed(self, answer: Answer) -> None:
+        """End it after an answer that is none, or after no answer."""
+        pause = self._pause(answer)
+        outcome = FAULT if answer.is_fault else NEUTRAL
+        used = _NOTHING if answer.policy.refund == "all" else None
+        self._end(
+            packed(Outcome(outcome, answer.status, round(pause * 1000))), used, sent=answer.kind is not Kind.UNSENT
+        )
+        if pause:
+            facts = {"group": self._group.name, "seconds": pause, "status": answer.status}
+            signals.tell(signals.upstream_paused, self._target, **facts)
+            _log.warning(
+                "upstream %s: %s (status %d); all calls to %.64r wait for %.1f s.",
+                *(self._target.name, answer.reason, answer.status, self._group.name, pause),
+            )
+
+    def finished(self, measure: Measure, *, whole: bool) -> None:
+        """End it when its answer was passed on, or was left.
+
+        Args:
+            measure: What the answer used, as far as it came.
+            whole: Whether it came to its end. One that broke off is a fault of the upstream, unless it was left.
+        """
+        used = measure.usage if self._asked.counts_tokens else _NOTHING
+        if self._end(packed(Outcome(GOOD if whole else NEUTRAL)), used):
+            self._tell(used or self._asked.usage, measure.source, whole=whole)
+
+    def broke_off(self, measure: Measure) -> None:
+        """End it when the upstream cut its answer: at least what was seen is charged."""
+        used = None if measure.usage is None else measure.usage
+        if self._end(packed(Outcome(FAULT)), used):
+            self._tell(used or self._asked.usage, measure.source, whole=False)
+
+    def abandoned(self) -> None:
+        """End it when nobody waits for its answer. If it was sent, nobody knows what it used: nothing is given back."""
+        self._end(packed(Outcome(NEUTRAL)), None if self.sent else _NOTHING, sent=self.sent)
+
+    def _end(self, gate: int, used: Usage | None, *, sent: bool = True) -> bool:
+        try:
+            return self._group.settle(self.reservation, gate, used, sent=sent, told=self.heard, also=self.also)
+        except AILimitError as error:
+            _log.warning("upstream %s: a call was not settled: %s", self._target.name, error)
+            return True
+
+    def _pause(self, answer: Answer) -> float:
+        """For how many seconds this answer stops all calls."""
+        most, policy = self._target.settings.longest_pause, answer.policy
+        if answer.kind is Kind.SPENT:
+            return most
+        if policy.pause != "until told":
+            return 0.0
+        asked = answer.retry_after
+        if asked is None:
+            return _LEAST_PAUSE if answer.kind is Kind.THROTTLED else 0.0
+        return min(asked, most)
+
+    def _tell(self, usage: Usage, source: str, *, whole: bool) -> None:
+        target, group, model = self._target, self._group.name, self._asked.model
+        if self._how.tally is not None:
+            try:
+                self._how.tally(target.name, model, usage)
+            except Exception as error:  # noqa: BLE001  it is the app's function
+                _log.error("A tally of calls raised %s.", type(error).__name__)
+        facts = {"model": model, "usage": usage, "source": source, "whole": whole}
+        signals.tell(signals.call_settled, target, group=group, seconds=target.now() - self._began, **facts)

@@ -1,0 +1,166 @@
+"""What an app says of one of its upstreams, checked before anything is called."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from flask_ailimit.engine import ConfigurationError, Quota
+from flask_ailimit.engine.limit_text import parts_of, quota_of_part
+from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKENS, require_name
+
+PROVIDER_BUCKET = "provider-bucket"
+"""The algorithm of what an upstream limits, unless the app names another one."""
+
+Limit = str | Mapping[str, Any]
+"""``"500 per minute"``, or ``{"limit": "500 per minute", "burst": 20, "algorithm": "moving-window"}``."""
+
+TIMED = (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
+
+_PARTS_OF_REQUESTS = 10
+"""A tenth of the requests of a period at once: providers may count them over shorter times than they say."""
+
+_SHARE_OF_TOKENS = 0.9
+"""At once at most so much of the tokens of a period: an answer's tokens are given back here before they are there."""
+
+_OPTIONS = ("limit", "burst", "algorithm")
+_LONGEST_URL = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSettings:
+    """What an app says of an upstream.
+
+    Attributes:
+        name: 1 to 64 characters of ``A-Za-z0-9_.-``. What is counted is counted under it, in all processes.
+        requests: How many requests it takes of each group of models, such as ``"500 per minute"``; None for as many as
+            its answers say.
+        tokens: How many tokens, input and output together.
+        input_tokens: How many tokens of input.
+        output_tokens: How many tokens of output.
+        concurrency: How many calls may be in flight at once; None for any number.
+        lease: Seconds after which the slot of a process that died is free.
+        groups: Models that share their limits, as patterns by the name of the group. Every other model is a group.
+        max_wait: The most seconds that a call waits, over all its attempts and targets.
+        max_waiting: The most calls that wait for a group at once, in all processes.
+        longest_pause: The most seconds for which an answer of the upstream stops all calls of a group.
+        attempts: How often a call is sent at most, over all its targets.
+        retry_uncertain: Whether a call is sent again when nobody knows if it was served, and billed.
+        fallback: Names of the upstreams that are asked, in this order, if this one can't answer now.
+        base_url: Where the upstream is, such as ``https://api.openai.com/v1``. Needed only if it is the fallback of
+            another one, or if a batch file is sent to it.
+        headers: Headers with which a call goes to it when it was meant for another upstream, such as its credential.
+        models: What a model is called here, by the name that the app's calls have.
+        default_output_tokens: What a call reserves that names no maximum.
+        idempotency_header: The header in which the upstream takes a key that tells it one call sent twice from two
+            calls; None if it takes none.
+
+    Raises:
+        ConfigurationError: A value is out of range; the message says which and what fits.
+    """
+
+    name: str
+    requests: Limit | None = None
+    tokens: Limit | None = None
+    input_tokens: Limit | None = None
+    output_tokens: Limit | None = None
+    concurrency: int | None = None
+    lease: int = 60
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    max_wait: float = 60.0
+    max_waiting: int = 200
+    longest_pause: float = 60.0
+    attempts: int = 3
+    retry_uncertain: bool = False
+    fallback: Sequence[str] = ()
+    base_url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    models: Mapping[str, str] = field(default_factory=dict)
+    default_output_tokens: int = 1024
+    idempotency_header: str | None = None
+
+    def __post_init__(self) -> None:
+        require_name(self.name)
+        self._require_numbers()
+        if isinstance(self.fallback, str):
+            raise self.wrong("fallback", "a list of names of upstreams is needed", self.fallback)
+        if self.base_url is not None and (
+            not isinstance(self.base_url, str)
+            or not self.base_url.startswith(("http://", "https://"))
+            or len(self.base_url) > _LONGEST_URL
+        ):
+            raise self.wrong("base_url", "an address such as 'https://api.openai.com/v1' is needed", self.base_url)
+        _ = self.quotas, self.slots  # Each raises now if it is wrong.
+
+    @cached_property
+    def quotas(self) -> tuple[Quota, ...]:
+        """The limits over time that the app has named, those of requests first."""
+        return tuple(quota for unit in TIMED for quota in self._quotas_of(unit, getattr(self, unit)))
+
+    @cached_property
+    def slots(self) -> Quota | None:
+        """The limit on calls in flight; None if there is none."""
+        if self.concurrency is None:
+            return None
+        with_name = f"upstream {self.name!r}: concurrency: "
+        try:
+            return Quota(self.concurrency, self.lease, CONCURRENCY, CONCURRENCY)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{with_name}{error}") from error
+
+    def group_of(self, model: str) -> str:
+        """The group of models with which a model shares its limits: one that is named, or the model by itself."""
+        for group, patterns in self.groups.items():
+            if any(fnmatchcase(model, pattern) for pattern in patterns):
+                return group
+        return model
+
+    def paced(self, unit: str, limit: int, period: int) -> Quota:
+        """The quota of a limit that the upstream told itself."""
+        return _paced(unit, limit, period)
+
+    def wrong(self, key: str, needed: str, got: object) -> ConfigurationError:
+        """An error about one of these settings."""
+        return ConfigurationError(f"upstream {self.name!r}: {key}: {needed}. Got {str(got)[:80]!r}.")
+
+    def _quotas_of(self, unit: str, given: Limit | None) -> list[Quota]:
+        if given is None:
+            return []
+        options: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"limit": given}
+        unknown = [key for key in options if key not in _OPTIONS]
+        if unknown or "limit" not in options:
+            needed = f"a text such as '500 per minute' is needed, or a table of {', '.join(_OPTIONS)}"
+            raise self.wrong(unit, needed, given)
+        try:
+            return [
+                _paced(unit, part.limit, part.period, options.get("burst"))
+                if part.algorithm(options.get("algorithm"), PROVIDER_BUCKET) == PROVIDER_BUCKET
+                else quota_of_part(part, unit, options.get("algorithm"), burst=options.get("burst"))
+                for part in parts_of(options["limit"])
+            ]
+        except ConfigurationError as error:
+            raise ConfigurationError(f"upstream {self.name!r}: {unit}: {error}") from error
+
+    def _require_numbers(self) -> None:
+        for key, least, most in (
+            ("max_wait", 0, 86_400),
+            ("longest_pause", 1, 86_400),
+            ("attempts", 1, 100),
+            ("max_waiting", 1, 1000),
+            ("lease", 1, 86_400),
+            ("default_output_tokens", 0, 2**31),
+        ):
+            value = getattr(self, key)
+            is_whole = key not in ("max_wait", "longest_pause")
+            if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
+                raise self.wrong(key, "a number is needed" if not is_whole else "a whole number is needed", value)
+            if not least <= value <= most:
+                raise self.wrong(key, f"a number from {least} to {most} is needed", value)
+
+
+def _paced(unit: str, limit: int, period: int, burst: int | None = None) -> Quota:
+    if burst is None:
+        part = limit // _PARTS_OF_REQUESTS if unit == REQUESTS else int(limit * _SHARE_OF_TOKENS)
+        burst = max(1, part)
+    return Quota(limit, period, unit, PROVIDER_BUCKET, burst)

@@ -1,0 +1,113 @@
+"""The transport for clients of an event loop. The store is asked in threads: it may block, and the loop may not."""
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync
+
+from flask_ailimit.engine.background import started
+
+from .call import Accepted, Ask, Outgoing, Read, Send, Sleep, Steps
+from .held import Held
+from .passing import Passing, passing_of
+from .refusing import Final
+from .sending import outgoing_of, request_of, response_of, steps_of
+
+
+class _Body:
+    def __init__(self, stream: Any, passing: Passing) -> None:
+        self._stream = stream
+        self._passing = passing
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield self._passing.feed(chunk)
+        except Exception:
+            self._passing.broke()
+            raise
+        self._passing.came_to_end()
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            if self._passing.is_open:
+                with anyio.CancelScope(shield=True):
+                    await run_sync(self._passing.end)
+
+    def __del__(self) -> None:
+        self._passing.end_later()
+
+
+class _Transport:
+    body: type[_Body]
+
+    def __init__(self, module: ModuleType, targets: Any, inner: Any) -> None:
+        self._module = module
+        self._targets = targets
+        self._inner = inner
+
+    async def handle_async_request(self, request: Any) -> Any:
+        came, targets = outgoing_of(request, await request.aread()), self._targets()
+        answer = await self._answer(steps_of(targets, came), request, came)
+        if isinstance(answer, Final):
+            return response_of(self._module, answer, request)
+        answer.response.stream = self.body(answer.response.stream, passing_of(answer, targets[0].counter))
+        return answer.response
+
+    async def _answer(self, steps: Steps, request: Any, came: Outgoing) -> Accepted | Final:
+        held = list[Held]()
+        done: Any = None
+        try:
+            while True:
+                step = steps.send(done)
+                if isinstance(step, Ask):
+                    with anyio.CancelScope(shield=True):  # Else nobody would have what the store has given.
+                        done = await run_sync(step.work)
+                elif isinstance(step, Sleep):
+                    await anyio.sleep(step.seconds)
+                    done = None
+                elif isinstance(step, Send):
+                    held[:] = [step.held]
+                    done = await self._sent(request_of(self._module, request, came, step.request), step.held)
+                elif isinstance(step, Read):
+                    done = await _whole(step.response)
+        except StopIteration as end:
+            held.clear()  # It is the body's to end, or has ended.
+            answer: Accepted | Final = end.value
+            return answer
+        finally:
+            for each in held:
+                started(each.abandoned, "settlement of a call")
+
+    async def _sent(self, request: Any, held: Held) -> Any:
+        await checkpoint()  # Who is cancelled here has sent nothing.
+        held.sent = True
+        try:
+            return await self._inner.handle_async_request(request)
+        except Exception as error:  # noqa: BLE001  what it means is decided in the steps
+            return error
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _whole(response: Any) -> bytes:
+    try:
+        return b"".join([chunk async for chunk in response.stream])
+    except Exception:  # noqa: BLE001  the status says enough
+        return b""
+    finally:
+        await response.aclose()
+
+
+@lru_cache
+def transport_of(module: ModuleType) -> Any:
+    """The class of a library's transport."""
+    body = type("Body", (_Body, module.AsyncByteStream), {})
+    return type("AsyncUpstreamTransport", (_Transport, module.AsyncBaseTransport), {"body": body})
