@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Event
 from typing import NamedTuple
 
 from flask_ailimit.engine.clock import seconds_running
@@ -21,12 +22,14 @@ class Calling(NamedTuple):
             for no such time.
         is_batch: Whether the call waits while it would delay one that is not a batch's.
         tally: Told of each call that was settled.
+        stop: Set when calls are to wait no longer; those that a provider answers now go on. None if that never comes.
     """
 
     wait: float | None = None
     until: float | None = None
     is_batch: bool = False
     tally: Tally | None = None
+    stop: Event | None = None
 
 
 _USUAL = Calling()
@@ -45,6 +48,7 @@ def calling(
     within: float | None = None,
     batch: bool = False,
     tally: Tally | None = None,
+    stop: Event | None = None,
 ) -> Iterator[None]:
     """Say how the calls inside the block are to be made.
 
@@ -55,6 +59,7 @@ def calling(
             has left; None for no such time.
         batch: They wait while they would delay calls that are not a batch's.
         tally: Is told of each call that was settled.
+        stop: Once it is set, the calls wait no longer. Those that a provider answers at that moment go on.
 
     Raises:
         ValueError: A number of seconds is below 0 or no number.
@@ -66,7 +71,8 @@ def calling(
     until = None if within is None else seconds_running() + within
     if outer.until is not None:
         until = outer.until if until is None else min(until, outer.until)
-    token = _CALLING.set(Calling(wait, until, batch or outer.is_batch, tally or outer.tally))
+    now = Calling(wait, until, batch or outer.is_batch, tally or outer.tally, stop or outer.stop)
+    token = _CALLING.set(now)
     try:
         yield
     finally:
