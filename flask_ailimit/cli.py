@@ -13,6 +13,7 @@ import flask
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
+from .cli_batch import batch
 from .cli_changes import COMMANDS
 from .cli_export import export
 from .cli_limiters import limiter_option
@@ -296,6 +297,7 @@ def _check_plans() -> None:
 cli.add_command(plans_group(_print_plans, _check_plans))
 cli.add_command(import_limits)
 cli.add_command(export)
+cli.add_command(batch)
 
 
 @cli.command(with_appcontext=False)

@@ -16,6 +16,7 @@ STANDARD = sys.stdlib_module_names
 
 ROOMS = [
     ["cli.py"],
+    ["cli_batch.py"],
     ["cli_changes.py"],
     ["cli_export.py"],
     ["cli_subjects.py"],

@@ -46,6 +46,8 @@ BACKGROUND = (
     + "background_work_page.py::test_job_of_the_page_settles_what_its_request_reserved_also_if_its_worker_is_killed"
 )
 
+BATCH = "tests/upstream/test_batch_page.py::test_blocks_of_the_page_run_and_print_what_it_shows"
+
 RUN_BY = {
     ("README.md", "curl -i"): README_CURL,
     ("README.md", "curl http"): README_CURL,
@@ -54,6 +56,16 @@ RUN_BY = {
     ("docs/architecture.md", "   "): "tests/test_architecture_page.py::test_room_of_the_picture_is_there",
     ("docs/background-work.md", "gunicorn"): BACKGROUND,
     ("docs/background-work.md", "celery"): BACKGROUND,
+    ("docs/batch.md", "def classify"): BATCH,
+    ("docs/batch.md", "2 of 2, 1 failed, ... a second, ... tokens\n"): BATCH,
+    ("docs/batch.md", "from flask_ailimit"): BATCH,
+    ("docs/batch.md", "A broken one"): BATCH,
+    ("docs/batch.md", "cat >"): BATCH,
+    ("docs/batch.md", "2 of 2, 1 failed, ... a second, 30 tokens"): BATCH,
+    ("docs/batch.md", "head"): BATCH,
+    ("docs/batch.md", '{"id"'): BATCH,
+    ("docs/batch.md", "sed"): BATCH,
+    ("docs/batch.md", "again.jsonl.part"): BATCH,
     ("docs/how-to/billing.md", "export"): HOW_TO
     + "billing_page.py::test_commands_of_the_page_make_the_table_serve_and_bill_again",
     ("docs/how-to/proxy.md", "UPSTREAM_URL"): HOW_TO
