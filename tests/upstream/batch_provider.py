@@ -95,6 +95,7 @@ def serving():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # A client that is killed in the middle is what the tests are about.
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     provider.url = f"http://127.0.0.1:{server.server_port}/v1"
     try:
