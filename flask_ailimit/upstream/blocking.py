@@ -61,8 +61,7 @@ class _Transport:
                 if isinstance(step, Ask):
                     done = step.work()
                 elif isinstance(step, Sleep):
-                    pause(step.seconds)
-                    done = None
+                    done = pause(step.seconds) if step.stop is None else step.stop.wait(step.seconds)
                 elif isinstance(step, Send):
                     held[:] = [step.held]
                     done = self._sent(request_of(self._module, request, came, step.request), step.held)

@@ -7,6 +7,7 @@ block a thread and calls of an event loop, in which nobody may block: see ``tran
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from secrets import token_hex
+from threading import Event
 from typing import Any, NamedTuple
 
 from flask_ailimit.tokens.inflating import TooLarge, inflate
@@ -57,9 +58,15 @@ class Ask(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """The step to wait for so many seconds."""
+    """The step to wait for so many seconds, or until an event comes.
+
+    Attributes:
+        seconds: How many.
+        stop: The event; None for none.
+    """
 
     seconds: float
+    stop: Event | None
 
 
 class Send(NamedTuple):
@@ -139,8 +146,8 @@ class Call:
             answer, last = yield from self._failure(target, held, sent)
             yield Ask(partial(held.failed, answer))
             following = again.after(answer, target, self._targets)
-            if following is None or not (yield Ask(own.budget.may_retry)):
-                why = answer.kind.value if following is None else "retries"
+            if following is None or self._is_stopped or not (yield Ask(own.budget.may_retry)):
+                why = "retries" if following and not self._is_stopped else answer.kind.value
                 return self._gave_up(target, last, why, answer, again.failed)
             delay, self._targets = following
             own.counted(is_retry=True)
@@ -149,7 +156,11 @@ class Call:
             to = self._targets[0].name
             signals.tell(signals.call_retried, own, group=group, attempt=again.failed, target=to, **facts)
             if delay:
-                yield Sleep(delay)
+                yield Sleep(delay, self._how.stop)
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._how.stop is not None and self._how.stop.is_set()
 
     def _placed(self, failed: int, last: Final | None) -> Generator[Ask | Sleep, Any, tuple[Target, Held] | Final]:
         """Wait until one of the targets takes the call: the first that does. The line is that of the first."""
@@ -175,12 +186,12 @@ class Call:
                     wait = wait or refused
                 assert wait is not None  # noqa: S101  there is a target
                 left = self._deadline - self._own.now()
-                if left <= 0 or wait.least > left or (wait.is_full and not place.open):
+                if left <= 0 or wait.least > left or self._is_stopped or (wait.is_full and not place.open):
                     yield Ask(partial(line.leave, place))
                     return self._not_placed(first, wait, failed, last)
                 waited = waited or wait
                 yield Ask(partial(line.line_up, place))
-                yield Sleep(min(line.nap(wait), left))
+                yield Sleep(min(line.nap(wait), left), self._how.stop)
         finally:
             place.open.clear()  # If nobody came back here, its place is given back in the background.
 

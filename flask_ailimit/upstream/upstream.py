@@ -1,12 +1,14 @@
 """An upstream: a provider of models that the app itself calls, with what all processes of the app share of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flask_ailimit.engine import Clock, ConfigurationError, Engine, system_clock
 from flask_ailimit.engine.clock import rest, seconds_running
+from flask_ailimit.money import PriceBook
 from flask_ailimit.tokens import TokenCounter, open_counter
 
+from .batch import Answer, Failed, Item, run
 from .calling import calling
 from .settings import UpstreamSettings
 from .target import Target
@@ -123,6 +125,36 @@ class Upstream(Target):
         return self._client(module_of(library), "AsyncClient", self.async_transport, library, options)
 
     calling = staticmethod(calling)
+
+    def batch(
+        self,
+        function: Callable[[Item], Answer],
+        items: Iterable[Item],
+        *,
+        workers: int = 5,
+        progress: bool = False,
+    ) -> list[Answer | Failed]:
+        """Call ``function`` with each item, several at once, and return the answers in the order of the items.
+
+        Its calls wait while they would delay calls that are no batch's. An item that fails has a
+        :class:`flask_ailimit.upstream.batch.Failed` in its place.
+
+        Args:
+            function: Calls the upstream, through a client of :meth:`http_client`.
+            items: The items. They are taken as they are needed.
+            workers: How many run at once, 1 to 256.
+            progress: Whether to show on standard error how far it is.
+
+        Raises:
+            Interrupted: Ctrl-C: no further item began, and those that ran were waited for. It has the answers.
+            ValueError: ``workers`` is out of range.
+        """
+        return run(function, items, workers=workers, progress=progress, prices=self.prices)
+
+    @property
+    def prices(self) -> PriceBook | None:
+        """What models cost; None if nobody says it."""
+        return None
 
     def _client(self, module: Any, kind: str, transport: Any, library: str, options: dict[str, Any]) -> Any:
         of_transport = {name: options.pop(name) for name in _OF_TRANSPORT if name in options}

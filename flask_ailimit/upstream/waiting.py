@@ -17,6 +17,9 @@ from .passing import Passing, passing_of
 from .refusing import Final
 from .sending import outgoing_of, request_of, response_of, steps_of
 
+_LOOK_EVERY = 0.25
+"""Seconds after which a call that waits looks whether it is to stop. Whoever stops it is in another thread."""
+
 
 class _Body:
     def __init__(self, stream: Any, passing: Passing) -> None:
@@ -70,7 +73,7 @@ class _Transport:
                     with anyio.CancelScope(shield=True):  # Else nobody would have what the store has given.
                         done = await run_sync(step.work)
                 elif isinstance(step, Sleep):
-                    await anyio.sleep(step.seconds)
+                    await _rest(step)
                     done = None
                 elif isinstance(step, Send):
                     held[:] = [step.held]
@@ -95,6 +98,13 @@ class _Transport:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+async def _rest(step: Sleep) -> None:
+    left = step.seconds
+    while left > 0 and not (step.stop and step.stop.is_set()):
+        await anyio.sleep(min(left, _LOOK_EVERY) if step.stop else left)
+        left -= _LOOK_EVERY if step.stop else left
 
 
 async def _whole(response: Any) -> bytes:

@@ -1,5 +1,6 @@
 import gc
 import threading
+from contextlib import closing
 
 import anthropic
 import anyio
@@ -9,7 +10,7 @@ import openai
 import pytest
 from upstream_calls import MESSAGES, a_world, ask, heard, left
 
-from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.engine import ConfigurationError, Engine, open_store, system_clock
 from flask_ailimit.testing import Fault
 from flask_ailimit.upstream.calling import calling
 from flask_ailimit.upstream.upstream import Upstream
@@ -345,3 +346,26 @@ def test_a_fallback_without_an_address_is_refused(world):
     upstream = world.upstream(fallback=[Upstream(world.engine, "second")])
     with pytest.raises(ConfigurationError, match="base_url"):
         world.http_client(upstream).get(world.provider.url)
+
+
+def test_a_batch_keeps_the_order_and_the_limits(world):
+    with closing(Engine(open_store("memory://", name="batch", clock=system_clock, options={}))) as engine:
+        upstream = Upstream(engine, "main", requests={"limit": "600 per minute", "burst": 1})
+        client = world.client(upstream)
+        answers = upstream.batch(
+            lambda word: ask(client, messages=[{"role": "user", "content": word}]).choices[0].message.content,
+            (f"word{number}" for number in range(20)),
+            workers=4,
+        )
+    assert answers == [f"word{number}" for number in range(20)]
+    first, *_, last = [call.at_us for call in world.provider.calls]
+    assert last - first >= 1_850_000
+
+
+def test_a_call_that_is_told_to_stop_waits_no_longer(world):
+    upstream, stop = Upstream(world.engine, "main", requests={"limit": "1 per minute", "burst": 1}), threading.Event()
+    client = world.client(upstream)
+    ask(client)
+    threading.Timer(0.2, stop.set).start()
+    with calling(stop=stop), pytest.raises(openai.RateLimitError):
+        ask(client)
