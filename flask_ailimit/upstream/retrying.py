@@ -93,7 +93,8 @@ def retry_if_worthwhile(cap: float = LONGEST_WAIT, *, uncertain: bool = False) -
 def stamina_hook(error: Exception, *, cap: float = LONGEST_WAIT, uncertain: bool = False) -> bool | float:
     """Whether to retry, and after which wait, for stamina: ``@stamina.retry(on=stamina_hook)``.
 
-    If the provider asks for no wait, stamina's own holds. ``functools.partial`` sets the others.
+    If the provider asks for no wait, stamina's own holds. A wait that it asks for is bounded by ``cap`` alone, because
+    stamina applies neither its ``wait_max`` nor its ``timeout`` to it. ``functools.partial`` sets the others.
 
     Args:
         error: What the attempt raised.
