@@ -14,10 +14,11 @@ import pytest
 
 from .engine import ALGORITHMS, Charge, Decision, Engine, HandOverError, Quota, Settlement, Store
 from .engine import clock as engine_clock
+from .engine.algorithms.gate import CLOSED, FAULT, GOOD, NEUTRAL, OPEN, PAUSED, Outcome, packed, standing_of
 from .engine.clock import MICROSECONDS
 from .engine.decide import MOST_COUNTS
 from .engine.decision import Settled
-from .engine.quota import CONCURRENCY, MAX_EXACT, TOKENS
+from .engine.quota import CONCURRENCY, GATE, MAX_EXACT, PROVIDER_BUCKET, TOKENS, TURNS
 from .engine.stores.base import KeepsChanges
 from .fake_provider import HOSTILE_HEADERS, Call, FakeProvider, Fault
 
@@ -143,7 +144,10 @@ def remaining(store: Store, *charges: Charge) -> list[int]:
     return [verdict.remaining for verdict in store.peek([c.costing(0) for c in charges]).verdicts]
 
 
-every_algorithm = pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+COUNTING = sorted(set(ALGORITHMS) - {GATE, TURNS})
+"""The algorithms that count units. Of the other two, one opens and closes, and one is a line: they are tested apart."""
+
+every_algorithm = pytest.mark.parametrize("algorithm", COUNTING)
 
 
 class StoreContract:
@@ -303,7 +307,7 @@ class StoreContract:
         reserve(store, charge(10, algorithm=algorithm))
         assert reserve(store, charge(0, algorithm=algorithm)).allowed
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency", "sliding-window-counter"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency", "sliding-window-counter"}))
     def test_largest_numbers_are_counted_exactly(self, store: Store, algorithm: str) -> None:
         limit = MAX_EXACT // 60 * 60
         assert not reserve(store, charge(MAX_EXACT, limit=limit, algorithm=algorithm)).possible
@@ -328,7 +332,7 @@ class StoreContract:
 
     # Its settlement
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency"}))
     @pytest.mark.parametrize(("actual", "left"), [(0, 8), (3, 5), (6, 2), (8, 0), (10, 0), (MAX_EXACT, 0)])
     def test_settling_makes_the_count_what_was_really_used(
         self, store: Store, algorithm: str, actual: int, left: int
@@ -369,7 +373,7 @@ class StoreContract:
         advance(1)
         assert reserve(store, nothing).allowed
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency"}))
     @pytest.mark.parametrize("periods", [0, 1, 4])
     def test_no_more_is_owed_than_the_quotas_periods(
         self, store: Store, advance: Advance, algorithm: str, periods: int
@@ -382,7 +386,7 @@ class StoreContract:
         owed = 0 if algorithm in ("budget", "window") else periods  # What these lend, no later window pays.
         assert store.peek([taken]).verdicts[0].reset_after == 60 * (1 + owed + fades)
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency"}))
     def test_forgiven_count_owes_nothing_and_others_stand(self, store: Store, algorithm: str) -> None:
         engine = Engine(store, secret=SECRET)
         owing, other, slot = (
@@ -417,7 +421,7 @@ class StoreContract:
 
     # The soft percent
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency"}))
     def test_settlement_that_passes_the_soft_percent_is_told_once_in_a_window(
         self, store: Store, advance: Advance, algorithm: str
     ) -> None:
@@ -430,7 +434,7 @@ class StoreContract:
         assert passed(store, reserve(store, soft(9, algorithm)), 7) == []
         assert passed(store, reserve(store, soft(1, algorithm)), 1) == [(ALICE, 8, 2)]
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency"}))
     def test_count_that_was_told_of_falls_below_and_passes_again_in_silence(self, store: Store, algorithm: str) -> None:
         first = reserve(store, soft(9, algorithm))
         assert passed(store, reserve(store, soft(1, algorithm)), 1) == [(ALICE, 10, 0)]
@@ -450,7 +454,7 @@ class StoreContract:
         assert passed(store, reserve(store, charge(9, subject=BOB)), 10) == []
         assert passed(store, reserve(store, soft(1)), 1) == [(ALICE, 9, 1)]
 
-    @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"concurrency"}))
+    @pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {"concurrency"}))
     def test_settlement_that_corrects_nothing_is_answered_if_its_count_is_below(
         self, store: Store, algorithm: str
     ) -> None:
@@ -566,6 +570,57 @@ class StoreContract:
             assert remaining(store, slot) == [1]
         store.settle([Settlement(slot.costing(0), 0, 0, 5)])
         assert remaining(store, slot) == [2]
+
+    # Calls to providers
+
+    def test_gate_that_faults_opened_lets_one_probe_through(self, store: Store, advance: Advance) -> None:
+        call = Charge(ALICE, Quota(1, 60, GATE, GATE))
+        settle(store, reserve(store, *[call] * 10), *[packed(Outcome(FAULT, 503))] * 10)
+        assert reserve(store, call).retry_after_us == MICROSECONDS
+        assert standing_of(*remaining(store, call)) == (OPEN, 503)
+        advance(MICROSECONDS)
+        probe = store.reserve([call], 5)
+        assert probe.allowed
+        assert not store.reserve([call], 6).allowed
+        advance(MINUTE // 2)
+        store.renew([(call, 5)])
+        advance(MINUTE // 2)
+        assert not store.reserve([call], 7).allowed
+        settle(store, probe, packed(Outcome(NEUTRAL, 429, 1500)), lease=5)
+        assert reserve(store, call).retry_after_us == 1_500_000
+        assert standing_of(*remaining(store, call)) == (PAUSED, 429)
+        advance(1_500_000)
+        settle(store, store.reserve([call], 8), packed(Outcome(GOOD, 200)), lease=8)
+        assert reserve(store, call, call).allowed
+        assert standing_of(*remaining(store, call)) == (CLOSED, 0)
+
+    def test_turns_are_taken_in_order_and_a_place_lasts_as_long_as_it_is_renewed(
+        self, store: Store, advance: Advance
+    ) -> None:
+        line = Charge(ALICE, Quota(3, 60, TURNS, TURNS), 0)
+        for ticket in (3, 2, 4, 6):  # The last finds no place.
+            store.settle([Settlement(line, 0, 1, ticket)])
+        assert [reserve(store, line.costing(ticket)).retry_after_us for ticket in (3, 4)] == [2_000_000, 1_000_000]
+        assert not reserve(store, line.costing(6)).possible
+        assert not reserve(store, line.costing(2), charge(11)).allowed
+        assert reserve(store, line.costing(2)).allowed
+        assert remaining(store, line) == [1]
+        advance(MINUTE // 2)
+        store.renew([(line, 3)])
+        advance(MINUTE // 2)
+        assert reserve(store, line.costing(3)).allowed
+        assert remaining(store, line) == [3]
+
+    def test_bucket_that_a_provider_tells_of_has_no_more_left_than_it_says(self, store: Store) -> None:
+        taken = reserve(store, charge(4, algorithm=PROVIDER_BUCKET))
+        told = Settlement(charge(0, algorithm=PROVIDER_BUCKET), 0, 7, 0)
+        for _ in range(2):
+            store.settle([told])
+            assert remaining(store, told.charge) == [3]
+        store.settle([told._replace(actual=5)])
+        assert remaining(store, told.charge) == [3]
+        settle(store, taken, 1, lease=3)
+        assert remaining(store, told.charge) == [6]
 
     # Handing over
 

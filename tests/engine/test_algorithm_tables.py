@@ -5,7 +5,7 @@ import pytest
 from flask_ailimit.engine import ALGORITHMS, Quota
 from flask_ailimit.engine.calendars import Calendar
 from flask_ailimit.engine.grant import Grant
-from flask_ailimit.testing import START_US
+from flask_ailimit.testing import COUNTING, START_US
 
 SECOND = 1_000_000
 SOON = START_US // SECOND
@@ -27,6 +27,10 @@ TABLES = {
             (66, 10, OK, 0, 0),
             (66.000001, 1, NO, 0, 5.999999),
         ],
+    ),
+    "provider bucket": (
+        Quota(10, 60, algorithm="provider-bucket", burst=15),
+        [(0, 12, OK, 3, 0), (0, 4, NO, 3, 6), (6, 16, NO, 4, NEVER), (6, 0, OK, 4, 0), (72, 15, OK, 0, 0)],
     ),
     "token bucket with a smaller burst": (
         Quota(60, 60, burst=5),
@@ -182,4 +186,4 @@ def test_rows_of_the_table_come_true(quota, rows):
 
 
 def test_every_algorithm_has_a_table():
-    assert {quota.algorithm for quota, _ in TABLES.values()} == set(ALGORITHMS)
+    assert {quota.algorithm for quota, _ in TABLES.values()} == set(COUNTING)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traffic import CARRY_NOTHING
 
-from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement
+from flask_ailimit.engine import Charge, Quota, Settlement
 from flask_ailimit.engine.algorithms import token_bucket
 from flask_ailimit.engine.quota import MAX_EXACT
 from flask_ailimit.engine.stores.memory import MemoryStore
-from flask_ailimit.testing import START_US, ManualClock
+from flask_ailimit.testing import COUNTING, START_US, ManualClock, every_algorithm
 
 SECOND = 1_000_000
 PERIOD = 60
@@ -23,13 +23,14 @@ FINE = Fraction(1, 1000)
 """Of a unit: what is set aside is counted in parts of 1/1024."""
 
 SUBJECT = b"somebody".ljust(16)
-OVER_TIME = sorted(set(ALGORITHMS) - {"concurrency"})
+OVER_TIME = sorted(set(COUNTING) - {"concurrency"})
+BUCKETS = ("provider-bucket", "token-bucket")
 over_time = pytest.mark.parametrize("algorithm", OVER_TIME)
 
 
 def quota(algorithm, limit, burst=None, debt_periods=4):
     unit = "concurrency" if algorithm == "concurrency" else "tokens"
-    return Quota(limit, PERIOD, unit, algorithm, burst if algorithm == "token-bucket" else None, debt_periods)
+    return Quota(limit, PERIOD, unit, algorithm, burst if algorithm in BUCKETS else None, debt_periods)
 
 
 class Count:
@@ -57,7 +58,7 @@ class Count:
 # In words
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@every_algorithm
 def test_raise_grants_what_it_adds_and_no_more(algorithm):
     count = Count()
     assert all(count.reserve(quota(algorithm, 1000), 9).allowed for _ in range(100))
@@ -67,7 +68,7 @@ def test_raise_grants_what_it_adds_and_no_more(algorithm):
     assert count.left(quota(algorithm, 1200)) == 0
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@every_algorithm
 def test_switch_down_and_up_refills_nothing_and_leaves_nothing_below_zero(algorithm):
     count = Count()
     count.reserve(quota(algorithm, 1000), 900)
@@ -172,7 +173,7 @@ PAIRS = [
 @pytest.mark.parametrize(
     ("algorithm", "limits", "bursts"),
     [("token-bucket", *pair) for pair in PAIRS]
-    + [(algorithm, *PAIRS[1]) for algorithm in OVER_TIME if algorithm != "token-bucket"],
+    + [(algorithm, *PAIRS[1]) for algorithm in OVER_TIME if algorithm not in BUCKETS],
 )
 def test_switching_ten_thousand_times_refills_nothing_and_takes_nothing(algorithm, limits, bursts):
     one, other = (quota(algorithm, limit, burst) for limit, burst in zip(limits, bursts, strict=True))
@@ -342,7 +343,7 @@ def live(algorithm, seed, steps, *, overruns):
         base = draw.choice([20, 100, 1000, 123_457, 1_000_000])  # All in ticks of a microsecond.
         quotas = [quota(algorithm, base)] * 2
         count, open_ones = Count(START_US + draw.randrange(100 * SECOND)), []
-        model = (Bucket if algorithm == "token-bucket" else Windows)(algorithm)
+        model = (Bucket if algorithm in BUCKETS else Windows)(algorithm)
         for _ in range(300):
             done += 1
             count.clock.advance_us(draw.choice([draw.randrange(2 * SECOND), draw.randrange(12 * SECOND)]) + 1)
@@ -395,7 +396,7 @@ def every_trough(monkeypatch):
 @over_time
 @pytest.mark.usefixtures("every_trough")
 def test_what_is_left_is_what_a_plain_model_says_whatever_the_limits_do(algorithm):
-    live(algorithm, 0, 3_000, overruns=algorithm == "token-bucket")
+    live(algorithm, 0, 3_000, overruns=algorithm in BUCKETS)
 
 
 @pytest.mark.slow
@@ -404,4 +405,4 @@ def test_what_is_left_is_what_a_plain_model_says_whatever_the_limits_do(algorith
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.usefixtures("every_trough")
 def test_what_is_left_is_what_a_plain_model_says_for_a_hundred_thousand_steps(algorithm, seed):
-    live(algorithm, seed, 100_000, overruns=algorithm == "token-bucket")
+    live(algorithm, seed, 100_000, overruns=algorithm in BUCKETS)

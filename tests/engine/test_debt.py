@@ -9,9 +9,9 @@ from traffic import CARRY_NOTHING, SECOND, is_exact, quota_of
 
 from flask_ailimit.engine import ALGORITHMS, ConfigurationError, Quota, parse_quotas
 from flask_ailimit.engine.quota import MAX_EXACT
-from flask_ailimit.testing import START_US
+from flask_ailimit.testing import COUNTING, START_US
 
-OVER_TIME = sorted(set(ALGORITHMS) - {"concurrency"})
+OVER_TIME = sorted(set(COUNTING) - {"concurrency"})
 over_time = pytest.mark.parametrize("algorithm", OVER_TIME)
 
 pauses = st.one_of(st.sampled_from([0, 1, 30 * SECOND, 60 * SECOND]), st.integers(0, 200 * SECOND))
@@ -95,6 +95,8 @@ def test_no_more_is_used_in_the_long_run_than_the_limit_and_what_calls_in_flight
 
     Where nothing is carried over, they may overrun anew in each window.
     """
+    if algorithm == "provider-bucket" and not cost:
+        return  # At a cost of 0 it is what the provider tells, and not what was used too much.
     quota, rule, draw = owing(algorithm), ALGORITHMS[algorithm], random.Random(algorithm)
     state, now, flying, used = (), START_US, [], 0
     while now < START_US + 400 * 60 * SECOND:

@@ -4,16 +4,16 @@ import random
 
 import pytest
 
-from flask_ailimit.engine import ALGORITHMS, Charge, Engine, Quota
+from flask_ailimit.engine import Charge, Engine, Quota
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
 from flask_ailimit.engine.stores.memory import MemoryStore
-from flask_ailimit.testing import ManualClock
+from flask_ailimit.testing import COUNTING, ManualClock, every_algorithm
 
-TIMED = sorted(ALGORITHMS.keys() - {CONCURRENCY})
+TIMED = sorted(set(COUNTING) - {CONCURRENCY})
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@every_algorithm
 def test_it_fits_if_what_is_left_is_cost_and_floor(algorithm, seed):
     draw, clock = random.Random(seed), ManualClock()
     engine = Engine(MemoryStore(clock))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_ailimit.engine import ALGORITHMS, Charge, ConfigurationError, Engine, Quota, Settlement, StoreError
+from flask_ailimit.engine import Charge, ConfigurationError, Engine, Quota, Settlement, StoreError
 from flask_ailimit.engine.charge import LOCAL
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.decide import MOST_COUNTS
@@ -18,9 +18,9 @@ from flask_ailimit.engine.notice import notice_of
 from flask_ailimit.engine.quota import MAX_EXACT
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.engine.stores.share import Share, ShareStore
-from flask_ailimit.testing import ALICE, BOB, ManualClock
+from flask_ailimit.testing import ALICE, BOB, COUNTING, ManualClock
 
-TIMED = sorted(set(ALGORITHMS) - {"concurrency"})
+TIMED = sorted(set(COUNTING) - {"concurrency"})
 SECRET = b"of all engines here"
 
 

@@ -7,6 +7,9 @@ from flask_ailimit.testing import START_US
 
 SECOND = 1_000_000
 
+BUCKETS = ("provider-bucket", "token-bucket")
+"""These have a burst."""
+
 CARRY_NOTHING = ("budget", "window")
 """What was used beyond the limit of these is not owed in the next window."""
 
@@ -14,7 +17,7 @@ CARRY_NOTHING = ("budget", "window")
 def quota_of(algorithm, limit, period, burst=None):
     if algorithm == "concurrency":
         return Quota(limit, period, "concurrency", algorithm)
-    return Quota(limit, period, "tokens", algorithm, burst if algorithm == "token-bucket" else None)
+    return Quota(limit, period, "tokens", algorithm, burst if algorithm in BUCKETS else None)
 
 
 @st.composite

@@ -9,12 +9,12 @@ from limited_apps import limited
 
 from flask_ailimit import Caller, Payer, request_would_be_refused
 from flask_ailimit.cli import cli
-from flask_ailimit.engine import ALGORITHMS
-from flask_ailimit.engine.quota import BUDGET, CONCURRENCY
+from flask_ailimit.engine.algorithms import OVER_TIME
+from flask_ailimit.engine.quota import BUDGET
 from flask_ailimit.request import which_limits
 
 CLASSES = {"interactive": 0, "batch": 50}
-TIMED = sorted(ALGORITHMS.keys() - {CONCURRENCY, BUDGET})
+TIMED = sorted(OVER_TIME - {BUDGET})
 WHY = {"reason": "a call", "by": "ops"}
 OK, REFUSED, AWAY = 200, 429, 503
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from flask_ailimit import ConfigurationError
 from flask_ailimit.engine.algorithms import ALGORITHMS
+from flask_ailimit.engine.algorithms import OVER_TIME as CHOOSABLE
 from flask_ailimit.engine.calendars import WEEKDAYS
-from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, MOST_IN_FLIGHT
+from flask_ailimit.engine.quota import MAX_EXACT, MOST_IN_FLIGHT
 from flask_ailimit.limits import checks
 from flask_ailimit.limits.plans import plan_file
 from flask_ailimit.limits.plans.plan_file import read_plans
@@ -402,7 +403,7 @@ def test_keys_of_the_schema_are_those_of_the_reader():
 def test_bounds_of_the_schema_are_those_of_the_code():
     options = PARTS["own_unit"]["anyOf"][1]["properties"]
     lease = PARTS["in_flight"]["anyOf"][1]["properties"]["lease"]
-    assert {*options["algorithm"]["enum"]} == {*ALGORITHMS} - {CONCURRENCY}
+    assert {*options["algorithm"]["enum"]} == CHOOSABLE
     assert PARTS["calendar"]["properties"]["week_starts"]["enum"] == [*WEEKDAYS]
     assert {each["maximum"] for each in PARTS["weights"]["properties"].values()} == {MOST_WEIGHT}
     assert (lease["minimum"], lease["maximum"]) == (checks._LEAST_LEASE, checks._LONGEST_LEASE)

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from flask_ailimit.engine import ALGORITHMS, Charge, Quota, Settlement, StoreError
+from flask_ailimit.engine import Charge, Quota, Settlement, StoreError
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.engine.stores.share import Share, ShareStore
 from flask_ailimit.headers import DIALECTS, limit_headers
 from flask_ailimit.http.responses import refusal_body, refusal_headers, refusal_message
-from flask_ailimit.testing import ManualClock
+from flask_ailimit.testing import COUNTING, ManualClock
 
 SUBJECT = b"0123456789abcdef"
 MORE = settings(max_examples=60, deadline=None)
@@ -23,7 +23,7 @@ quotas = st.one_of(
         Quota,
         st.integers(1, 2000),
         st.sampled_from([1, 60, 3600]),
-        algorithm=st.sampled_from(sorted(set(ALGORITHMS) - {CONCURRENCY, "token-bucket"})),
+        algorithm=st.sampled_from(sorted(set(COUNTING) - {CONCURRENCY, "token-bucket"})),
     ),
     st.builds(Quota, st.integers(1, 200), st.just(60), st.just(CONCURRENCY), st.just(CONCURRENCY)),
 )
@@ -107,7 +107,7 @@ def test_all_machines_together_hand_out_the_limit_and_never_a_multiple_of_it(quo
 
 
 @pytest.mark.parametrize("of", [2, 3, 7])
-@pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {CONCURRENCY}))
+@pytest.mark.parametrize("algorithm", sorted(set(COUNTING) - {CONCURRENCY}))
 def test_over_many_periods_all_machines_together_grant_what_one_store_would(algorithm, of):
     quota = Quota(21, 60, algorithm=algorithm)
 
@@ -165,7 +165,7 @@ def test_charge_larger_than_the_limit_is_refused_for_ever_whatever_the_share_is(
         assert verdict.limit == quota.limit
 
 
-@given(data=st.data(), of=machines, algorithm=st.sampled_from(sorted(set(ALGORITHMS) - {CONCURRENCY})))
+@given(data=st.data(), of=machines, algorithm=st.sampled_from(sorted(set(COUNTING) - {CONCURRENCY})))
 @MORE
 def test_every_part_of_the_life_of_a_charge_counts_in_the_same_place(data, of, algorithm):
     """What is reserved, settled and peeked at by way of a share is one count: that of a quota of the share's size."""

@@ -21,12 +21,12 @@ from redis_servers import PATIENCE, wait_until
 from redis_stores import store_at
 
 from flask_ailimit import AILimiter, Caller, Payer
-from flask_ailimit.engine import ALGORITHMS, Charge, Quota
+from flask_ailimit.engine import Charge, Quota
 from flask_ailimit.engine.quota import CONCURRENCY
 from flask_ailimit.engine.stores.redis import breaker, pool
 from flask_ailimit.engine.stores.redis.scripts import load
 from flask_ailimit.signals import store_changed
-from flask_ailimit.testing import ManualClock
+from flask_ailimit.testing import ManualClock, every_algorithm
 
 HEALTHY = 2
 PATIENT = 3
@@ -296,7 +296,7 @@ def granted(store, quota, lease):
 
 
 @on_one_server
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@every_algorithm
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, 24 * HOUR, -24 * HOUR], ids=["1h", "-1h", "1d", "-1d"])
 def test_server_whose_clock_jumps_grants_one_limit_more_at_most_and_freezes_nobody(algorithm, jump, server):
     quota = Quota(10, 60, *([CONCURRENCY] * 2 if algorithm == CONCURRENCY else ["requests", algorithm]))
