@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sdk_users import PROMPT, SDKS
 
 from flask_ailimit.engine import ConfigurationError
+from flask_ailimit.fake_provider.connection import Connection
 from flask_ailimit.testing import FakeProvider, Fault, ManualClock
 
 
@@ -126,6 +127,22 @@ def test_error_to_order_and_silence_cost_nothing(clock):
         for _ in range(4):
             SDKS["openai"].ask(provider, timeout=0.3)
         assert [ask(provider).status_code for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize(("stream", "left"), [(False, [47, 94]), (True, [47] * 6 + [94] * 2)])
+def test_who_has_the_whole_answer_has_paid_for_it(clock, monkeypatch, stream, left):
+    found = []
+    send = Connection.send
+
+    def send_and_look(connection, data):
+        found.append(provider._limits.reserve({}).decision.verdicts[0].remaining)
+        send(connection, data)
+
+    monkeypatch.setattr(Connection, "send", send_and_look)
+    with FakeProvider(limits={"tokens": 100}, clock=clock) as provider:
+        ask(provider, 3, max_tokens=50, stream=stream)
+        provider.wait_for_calls()
+    assert found == left  # Before the head, each piece, and the end of a stream.
 
 
 @pytest.mark.parametrize("ending", ["reset", "close", "clean"])
