@@ -175,7 +175,7 @@ def test_told_usage_changes_nothing_that_is_paid(clock):
 def test_no_more_tokens_are_ever_used_than_the_limit_allows(asked):
     clock = ManualClock()
     start, used = clock(), 0
-    with FakeProvider(limits={"tokens": 20}, clock=clock) as provider, httpx2.Client() as client:
+    with FakeProvider(limits={"tokens": 20}, clock=clock) as provider, httpx2.Client(verify=False) as client:
         for words, most, wait in asked:
             clock.advance(wait)
             body = {"messages": [{"content": "word " * words}]} | ({"max_tokens": most} if most else {})
