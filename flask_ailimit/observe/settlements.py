@@ -1,32 +1,25 @@
 """The settlements of all processes of a machine, in one file.
 
-Each process has one connection, which its threads use in turn and which no fork takes along. A settlement and what it
-adds to the sums of its hour are one transaction, and a settlement that is there already changes nothing.
+A settlement and what it adds to the sums of its hour are one transaction, and a settlement that is there already
+changes nothing.
 """
 
-import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-from weakref import WeakSet
+from typing import Any, NamedTuple
 
 from flask_ailimit.engine.clock import MICROSECONDS, Clock
-from flask_ailimit.engine.forking import forget_in_children
-from flask_ailimit.engine.mutex import Mutex, system_mutex
 
-from .book_file import SUMMED, connect, prepare
+from .book_file import SUMMED, open_book
 from .settlement import Settlement
 
 HOUR_S = 3600
 _DAY_US = 86_400 * MICROSECONDS
 _HOUR_US = HOUR_S * MICROSECONDS
-_PATIENCE_S = 1.0
 _LEAST_DELETED = 50
 _PAGE = 1000
-
-_Answer = TypeVar("_Answer")
 
 _ADD = (
     f"INSERT INTO settlements VALUES ({', '.join('?' * len(Settlement._fields))})"  # noqa: S608  no values
@@ -97,12 +90,7 @@ class Settlements:
         self.path = path
         self._days = days
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
-        self._inode = 0
-        prepare(path)
-        self._mutex: Mutex = system_mutex()
-        forget_in_children(self)
-        _open.add(self)
+        self._file = open_book(path)
 
     def add(self, settlements: Sequence[Settlement]) -> None:
         """Add settlements with their sums, all or none, and remove some of those that are too old.
@@ -112,7 +100,7 @@ class Settlements:
             OSError: The file can't be found or made.
             BusyError: Another thread of this process is at it for too long.
         """
-        self._run(lambda connection: self._add(connection, settlements))
+        self._file.write(partial(self._add, settlements=settlements))
 
     def sums(self, subjects: Collection[bytes], start: int, width: int, count: int) -> list[Sum]:
         """What some payers together used in each part of a time. A part in which nothing was used is left out.
@@ -137,7 +125,7 @@ class Settlements:
         )
         since = max(start, self._oldest_us() // _HOUR_US)
         values = (start, width, *subjects, since, start + width * count)
-        return [Sum(*row) for row in self._run(partial(_rows, text=text, values=values))]
+        return [Sum(*row) for row in self._file.run(partial(_rows, text=text, values=values))]
 
     def between(self, start_us: int, end_us: int, subjects: Collection[bytes] | None = None) -> Iterator[Settlement]:
         """The settlements from a time on and before another one, in their order in time.
@@ -158,64 +146,19 @@ class Settlements:
             f"SELECT rowid, {', '.join(Settlement._fields)} FROM settlements"  # noqa: S608  no values
             f" WHERE (at_us, rowid) > (?, ?) AND at_us < ?{whose} ORDER BY at_us, rowid LIMIT {_PAGE}"
         )
-        while page := self._run(partial(_rows, text=text, values=(*after, end_us, *(subjects or ())))):
+        while page := self._file.run(partial(_rows, text=text, values=(*after, end_us, *(subjects or ())))):
             yield from (Settlement(*row[1:]) for row in page)
             after = page[-1][1 + Settlement._fields.index("at_us")], page[-1][0]
 
     def close(self) -> None:
         """Close the connection. Whoever uses the file next opens it again."""
-        self._mutex.run(self._close)
-
-    def hold(self) -> None:
-        """Wait until no thread uses the file, and let none use it until :meth:`release`. For who forks."""
-        self._mutex.lock.acquire(True, _PATIENCE_S)
-
-    def release(self) -> None:
-        """Let threads use the file again."""
-        try:  # noqa: SIM105  as Mutex does
-            self._mutex.lock.release()
-        except RuntimeError:
-            pass  # It could not be held in time.
-
-    def forget(self) -> None:
-        """Start anew in a child process. What its parent has open is neither used nor closed there."""
-        if self._connection is not None:
-            _of_parents.append(self._connection)
-        self._connection = None
-        self._mutex = system_mutex()
-
-    def _run(self, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
-        return self._mutex.run(lambda: work(self._connected()), seconds=_PATIENCE_S)
-
-    def _connected(self) -> sqlite3.Connection:
-        """This process's connection to the file that has the name now."""
-        inode = self.path.stat().st_ino if self.path.exists() else 0
-        if self._connection is not None and inode == self._inode:
-            return self._connection
-        self._close()
-        if not inode:
-            prepare(self.path)  # Somebody moved it away.
-        self._connection = connect(self.path)
-        self._inode = self.path.stat().st_ino
-        return self._connection
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._file.close()
 
     def _add(self, connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> None:
         oldest_us, most = self._oldest_us(), max(_LEAST_DELETED, 2 * len(settlements))
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.executemany(_ADD, settlements)
-            connection.execute(_DELETE, (oldest_us, most))
-            connection.execute(_DELETE_SUMS, (oldest_us // _HOUR_US, most))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        connection.executemany(_ADD, settlements)
+        connection.execute(_DELETE, (oldest_us, most))
+        connection.execute(_DELETE_SUMS, (oldest_us // _HOUR_US, most))
 
     def _oldest_us(self) -> int:
         """The beginning of the first day that is kept, in UTC."""
@@ -224,21 +167,3 @@ class Settlements:
 
 def _rows(connection: sqlite3.Connection, text: str, values: Sequence[Any]) -> list[Any]:
     return connection.execute(text, values).fetchall()
-
-
-_open: WeakSet[Settlements] = WeakSet()
-_of_parents: list[sqlite3.Connection] = []
-
-
-def _hold_all() -> None:
-    # SQLite has locks of its own. If another thread had one while this one forks, the child would wait for it for ever.
-    for each in [*_open]:
-        each.hold()
-
-
-def _release_all() -> None:
-    for each in [*_open]:
-        each.release()
-
-
-os.register_at_fork(before=_hold_all, after_in_parent=_release_all)

@@ -22,9 +22,9 @@ from flask_ailimit.engine.background import Background, started
 from flask_ailimit.engine.clock import Clock, seconds_running
 from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.mutex import BusyError, system_mutex
+from flask_ailimit.engine.shared_file import is_busy
 from flask_ailimit.signals import usage_settled
 
-from .book_file import is_busy
 from .settlement import Settlement, settlement_of
 from .settlements import Settlements
 

@@ -9,7 +9,7 @@ from flask import Flask
 from observed_apps import observed, opened, settlement
 
 from flask_ailimit import AILimiter, ConfigurationError, api_key
-from flask_ailimit.observe import book_file
+from flask_ailimit.engine import shared_file
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_file_of_somebody_else_is_refused(file):
 
 
 def test_network_file_system_is_refused(file, monkeypatch):
-    monkeypatch.setattr(book_file, "file_system", lambda _: "fuse.sshfs")  # None can be mounted in a test.
+    monkeypatch.setattr(shared_file, "file_system", lambda _: "fuse.sshfs")  # None can be mounted in a test.
     assert "is on sshfs, on which SQLite can't share a file" in refusal(file)
 
 

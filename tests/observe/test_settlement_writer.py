@@ -10,9 +10,9 @@ import pytest
 from observed_apps import REPORT, kept, observed, opened, sums_kept, sums_of, wait_for
 
 from flask_ailimit import Usage
+from flask_ailimit.engine.shared_file import connect
 from flask_ailimit.money.cost import Cost
 from flask_ailimit.observe import writer as writer_file
-from flask_ailimit.observe.book_file import connect
 from flask_ailimit.observe.settlement import settlement_of
 
 
@@ -197,7 +197,7 @@ def test_other_process_that_writes_for_long_is_waited_for_without_a_word(served,
 def test_full_disk_loses_nothing_once_there_is_room_again(served, file, caplog):
     served.ask()
     assert served.writer.flush()
-    connection = served.writer.settlements._connection
+    connection = served.writer.settlements._file._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite says "full", as when the disk is.
     for _ in range(200):

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from observed_apps import DAY_US, HOUR_US, kept, opened, settlement, sums_kept, sums_of
 
-from flask_ailimit.observe.book_file import SUMMED, connect
+from flask_ailimit.engine.shared_file import connect
+from flask_ailimit.observe.book_file import SUMMED
 from flask_ailimit.observe.settlement import Settlement
 from flask_ailimit.observe.settlements import Sum
 from flask_ailimit.tokens.usage import COUNTS, MAX_TOKENS
@@ -120,15 +121,15 @@ def test_settlements_are_read_a_page_at_a_time_in_the_order_of_time_and_none_twi
 def test_time_and_payer_are_found_by_an_index(book):
     book.add([settlement("a")])
     seen = []
-    book._connection.set_trace_callback(seen.append)
+    book._file._connection.set_trace_callback(seen.append)
     [*book.between(0, 1)]
     book.sums([b"s" * 16], 0, 1, 1)
     book.add([])
-    book._connection.set_trace_callback(None)
+    book._file._connection.set_trace_callback(None)
     asked = [text for text in seen if text.startswith(("SELECT", "DELETE"))]
     assert len(asked) == 5  # After the last settlement, whoever reads asks once more.
     for text in asked:
-        plan = [row[-1] for row in book._connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+        plan = [row[-1] for row in book._file._connection.execute(f"EXPLAIN QUERY PLAN {text}")]
         assert not [step for step in plan if step.startswith("SCAN")], (text, plan)
 
 
