@@ -7,6 +7,8 @@ from functools import partial
 from threading import Thread
 from weakref import ref
 
+from . import native
+
 _log = logging.getLogger("flask_ailimit")
 
 Start = Callable[[Callable[[], None], str], bool]
@@ -26,6 +28,11 @@ def started(work: Callable[[], None], name: str) -> bool:
         _log.error("No thread for %s: %s", name, error)
         return False
     return True
+
+
+def started_apart(work: Callable[[], None], name: str) -> bool:
+    """The same, but beside greenlets in a thread of the system: they would all wait for it."""
+    return native.started(work, name) if native.has_greenlets() else started(work, name)
 
 
 class _Life:

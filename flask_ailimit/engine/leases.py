@@ -9,12 +9,11 @@ giving it back. So a lease is noted before its slot is asked for, and the thread
 """
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 from weakref import ReferenceType, ref
 
 from . import native
-from .background import Background, started
+from .background import Background, started_apart
 from .charge import Charge, Settlement
 from .clock import seconds_running
 from .errors import AILimitError
@@ -141,9 +140,5 @@ class Leases:
         self._wake = native.Pulse()
         self._held: dict[int, list[Charge]] = {}
         self._holders: dict[int, tuple[ReferenceType[Holder], list[int]]] = {}
-        self._thread = Background(self._run, "leases", _start)
+        self._thread = Background(self._run, "leases", started_apart)
         self._interval = _LONGEST_INTERVAL
-
-
-def _start(work: Callable[[], None], name: str) -> bool:
-    return native.started(work, name) if native.has_greenlets() else started(work, name)

@@ -60,12 +60,16 @@ class SharedFile:
         self._layout = layout
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
+        self._fit_inode = 0  # Of the file that was checked.
         self._mutex: Mutex = system_mutex()
         forget_in_children(self)
         _open.add(self)
 
-    def prepare(self) -> None:
+    def prepare(self, patience_s: float = _LONGEST_START_S) -> None:
         """Make the file if it is not there, and check that it can be used. Nothing stays open.
+
+        Args:
+            patience_s: Seconds to wait for others that have the file locked.
 
         Raises:
             ConfigurationError: It is not to be used; the message says what to do.
@@ -80,12 +84,14 @@ class SharedFile:
             # Not opened to be looked at: closing it would drop the locks that SQLite has on it in this process.
             _require_own(path, path.lstat(), setting)
         with closing(connect(path, timeout_s=self._layout.busy_s)) as connection:
-            self._begin(connection)
+            self._begin(connection, seconds_running() + patience_s)
+        self._fit_inode = _inode(path)
 
     def run(self, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
         """Do something with the file while no other thread of this process does, and answer what it answers.
 
         Raises:
+            ConfigurationError: Another file has the name now, which is not to be used.
             sqlite3.Error: What ``work`` raised, or the file can't be opened.
             OSError: The file can't be found or made.
             BusyError: Another thread of this process is at it for too long.
@@ -124,8 +130,8 @@ class SharedFile:
         if self._connection is not None and inode == self._inode:
             return self._connection
         self._close()
-        if not inode:
-            self.prepare()  # Somebody moved it away.
+        if not inode or inode != self._fit_inode:
+            self.prepare(_PATIENCE_S)  # Somebody moved it away, or it could not be used when the app started.
         self._connection = connect(self._path, timeout_s=self._layout.busy_s)
         self._inode = _inode(self._path)
         return self._connection
@@ -135,9 +141,8 @@ class SharedFile:
         if connection is not None:
             connection.close()
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _begin(self, connection: sqlite3.Connection, until: float) -> None:
         """Make the tables of a new file, which others may be doing, too; of one that is there, ask its version."""
-        until = seconds_running() + _LONGEST_START_S
         while True:
             try:
                 self._require_ours(connection)  # Nothing is changed in the file of something else.

@@ -10,7 +10,6 @@ import atexit
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakSet
 
@@ -18,7 +17,7 @@ from flask import Flask
 
 from flask_ailimit.config import Settings
 from flask_ailimit.engine import AILimitError, native
-from flask_ailimit.engine.background import Background, started
+from flask_ailimit.engine.background import Background, started_apart
 from flask_ailimit.engine.clock import Clock, seconds_running
 from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.mutex import BusyError, system_mutex
@@ -69,7 +68,7 @@ class Writer:
         self._busy_since: float | None = None
         self._mutex = system_mutex()
         self._news = native.Pulse()
-        self._thread = Background(self._run, "settlements", _start)
+        self._thread = Background(self._run, "settlements", started_apart)
 
     def heard(self, _: Flask, **facts: object) -> None:
         """Put a settlement into the queue. A receiver of :data:`flask_ailimit.usage_settled`."""
@@ -156,11 +155,6 @@ def write_settlements(app: Flask, settings: Settings, clock: Clock) -> Writer | 
     writer = Writer(Settlements(path, settings.settlements_days, clock), clock)
     usage_settled.connect(writer.heard, app)
     return writer
-
-
-def _start(work: Callable[[], None], name: str) -> bool:
-    # Beside greenlets, all of which would wait for the disk.
-    return native.started(work, name) if native.has_greenlets() else started(work, name)
 
 
 _writers: WeakSet[Writer] = WeakSet()
