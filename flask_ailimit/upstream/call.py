@@ -10,6 +10,7 @@ from secrets import token_hex
 from threading import Event
 from typing import Any, NamedTuple
 
+from flask_ailimit.tokens import StreamMeter
 from flask_ailimit.tokens.inflating import TooLarge, inflate
 from flask_ailimit.tokens.readings import TooMuchToRead
 
@@ -17,11 +18,13 @@ from . import signals
 from .answers import Answer, Kind, answer_of
 from .asking import readdressed, with_headers, with_model
 from .attempts import Again
+from .cache import StoredAnswer
 from .calling import Calling
 from .failures import failure_of
 from .held import Held
 from .pacing import Asked, Heard, Place, Wait
 from .refusing import UPSTREAM, Final, line_is_full, not_now, not_reached, passed_on, too_many_retries
+from .reusing import CACHE
 from .target import Target
 from .told import told_by
 
@@ -126,6 +129,38 @@ class Call:
 
     def steps(self) -> Steps:
         """What is to be done, and at last the answer."""
+        cache, request, tenant = self._own.cache, self._request, self._own.tenant(self._how)
+        if cache is None or self._own.settings.kept is None or tenant is None:
+            return (yield from self._asked_for())
+        question = self._own.settings.kept.question(*request, account=self._own.name, tenant=tenant)
+        if question is None:
+            return (yield from self._asked_for())
+        turn = yield Ask(partial(cache.begin, question))
+        while turn.wait_s and not self._is_stopped and self._own.now() < self._deadline:
+            yield Sleep(min(turn.wait_s, self._deadline - self._own.now()), self._how.stop)
+            turn = yield Ask(partial(cache.begin, question))
+        facts = {"group": self._own.group(self._asked.model).name, "hit": turn.answer is not None}
+        signals.tell(signals.cache_looked, self._own, **facts)
+        if turn.answer is not None:
+            return self._reused(turn.answer)
+        answer = yield from self._asked_for()
+        if isinstance(answer, Final):
+            yield Ask(partial(cache.end, turn))
+        else:
+            response = answer.response
+            answer.held.keep(cache, turn, response.status_code, lowered(response))
+        return answer
+
+    def _reused(self, answer: StoredAnswer) -> Final:
+        meter = StreamMeter(answer.headers.get("content-type", "").partition(";")[0], self._own.counter)
+        meter.feed(answer.body)
+        usage = meter.measure(self._asked.usage.input_tokens, complete=True).usage or self._asked.usage
+        self._own.hit(self._how, self._asked.model, usage)
+        ours = [("x-should-retry", "false"), (UPSTREAM, self._own.name), (CACHE, "hit")]
+        return Final(answer.status, [*answer.headers.items(), *ours], answer.body)
+
+    def _asked_for(self) -> Steps:
+        """The same, of a call that is not answered from the cache."""
         own = self._own
         is_retry = self._request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
         own.counted(is_retry=is_retry)

@@ -23,6 +23,7 @@ class Calling(NamedTuple):
         is_batch: Whether the call waits while it would delay one that is not a batch's.
         tally: Told of each call that was settled.
         stop: Set when calls are to wait no longer; those that a provider answers now go on. None if that never comes.
+        tenant: For whom they are made. The cache gives no tenant what another one has asked. None if nobody says it.
     """
 
     wait: float | None = None
@@ -30,6 +31,7 @@ class Calling(NamedTuple):
     is_batch: bool = False
     tally: Tally | None = None
     stop: Event | None = None
+    tenant: str | None = None
 
 
 _USUAL = Calling()
@@ -49,6 +51,7 @@ def calling(
     batch: bool = False,
     tally: Tally | None = None,
     stop: Event | None = None,
+    tenant: str | None = None,
 ) -> Iterator[None]:
     """Say how the calls inside the block are to be made.
 
@@ -59,6 +62,7 @@ def calling(
             has left; None for no such time.
         batch: They wait while they would delay calls that are not a batch's.
         tally: Is told of each call that was settled.
+        tenant: For whom they are made. The cache gives no tenant what another one has asked.
         stop: Once it is set, the calls wait no longer. Those that a provider answers at that moment go on.
 
     Raises:
@@ -71,7 +75,8 @@ def calling(
     until = None if within is None else seconds_running() + within
     if outer.until is not None:
         until = outer.until if until is None else min(until, outer.until)
-    now = Calling(wait, until, batch or outer.is_batch, tally or outer.tally, stop or outer.stop)
+    whom = outer.tenant if tenant is None else tenant
+    now = Calling(wait, until, batch or outer.is_batch, tally or outer.tally, stop or outer.stop, whom)
     token = _CALLING.set(now)
     try:
         yield

@@ -1,6 +1,7 @@
 """What a call holds from its decision on, until it is ended exactly once, however the call ends."""
 
 import logging
+from collections.abc import Mapping
 
 from flask_ailimit.engine import AILimitError, Reservation, Settlement
 from flask_ailimit.engine.algorithms.gate import FAULT, GOOD, NEUTRAL, Outcome, packed
@@ -8,8 +9,10 @@ from flask_ailimit.tokens import Measure, Usage
 
 from . import signals
 from .answers import Answer, Kind
+from .cache import AnswerCache, Turn
 from .calling import Calling
 from .pacing import Asked, Group, Heard
+from .reusing import Keeping
 from .target import Target
 
 _log = logging.getLogger("flask_ailimit")
@@ -27,6 +30,7 @@ class Held:
         sent: Whether it may have been sent. Until then all of it is given back.
         heard: What its answer says of the upstream's own counts.
         also: Settlements that go along with its own.
+        keeping: Collects the answer for the cache; None if it is not to be kept.
 
     Args:
         target: The upstream that it goes to.
@@ -36,7 +40,7 @@ class Held:
         how: How it is made.
     """
 
-    __slots__ = ("_asked", "_began", "_group", "_how", "_target", "also", "heard", "reservation", "sent")
+    __slots__ = ("_asked", "_began", "_group", "_how", "_target", "also", "heard", "keeping", "reservation", "sent")
 
     def __init__(self, target: Target, group: Group, reservation: Reservation, asked: Asked, how: Calling) -> None:
         self._target = target
@@ -47,7 +51,12 @@ class Held:
         self._began = target.now()
         self.sent = False
         self.heard: Heard | None = None
+        self.keeping: Keeping | None = None
         self.also: tuple[Settlement, ...] = ()
+
+    def keep(self, cache: AnswerCache, turn: Turn, status: int, headers: Mapping[str, str]) -> None:
+        """Collect the answer for the cache, because this call is the one that asks."""
+        self.keeping = Keeping(cache, turn, status, headers)
 
     @property
     def has_known_end(self) -> bool:

@@ -24,12 +24,15 @@ class Passing:
         self._held = held
         self._is_stream = mimetype == _EVENTS and held.has_known_end
         self._meter = StreamMeter(mimetype, counter, encoding=encoding)
+        self._keeping = held.keeping
         self._lineage = lineage()
         self._whole = self._cut = self._ended = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Note what passes."""
         self._meter.feed(chunk)
+        if self._keeping is not None:
+            self._keeping.feed(chunk)
         return chunk
 
     def came_to_end(self) -> None:
@@ -57,6 +60,8 @@ class Passing:
             self._held.broke_off(measure)
         else:
             self._held.finished(measure, whole=whole)
+        if self._keeping is not None:
+            self._keeping.end(whole=whole)
 
     def end_later(self) -> None:
         """Settle in a thread: for who must not block, or is about to be gone."""

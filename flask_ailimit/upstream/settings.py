@@ -10,6 +10,8 @@ from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.limit_text import parts_of, quota_of_part
 from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKENS, require_name
 
+from .reusing import CacheSettings
+
 PROVIDER_BUCKET = "provider-bucket"
 """The algorithm of what an upstream limits, unless the app names another one."""
 
@@ -55,6 +57,8 @@ class UpstreamSettings:
         default_output_tokens: What a call reserves that names no maximum.
         idempotency_header: The header in which the upstream takes a key that tells it one call sent twice from two
             calls; None if it takes none.
+        cache: The cache of answers, as :class:`flask_ailimit.upstream.reusing.CacheSettings` or a table of the same;
+            None for none.
 
     Raises:
         ConfigurationError: A value is out of range; the message says which and what fits.
@@ -79,6 +83,7 @@ class UpstreamSettings:
     models: Mapping[str, str] = field(default_factory=dict)
     default_output_tokens: int = 1024
     idempotency_header: str | None = None
+    cache: CacheSettings | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         require_name(self.name)
@@ -91,7 +96,7 @@ class UpstreamSettings:
             or len(self.base_url) > _LONGEST_URL
         ):
             raise self.wrong("base_url", "an address such as 'https://api.openai.com/v1' is needed", self.base_url)
-        _ = self.quotas, self.slots  # Each raises now if it is wrong.
+        _ = self.quotas, self.slots, self.kept  # Each raises now if it is wrong.
 
     @cached_property
     def quotas(self) -> tuple[Quota, ...]:
@@ -108,6 +113,14 @@ class UpstreamSettings:
             return Quota(self.concurrency, self.lease, CONCURRENCY, CONCURRENCY)
         except ConfigurationError as error:
             raise ConfigurationError(f"{with_name}{error}") from error
+
+    @cached_property
+    def kept(self) -> CacheSettings | None:
+        """What is said of the cache; None if there is none."""
+        try:
+            return CacheSettings.of(self.cache)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"upstream {self.name!r}: {error}") from error
 
     def group_of(self, model: str) -> str:
         """The group of models with which a model shares its limits: one that is named, or the model by itself."""

@@ -4,15 +4,19 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from flask_ailimit.engine import Engine
 from flask_ailimit.engine.clock import MICROSECONDS, Clock, rest, seconds_running, system_clock
-from flask_ailimit.tokens import TokenCounter
+from flask_ailimit.tokens import TokenCounter, Usage
 
 from . import signals
+from .cache import AnswerCache
+from .calling import Calling
 from .pacing import Group, Wait
 from .refusing import Final
 from .retry_budget import RetryBudget
+from .reusing import ANSWER
 from .settings import UpstreamSettings
 
 _log = logging.getLogger("flask_ailimit")
@@ -53,6 +57,7 @@ class Target:
         self._clock = clock
         self._groups: OrderedDict[tuple[Engine, str], Group] = OrderedDict()
         self._budgets: OrderedDict[Engine, RetryBudget] = OrderedDict()
+        self._caches = WeakKeyDictionary[Engine, AnswerCache]()
         self._seen: dict[str, str] = {}
         self._minute, self._calls, self._retries = running(), 0, 0
 
@@ -84,6 +89,29 @@ class Target:
             self._budgets.clear()
             budget = self._budgets[engine] = RetryBudget(engine, engine.subject("upstream retries", self.name))
         return budget
+
+    @property
+    def cache(self) -> AnswerCache | None:
+        """The cache of answers; None if the app wants none."""
+        kept, engine = self.settings.kept, self._engine()
+        if kept is None:
+            return None
+        if engine not in self._caches:
+            cache = kept.open(engine, self._clock)
+            engine.at_close(cache.close)
+            self._caches[engine] = cache
+        return self._caches[engine]
+
+    def tenant(self, how: Calling) -> str | None:
+        """For whom a call is made; None if that can't be told, so that its answer is not to be kept."""
+        return how.tenant or ""
+
+    def hit(self, how: Calling, model: str, usage: Usage) -> None:
+        """A call was answered from the cache. The usage is that of the answer, when it was asked."""
+        kept = self.settings.kept
+        charged = usage if kept is not None and kept.hits == ANSWER else Usage()
+        if how.tally is not None:
+            how.tally(self.name, model, charged)
 
     def waited(self, group: Group, seconds: float, wait: Wait, *, is_batch: bool) -> None:
         """A call has waited for its turn."""

@@ -1,0 +1,103 @@
+import threading
+
+import openai
+import pytest
+from upstream_calls import MESSAGES, World, a_world, ask, heard, left
+
+from flask_ailimit.testing import Fault
+from flask_ailimit.upstream.calling import calling
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def world():
+    with a_world() as world:
+        yield world
+
+
+@pytest.fixture
+def upstream(world, tmp_path):
+    return world.upstream(tokens={"limit": "10000 per minute", "burst": 10000}, cache={"path": tmp_path / "answers.db"})
+
+
+def same(client, **options):
+    return ask(client, temperature=0, **options)
+
+
+def test_the_same_deterministic_call_is_asked_once(world, upstream):
+    client = world.client(upstream)
+    first, second = same(client), same(client)
+    assert first == second
+    assert world.provider.count() == 1
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, max_tokens=20, temperature=0)
+    assert raw.headers["x-ailimit-cache"] == "hit"
+
+
+def test_a_hit_uses_nothing_of_the_upstream(world, upstream):
+    client, tally = world.client(upstream), []
+    same(client)
+    before = left(upstream, "tokens")
+    with calling(tally=lambda *told: tally.append(told)), heard("cache_looked") as told:
+        same(client)
+    assert left(upstream, "tokens") == before
+    assert [usage.total_tokens for _, _, usage in tally] == [0]
+    assert [facts["hit"] for _, facts in told] == [True]
+
+
+def test_streams_are_kept_and_given_out_as_streams(world, upstream):
+    client = world.client(upstream)
+    answers = [
+        "".join(chunk.choices[0].delta.content or "" for chunk in same(client, stream=True) if chunk.choices)
+        for _ in range(2)
+    ]
+    assert answers == ["one two three"] * 2
+    assert world.provider.count() == 1
+
+
+def test_calls_that_do_not_ask_for_the_same_answer_are_not_kept(world, upstream):
+    client = world.client(upstream)
+    ask(client)
+    ask(client)
+    assert world.provider.count() == 2
+
+
+def test_no_tenant_gets_what_another_one_has_asked(world, upstream):
+    client = world.client(upstream)
+    for tenant in ("a", "b", "a"):
+        with calling(tenant=tenant):
+            same(client)
+    assert world.provider.count() == 2
+
+
+def test_a_broken_answer_is_not_kept(world, upstream):
+    world.provider.then(Fault.ok().cut(2), Fault.error(500), Fault.error(500), Fault.error(500))
+    client = world.client(upstream)
+    with pytest.raises(openai.APIConnectionError):
+        list(same(client, stream=True))
+    with pytest.raises(openai.InternalServerError):
+        same(client, stream=True)
+    list(same(client, stream=True))
+    assert world.provider.count(200) == 2
+
+
+def test_one_asks_while_others_wait(tmp_path):
+    with a_world() as world:
+        world.provider.always(Fault.ok().late(0.5))
+        upstream = world.upstream(cache={"path": tmp_path / "answers.db"})
+        upstream.pause = threading.Event().wait
+        clients = [world.client(upstream) for _ in range(6)]
+        threads = [threading.Thread(target=same, args=(client,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert world.provider.count() == 1
+
+
+def test_two_apps_with_one_secret_share_answers_and_others_do_not(world, upstream, tmp_path):
+    same(world.client(upstream))
+    again = World(world.provider)
+    same(again.client(again.upstream(cache={"path": tmp_path / "answers.db"})))
+    again.close()
+    assert world.provider.count() == 1
