@@ -18,7 +18,8 @@ from redis_stores import store_at
 
 from flask_ailimit import AILimiter, ConfigurationError, signals
 from flask_ailimit.config import Settings
-from flask_ailimit.engine import ALGORITHMS, Charge, Engine, Quota, open_store, system_clock
+from flask_ailimit.engine import ALGORITHMS, Charge, Engine, Quota, Settlement, open_store, system_clock
+from flask_ailimit.engine.algorithms.gate import FAULT
 from flask_ailimit.engine.charge import STORE_ERROR_POLICIES
 from flask_ailimit.engine.decision import Decision, Settled, Verdict
 from flask_ailimit.engine.stores import STORES, directory
@@ -424,12 +425,19 @@ def test_no_count_grows_beyond_what_the_page_says(server):
     for name, told in listed.items():
         clock = ManualClock()
         engine = Engine(store_at(server.uri, clock), secret=SECRET.encode())
-        slots = name == "concurrency"
-        quota = Quota(100, 60, name, name) if slots else Quota(1_000_000, 60, "tokens", name)
+        slots = name in ("concurrency", "turns")
+        own_unit = slots or name == "gate"
+        quota = Quota(100, 60, name, name) if own_unit else Quota(1_000_000, 60, "tokens", name)
         largest, key = 0, None
-        for _ in range(110):
+        for ticket in range(1, 111):
             clock.advance(0.13)
-            engine.reserve([Charge(engine.subject(name), quota, 1 if slots else 3000)])
+            charge = Charge(engine.subject(name), quota, 1 if own_unit else 3000)
+            if name == "turns":
+                engine.store.settle([Settlement(charge.costing(0), 0, 1, ticket)])
+            elif name == "gate":
+                engine.reserve([charge]).end(lambda _: FAULT)
+            else:
+                engine.reserve([charge])
             key = key or server.ask("KEYS", "ailimit:{*}")[0]
             largest = max(largest, server.ask("STRLEN", key) - 1)  # A record has a byte before its counts.
         numbers = [number(text) for text in re.findall(r"[\d,]*\d", told)]
