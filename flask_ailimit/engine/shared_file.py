@@ -23,6 +23,9 @@ from .stores.directory import NETWORK_FILE_SYSTEMS, file_system
 _LONGEST_START_S = 10.0
 _PAUSE_S = 0.01
 _PATIENCE_S = 1.0
+_HOLD_S = 3.0
+"""Longer than a thread waits for other processes while it has the file."""
+
 
 _Answer = TypeVar("_Answer")
 
@@ -108,7 +111,7 @@ class SharedFile:
 
     def hold(self) -> None:
         """Wait until no thread uses the file, and let none use it until :meth:`release`. For who forks."""
-        self._mutex.lock.acquire(True, _PATIENCE_S)
+        self._mutex.lock.acquire(True, _HOLD_S)
 
     def release(self) -> None:
         """Let threads use the file again."""

@@ -71,7 +71,7 @@ def open_book(path: Path) -> SharedFile:
         file.prepare()
     except OSError as error:
         raise ConfigurationError(f"settlements: {path} can't be made: {error.strerror}.") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # The latter for the names in a damaged file.
         raise ConfigurationError(
             f"settlements: {path} can't be used: {error}. If it is no file of settlements, name another; if it is "
             "damaged, move it away, with those beside it that end in -wal and -shm. A new one is made then."

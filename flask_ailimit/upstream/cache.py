@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from flask_ailimit.engine import AILimitError, ConfigurationError, native
+from flask_ailimit.engine import ConfigurationError, native
 from flask_ailimit.engine.background import Background, started_apart
 from flask_ailimit.engine.clock import MICROSECONDS, Clock, seconds_running, system_clock
 from flask_ailimit.engine.few_lines import once_a_minute
 from flask_ailimit.engine.forking import forget_in_children
 from flask_ailimit.engine.mutex import BusyError
-from flask_ailimit.engine.shared_file import SharedFile
+from flask_ailimit.engine.shared_file import SharedFile, is_busy
 
 from . import cache_rows
 from .cache_key import Question
@@ -42,6 +42,9 @@ LEAST_BYTES: Final = 1 << 20
 
 LONGEST_ASK_S: Final = 600.0
 """Seconds after which another caller asks in any case."""
+
+REST_S: Final = 2.0
+"""Seconds for which the file is left alone after somebody had it for too long: not every call is to wait for that."""
 
 _PARTS: Final = 4
 """No answer takes more than this part of the file."""
@@ -127,14 +130,16 @@ class AnswerCache:
         forget_in_children(self)
         try:
             self._file.prepare()
-        except (sqlite3.Error, OSError) as error:
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001  a damaged file may make SQLite do anything
             self._say_failed(error)
 
     def get(self, question: Question) -> StoredAnswer | None:
         """The answer to a question; None if there is none that may be given out."""
         key, now = question.id(self._secret), self._clock()
         found = self._tried(self._file.run, cache_rows.find, key, now)
-        answer = None if found is None else self._opened(question, found.row, now)
+        answer = None if found is None else self._opened(question, found.row)
         if found and answer and found.is_to_be_noted:
             self._tried(self._file.run, cache_rows.note_use, key, now)
         return answer
@@ -181,6 +186,7 @@ class AnswerCache:
 
     def forget(self) -> None:
         """Start anew in a child process: who asks in its parent does not ask in it."""
+        self._rests_until = 0.0
         self._turns: WeakValueDictionary[int, Turn] = WeakValueDictionary()
         self._thread = Background(self._run, "cache", started_apart)
 
@@ -188,7 +194,7 @@ class AnswerCache:
         now = self._clock()
         # Who asked may have ended since this caller looked.
         found = cache_rows.find(connection, key, now)
-        answer = None if found is None else self._opened(question, found.row, now)
+        answer = None if found is None else self._opened(question, found.row)
         wait_s = 0.0 if answer else cache_rows.seconds_to_wait(connection, key, now)
         if answer or wait_s:
             return Turn(question, answer, wait_s)
@@ -216,10 +222,10 @@ class AnswerCache:
         cipher = self._cipher(question.key(self._secret))
         return Row(key, now, ends_us, nonce + cipher.encrypt(nonce, plain, _beside(key, now, ends_us)))
 
-    def _opened(self, question: Question, row: Row, now: int) -> StoredAnswer | None:
+    def _opened(self, question: Question, row: Row) -> StoredAnswer | None:
         try:
             # If it was made in the future the clock was put back, and nobody knows how old it is.
-            if not row.made_us <= now < min(row.ends_us, row.made_us + self._max_age_us):
+            if not row.made_us <= self._clock() < min(row.ends_us, row.made_us + self._max_age_us):
                 return None
             nonce, sealed = row.sealed[:_NONCE_BYTES], row.sealed[_NONCE_BYTES:]
             cipher = self._cipher(question.key(self._secret))
@@ -242,9 +248,13 @@ class AnswerCache:
         **named: _Arguments.kwargs,
     ) -> _Answer | None:
         """What the work answers; None if the file can't be used."""
+        if seconds_running() < self._rests_until:
+            return None
         try:
             return way(lambda connection: work(connection, *arguments, **named))
-        except (sqlite3.Error, OSError, AILimitError, BusyError) as error:
+        except Exception as error:  # noqa: BLE001  no call fails because of the cache, whatever is in its file
+            if isinstance(error, BusyError) or (isinstance(error, sqlite3.Error) and is_busy(error)):
+                self._rests_until = seconds_running() + REST_S
             self._say_failed(error)
             return None
 
@@ -252,7 +262,7 @@ class AnswerCache:
         _log.warning(
             "The cache %s can't be used: %s. Calls go to the provider. If it is damaged, move it away, with those "
             "beside it that end in -wal and -shm. A new one is made then.",
-            *(self._path, error),
+            *(self._path, str(error).rstrip(".")),
             extra=once_a_minute(str(self._path)),
         )
 

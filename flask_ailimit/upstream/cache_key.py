@@ -88,8 +88,13 @@ class Question:
 
     def key(self, secret: bytes) -> bytes:
         """32 bytes that open its answer (HKDF, RFC 5869). Nobody makes them of the id, even with the secret."""
-        drawn = hmac.digest(secret, self.digest, "sha256")
-        return hmac.digest(drawn, _KEY + b"\x01", "sha256")
+        return _hmac(_hmac(secret, self.digest), _KEY + b"\x01")
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    # Not hmac.digest(): it lets other threads run while it holds a lock of OpenSSL. A child that is forked then waits
+    # for that lock for ever.
+    return hmac.new(key, message, "sha256").digest()
 
 
 def question_of(

@@ -17,6 +17,9 @@ _LEASE_US: Final = LEASE_S * MICROSECONDS
 _USED_EVERY_US: Final = 60 * MICROSECONDS
 """An answer is noted as used once in so long: most hits write nothing."""
 
+_AHEAD_US: Final = _LEASE_US
+"""By so much a time may lie ahead: others look at the clock before they wait for their turn to write."""
+
 _SHORTEST_WAIT_S: Final = 0.01
 _LONGEST_WAIT_S: Final = 0.5
 _WAITED_SHARE: Final = 8
@@ -38,7 +41,7 @@ _SCHEMA = (
         id BLOB PRIMARY KEY, lease INTEGER NOT NULL, since_us INTEGER NOT NULL, until_us INTEGER NOT NULL
     ) WITHOUT ROWID""",
 )
-LAYOUT: Final = Layout("cache", application=0x41494C43, version=1, schema=_SCHEMA, is_lasting=False, busy_s=1.0)
+LAYOUT: Final = Layout("cache", application=0x41494C43, version=1, schema=_SCHEMA, is_lasting=False, busy_s=0.5)
 
 _FIND = "SELECT made_us, ends_us, sealed, used_us < ? FROM answers WHERE id = ? AND length(sealed) <= ?"
 _NOTE_USE = "UPDATE answers SET used_us = ? WHERE id = ?"
@@ -46,10 +49,12 @@ _PUT = (
     "INSERT INTO answers VALUES (?1, ?2, ?3, ?2, ?4) ON CONFLICT (id) DO UPDATE SET made_us = excluded.made_us,"
     " ends_us = excluded.ends_us, used_us = excluded.used_us, sealed = excluded.sealed"
 )
-# What was used in the future was so before the clock was put back. It would never be the one that was used longest ago.
 _DELETE_OLD = (
-    "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE ends_us <= ?1 ORDER BY ends_us LIMIT ?2)",
-    "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE used_us > ?1 ORDER BY used_us LIMIT ?2)",
+    "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE ends_us <= ? ORDER BY ends_us LIMIT ?)"
+)
+# What was used in the future was so before the clock was put back. It would never be the one that was used longest ago.
+_DELETE_FUTURE = (
+    "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE used_us > ? ORDER BY used_us LIMIT ?)"
 )
 _DELETE_LEAST_USED = "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY used_us LIMIT ?)"
 _DELETE_DEAD = "DELETE FROM asking WHERE until_us NOT BETWEEN ? AND ?"
@@ -103,9 +108,9 @@ def put(connection: sqlite3.Connection, row: Row, most_bytes: int) -> bool:
         Whether it is there. It is not where so much would have to be deleted for it that others had to wait; what was
         deleted makes room for the next one.
     """
-    for statement in _DELETE_OLD:
-        connection.execute(statement, (row.made_us, _MOST_OLD))
-    connection.execute(_DELETE_DEAD, (row.made_us, row.made_us + _LEASE_US))
+    connection.execute(_DELETE_OLD, (row.made_us, _MOST_OLD))
+    connection.execute(_DELETE_FUTURE, (row.made_us + _AHEAD_US, _MOST_OLD))
+    connection.execute(_DELETE_DEAD, (row.made_us, row.made_us + _LEASE_US + _AHEAD_US))
     if not _makes_room(connection, len(row.sealed), most_bytes):
         return False
     connection.execute(_PUT, row)
@@ -126,7 +131,7 @@ def _makes_room(connection: sqlite3.Connection, needed: int, most_bytes: int) ->
 
 def seconds_to_wait(connection: sqlite3.Connection, key: bytes, now: int) -> float:
     """Seconds until it is worth looking again, while somebody asks; 0 if nobody does."""
-    found = connection.execute(_ASKED, (now, key, now + _LEASE_US)).fetchone()
+    found = connection.execute(_ASKED, (now, key, now + _LEASE_US + _AHEAD_US)).fetchone()
     if found is None:
         return 0.0
     asked_s, left_s = found[0] / MICROSECONDS, found[1] / MICROSECONDS
