@@ -86,11 +86,12 @@ def test_what_is_told_is_at_least_used_and_never_raises_what_is_left(limit, burs
     assert told(after, now, quota, units) == after
 
 
-def test_what_is_told_beyond_the_burst_is_no_debt():
-    quota = Quota(10, 60, "tokens", "provider-bucket")
+def test_what_is_told_beyond_the_burst_is_owed_as_far_as_a_debt_goes():
+    quota = Quota(10, 60, "tokens", "provider-bucket", 5)
+    assert PROVIDER.admit(told((), START_US, quota, 7), START_US, quota, 1, 1).retry_after_us == 18 * SECOND
     state = told((), START_US, quota, 10**6)
-    assert PROVIDER.admit(state, START_US, quota, 0, 1).allowed
-    assert PROVIDER.admit(state, START_US, quota, 1, 1).retry_after_us == 6 * SECOND
+    assert state[0] == quota.most_debt
+    assert PROVIDER.admit(state, START_US, quota, 1, 1).retry_after_us == (4 * 60 + 6) * SECOND
 
 
 def test_what_was_reserved_is_given_back_also_after_something_was_told():

@@ -291,7 +291,8 @@ class Episode:
                 )
                 told += [Settlement(charge, 0, self._random.choice((0, 1, 1, 1)), ticket) for ticket in tickets]
             if quota.algorithm == PROVIDER_BUCKET:
-                units = self._random.choice((1, quota.burst, log_uniform(self._random, quota.burst), MAX_EXACT))
+                usual = (1, quota.burst, log_uniform(self._random, quota.burst)) * 8
+                units = self._random.choice((*usual, min(2 * quota.burst, MAX_EXACT), MAX_EXACT))
                 told.append(Settlement(charge, 0, units, 0))
         if told:
             settled = self._oracle.settle(told)

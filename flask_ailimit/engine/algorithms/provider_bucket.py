@@ -1,8 +1,9 @@
 """Provider bucket: a token bucket that a provider counts as well, and that others may use.
 
 It is ``token-bucket`` in everything but one: a settlement at a cost of 0, with an ``actual`` above it, is what the
-provider tells: at least so many units are used now, or the burst if that is less. It never raises what is left, and
-done twice it is as done once.
+provider tells: at least so many units are used now. It may be more than the burst, up to what a debt may come to: a
+bucket that is told again and again that it is just empty would go on at its whole rate, whoever else uses the account.
+It never raises what is left, and done twice it is as done once.
 """
 
 from flask_ailimit.engine.quota import Quota

@@ -148,7 +148,7 @@ local function settle(state, now_us, quota, taken_at_us, cost, actual, _, is_tol
   local now = now_us - now_us % tick_us
   local debt = debt_at(state, now, rate)
   local change = (actual - cost) * scale
-  if is_told then change = math.max(0, math.min(actual, rate.burst) * scale - debt) end
+  if is_told then change = math.max(0, math.min(actual * scale, most(rate)) - debt) end
   if change > 0 then return charged(state, now, quota, debt, math.min(debt + change, most(rate))) end
   local before, count = carried(state, now, quota, debt)
   local undone = taken_at_us - taken_at_us % tick_us > now and 0 or -change

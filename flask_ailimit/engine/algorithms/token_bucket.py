@@ -66,7 +66,7 @@ def settle(
 ) -> State:
     """Correct the count under the limit that it stands under, which may be newer than the charge's.
 
-    With ``is_told`` at least ``actual`` units are used now, or the burst if that is less: see ``provider_bucket.py``.
+    With ``is_told`` at least ``actual`` units are used now: see ``provider_bucket.py``.
     """
     is_own = not state or (state[2] == quota.limit and state[3] == quota.burst)
     rate = quota if is_own else rate_of(state[2], state[3], quota.period)
@@ -75,7 +75,7 @@ def settle(
     head = state[2:_FIRST_TROUGH] if debt else (*(state[2:4] or (quota.limit, quota.burst)), 0)
     change = (actual - cost) * rate.cost_scale
     if is_told:
-        change = max(0, min(actual, head[1]) * rate.cost_scale - debt)
+        change = max(0, min(actual * rate.cost_scale, rate.most_debt) - debt)
     if change >= 0:
         # The next decision bounds what is owed under another limit.
         owed = min(debt + change, rate.most_debt)
