@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
 import flask
@@ -11,10 +11,10 @@ from flask import Flask, Request, Response
 from flask_limiter import ApplicationLimit, Limit, Limiter, RequestLimit
 from flask_limiter.constants import ConfigVars
 
-from .app_state import DEFAULT_URI, AppState, is_switched_on, open_app_state
+from .app_state import DEFAULT_URI, TESTS_URI, AppState, is_switched_on, open_app_state
 from .config import NAMES, Settings, require_output_tokens
 from .current import current_app, current_request
-from .engine import ConfigurationError, Decision, Engine, StoreError, system_clock
+from .engine import ConfigurationError, Decision, Engine, StoreError, open_store, system_clock
 from .engine.charge import SUBJECT_BYTES
 from .engine.clock import Clock
 from .http.errors import LimiterUnavailable, NoSettlements, OwnAnswer, PastFlaskLimiter
@@ -60,6 +60,9 @@ from .request.outliving import OutlivingWork, note_of
 from .request.payers import payers_of
 from .request.recording import Tokens, record_of
 from .request.usage import UsageReport, usage
+
+if TYPE_CHECKING:
+    from .app_upstream import AppUpstream, Upstreams
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 _Identify = TypeVar("_Identify", bound=Callable[[], Caller | None])
@@ -116,6 +119,9 @@ class AILimiter(Decorators):
         self._switched_on = True
         self._latest: AppState | None = None
         self._first_app: tuple[str, str] | None = None
+        self._outbound: Upstreams | None = None
+        self._engine_if_off: Engine | None = None
+        self._is_off = False
         super().__init__(key_func or self._first_payer, app=None, **options)
         self.logger = logging.getLogger("flask_ailimit")  # Flask-Limiter's own is silent until an app sets up logging.
         self.limit_manager: LimitRegistry = LimitRegistry(
@@ -140,6 +146,7 @@ class AILimiter(Decorators):
             state = open_app_state(
                 self, self._access, app, self._given, self._asked_storage, self._clock, self._first_app
             )
+            self._require_upstreams(state)
             self._states[app] = self._latest = state
             self._keep_settlements(app, state)
             self._access.join(
@@ -161,9 +168,20 @@ class AILimiter(Decorators):
         else:
             super().init_app(app)
             self._switched_on = switched_on
+            self._is_off = True
         in_order = app.extensions.setdefault("ailimit", [])
         if self not in in_order:
             in_order.append(self)
+
+    def _require_upstreams(self, state: AppState) -> None:
+        """Check the upstreams of an app that starts: of the code, and of its plan file."""
+        if self._outbound is not None or (state.plans is not None and state.plans.upstreams):
+            try:
+                with misconfigured():
+                    self._upstreams.require(state)
+            except BaseException:
+                state.opened.close()
+                raise
 
     def _keep_settlements(self, app: Flask, state: AppState) -> None:
         try:
@@ -221,6 +239,41 @@ class AILimiter(Decorators):
             self.logger.warning(
                 "record_usage came after the answer was closed or its work handed over, and was not charged."
             )
+
+    def upstream(self, name: str, **settings: Any) -> "AppUpstream":
+        """An upstream: a provider of models that the app itself calls, at the pace of all its processes together.
+
+        It may be called before :meth:`init_app`, such as where an SDK's client is made. Without settings it is the one
+        that has them elsewhere: in the code, or as ``[upstreams.NAME]`` in the plan file. See docs/upstreams.md.
+
+        Args:
+            name: 1 to 64 characters of ``A-Za-z0-9_.-``.
+            **settings: Those of :class:`flask_ailimit.upstream.UpstreamSettings`. ``fallback`` takes upstreams, too.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or the upstream has other settings elsewhere or, without settings,
+                none; or ``flask-ailimit[upstream]`` is not installed.
+        """
+        with misconfigured():
+            return self._upstreams.define(name, settings, [*self._states.values()])
+
+    @property
+    def upstreams(self) -> Mapping[str, "AppUpstream"]:
+        """The upstreams by their names: of the code, and of the current app's plan file."""
+        with misconfigured():
+            return self._upstreams
+
+    @property
+    def _upstreams(self) -> "Upstreams":
+        if self._outbound is None:
+            try:
+                from .app_upstream import Upstreams  # noqa: PLC0415  it needs the extra
+            except ImportError as error:
+                raise ConfigurationError(
+                    f"upstream: {error.name} is not installed. Install it: pip install 'flask-ailimit[upstream]'."
+                ) from error
+            self._outbound = Upstreams(self, self._clock)
+        return self._outbound
 
     def set_model(self, model: str) -> None:
         """Say which model the current request is sent to, if it is not the one that the client names.
@@ -501,6 +554,23 @@ class AILimiter(Decorators):
         """The current app's engine, or the in-memory one while Flask-Limiter's fallback is in use."""
         app_state = self.app_state
         return self._access.fallback_in_use or app_state.engine
+
+    @property
+    def engine_of_calls(self) -> Engine:
+        """The engine that counts the calls to upstreams. If limits are switched off, each process counts for itself."""
+        state = self.state_of_calls
+        if state is not None:
+            return state.engine
+        if not self._is_off:
+            raise RuntimeError(_UNKNOWN_APP)
+        if self._engine_if_off is None:
+            self._engine_if_off = Engine(open_store(TESTS_URI, name="", clock=self._clock, options={}))
+        return self._engine_if_off
+
+    @property
+    def state_of_calls(self) -> AppState | None:
+        """The state by which upstreams are called: as :attr:`app_state`, or None if no app was initialised with it."""
+        return None if self._latest is None else self.app_state
 
     @property
     def admin(self) -> Admin:

@@ -24,6 +24,7 @@ ROOMS = [
     ["cli_limiters.py"],
     ["cli_plan_files.py"],
     ["extension.py"],
+    ["app_upstream.py"],
     ["observe/"],
     ["request/"],
     ["app_state.py"],

@@ -1,5 +1,6 @@
 """What an app says of one of its upstreams, checked before anything is called."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,6 +11,7 @@ from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.limit_text import parts_of, quota_of_part
 from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKENS, require_name
 
+from .from_environment import FromEnvironment
 from .reusing import CacheSettings
 
 PROVIDER_BUCKET = "provider-bucket"
@@ -26,8 +28,13 @@ _PARTS_OF_REQUESTS = 10
 _SHARE_OF_TOKENS = 0.9
 """At once at most so much of the tokens of a period: an answer's tokens are given back here before they are there."""
 
-_OPTIONS = ("limit", "burst", "algorithm")
+OPTIONS_OF_LIMIT = ("limit", "burst", "algorithm")
 _LONGEST_URL = 2048
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+"""The name of a header."""
+
+_HEADER = re.compile(r"[ -~]{1,4096}")
+_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +95,9 @@ class UpstreamSettings:
     def __post_init__(self) -> None:
         require_name(self.name)
         self._require_numbers()
-        if isinstance(self.fallback, str):
-            raise self.wrong("fallback", "a list of names of upstreams is needed", self.fallback)
+        self._require_tables()
+        if not _is_list_of_names(self.fallback):
+            raise self.wrong("fallback", "a list of names of upstreams is needed", type(self.fallback).__name__)
         if self.base_url is not None and (
             not isinstance(self.base_url, str)
             or not self.base_url.startswith(("http://", "https://"))
@@ -141,10 +149,10 @@ class UpstreamSettings:
         if given is None:
             return []
         options: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"limit": given}
-        unknown = [key for key in options if key not in _OPTIONS]
-        if unknown or "limit" not in options:
-            needed = f"a text such as '500 per minute' is needed, or a table of {', '.join(_OPTIONS)}"
-            raise self.wrong(unit, needed, given)
+        unknown = [key for key in options if key not in OPTIONS_OF_LIMIT]
+        if unknown or not isinstance(options.get("limit"), str):
+            needed = f"a text such as '500 per minute' is needed, or a table of {', '.join(OPTIONS_OF_LIMIT)}"
+            raise self.wrong(unit, needed, unknown[0] if unknown else type(options.get("limit")).__name__)
         try:
             return [
                 _paced(unit, part.limit, part.period, options.get("burst"))
@@ -154,6 +162,33 @@ class UpstreamSettings:
             ]
         except ConfigurationError as error:
             raise ConfigurationError(f"upstream {self.name!r}: {unit}: {error}") from error
+
+    def _require_tables(self) -> None:
+        for key in ("groups", "headers", "models"):
+            table = getattr(self, key)
+            if not isinstance(table, Mapping) or not all(map(_is_name, table)):
+                raise self.wrong(key, "a table is needed", type(table).__name__)
+        for group, patterns in self.groups.items():
+            if not _is_list_of_names(patterns) or not patterns:
+                needed = "a list of patterns is needed, such as ['gpt-5*']"
+                raise self.wrong(f"groups: {group}", needed, type(patterns).__name__)
+        for model, name in self.models.items():
+            if not _is_name(name):
+                raise self.wrong(f"models: {model}", "the name of a model is needed", type(name).__name__)
+        self._require_headers()
+
+    def _require_headers(self) -> None:
+        for name in self.headers:
+            is_right = _TOKEN.fullmatch(name) and (
+                isinstance(self.headers, FromEnvironment) or _is_header(self.headers[name])
+            )
+            if not is_right:  # Its value is never shown.
+                raise self.wrong("headers", "names and values of headers are needed", name)
+        header = self.idempotency_header
+        if header is not None and not (isinstance(header, str) and _TOKEN.fullmatch(header)):
+            raise self.wrong("idempotency_header", "the name of a header is needed", type(header).__name__)
+        if not isinstance(self.retry_uncertain, bool):
+            raise self.wrong("retry_uncertain", "true or false is needed", type(self.retry_uncertain).__name__)
 
     def _require_numbers(self) -> None:
         for key, least, most in (
@@ -170,6 +205,33 @@ class UpstreamSettings:
                 raise self.wrong(key, "a number is needed" if not is_whole else "a whole number is needed", value)
             if not least <= value <= most:
                 raise self.wrong(key, f"a number from {least} to {most} is needed", value)
+
+
+def require_target(own: UpstreamSettings, other: UpstreamSettings) -> None:
+    """Check that calls that were meant for one upstream can be sent to another one.
+
+    Raises:
+        ConfigurationError: It has no address, or an environment variable with one of its headers is not set.
+    """
+    if other.base_url is None:
+        raise other.wrong("base_url", f"the address is needed, as a fallback of {own.name!r}", None)
+    try:
+        dict(other.headers)
+    except ConfigurationError as error:
+        needed = f"It is needed, because {other.name!r} is a fallback of {own.name!r}."
+        raise ConfigurationError(f"upstream {other.name!r}: {error} {needed}") from None
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
+
+
+def _is_header(value: object) -> bool:
+    return isinstance(value, str) and _HEADER.fullmatch(value) is not None
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_name, value))
 
 
 def _paced(unit: str, limit: int, period: int, burst: int | None = None) -> Quota:

@@ -55,7 +55,7 @@ class Target:
         self._engine = engine
         self.counter = counter
         self._clock = clock
-        self._groups: OrderedDict[tuple[Engine, str], Group] = OrderedDict()
+        self._groups: OrderedDict[tuple[Engine, int, str], Group] = OrderedDict()
         self._budgets: OrderedDict[Engine, RetryBudget] = OrderedDict()
         self._caches = WeakKeyDictionary[Engine, AnswerCache]()
         self._seen: dict[str, str] = {}
@@ -72,10 +72,12 @@ class Target:
 
     def group(self, model: str) -> Group:
         """The group of models with which a model shares its limits."""
-        engine, name = self._engine(), self.settings.group_of(self.settings.models.get(model, model))
-        group = self._groups.get((engine, name))
+        engine, settings = self._engine(), self.settings
+        name = settings.group_of(settings.models.get(model, model))
+        key = engine, id(settings), name  # An app may read its settings again; a group keeps its own alive.
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[engine, name] = Group(engine, self.settings, name, self.now)
+            group = self._groups[key] = Group(engine, settings, name, self.now)
             while len(self._groups) > _MOST_GROUPS:
                 self._groups.popitem(last=False)
         return group

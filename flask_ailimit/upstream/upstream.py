@@ -10,7 +10,7 @@ from flask_ailimit.tokens import TokenCounter, open_counter
 
 from .batch import Answer, Failed, Item, run
 from .calling import calling
-from .settings import UpstreamSettings
+from .settings import UpstreamSettings, require_target
 from .target import Target
 from .transport import async_http_transport, http_transport, module_of
 
@@ -85,16 +85,19 @@ class Upstream(Target):
             ConfigurationError: There is none of such a name, or it has no ``base_url``.
         """
         found = []
-        for each in self._fallback:
+        for each in self.named_fallbacks:
             upstream = self._siblings.get(each) if isinstance(each, str) else each
             if upstream is None:
                 known = ", ".join(self._siblings) or "none"
                 raise self.settings.wrong("fallback", f"an upstream's name is needed (there are: {known})", each)
-            if upstream.settings.base_url is None:
-                needed = f"the address is needed, as a fallback of {self.name!r}"
-                raise upstream.settings.wrong("base_url", needed, None)
+            require_target(self.settings, upstream.settings)
             found.append(upstream)
         return found
+
+    @property
+    def named_fallbacks(self) -> Sequence["str | Upstream"]:
+        """They as they are written: the upstreams, or their names."""
+        return self._fallback or self.settings.fallback
 
     def transport(self, inner: Any = None, *, library: str = "httpx2", **options: Any) -> Any:
         """A transport for a Client of httpx2 or httpx.

@@ -25,6 +25,7 @@ from flask_ailimit.money import price_table
 from flask_ailimit.money.book import LONGEST_MODEL
 from flask_ailimit.money.price import KINDS
 from flask_ailimit.money.weights import MOST_WEIGHT, WEIGHED
+from flask_ailimit.upstream.settings import OPTIONS_OF_LIMIT, PROVIDER_BUCKET
 
 SCHEMA = json.loads(files("flask_ailimit.limits.plans").joinpath("plans.schema.json").read_text(encoding="utf-8"))
 PARTS = SCHEMA["definitions"]
@@ -57,6 +58,8 @@ BEYOND_A_SCHEMA = re.compile(
     r"|: a rate is above "
     r"|: this tier is there already"
     r"|never matches, because '.*' before it"
+    r"|: there is no other upstream "
+    r"|: it needs a base_url, as a fallback"
 )
 """What the reader alone says."""
 
@@ -287,8 +290,47 @@ PRICES = st.one_of(
     st.just({"a": {"input": "2 USD", "output": "3 USD"}}),
     sometimes_wrong(st.dictionaries(KEYS, PRICE, max_size=2)),
 )
+PACED_TEXT = sometimes_wrong(
+    st.sampled_from(["500 per minute", "10/second; 9 per calendar day", "9 Per 2 hours"]), TEXTS
+)
+PACED = sometimes_wrong(
+    st.one_of(
+        PACED_TEXT,
+        table(
+            ("limit",),
+            limit=PACED_TEXT,
+            burst=sometimes_wrong(st.just(40), NUMBERS),
+            algorithm=sometimes_wrong(st.just("token-bucket"), ALGORITHM),
+        ),
+    )
+)
+SECONDS = sometimes_wrong(st.sampled_from([1, 60, 0.5 + 1, 86_400]), st.sampled_from([-1, 86_401, "60", True]))
+VARIABLE = sometimes_wrong(
+    st.sampled_from(["env:BACKUP_API_KEY", "Bearer env:_KEY9"]),
+    st.sampled_from(["sk-secret", "env:9", "env:", "a b env:K"]),
+)
+HEADER = sometimes_wrong(st.sampled_from(["authorization", "x-api-key"]), st.sampled_from(["", "two words", "a:b"]))
+UPSTREAM = table(
+    **dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens"), PACED),
+    **dict.fromkeys(
+        ("concurrency", "lease", "max_waiting", "attempts", "default_output_tokens"),
+        sometimes_wrong(st.just(7), NUMBERS),
+    ),
+    **dict.fromkeys(("max_wait", "longest_pause"), SECONDS),
+    groups=sometimes_wrong(st.dictionaries(KEYS, sometimes_wrong(st.lists(KEYS, min_size=1, max_size=2)), max_size=2)),
+    retry_uncertain=sometimes_wrong(st.booleans()),
+    fallback=sometimes_wrong(st.lists(sometimes_wrong(st.just("b")), max_size=2)),
+    base_url=sometimes_wrong(
+        st.just("https://api.openai.com/v1"), st.sampled_from(["", "api.openai.com", "ftp://x", 7])
+    ),
+    headers=sometimes_wrong(st.dictionaries(HEADER, VARIABLE, max_size=2)),
+    models=sometimes_wrong(st.dictionaries(KEYS, sometimes_wrong(st.just("m")), max_size=2)),
+    idempotency_header=sometimes_wrong(st.just("idempotency-key"), HEADER),
+)
+UPSTREAMS = sometimes_wrong(st.dictionaries(sometimes_wrong(st.sampled_from(["a", "b"]), NAMES), UPSTREAM, max_size=2))
 FILE = table(
     ("plans", "prices"),
+    upstreams=UPSTREAMS,
     prices=PRICES,
     calendar=CALENDAR,
     genai_prices=sometimes_wrong(st.just(False)),
@@ -362,6 +404,12 @@ def test_schema_agrees_with_the_reader_about_a_plan_of_its_own(plan):
     require_agreement({"plans": {"a": plan}})
 
 
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(UPSTREAMS, st.fixed_dictionaries({"a": UPSTREAM}), WRONG))
+def test_schema_agrees_with_the_reader_about_upstreams(upstreams):
+    require_agreement({"plans": {"a": {"tokens": "9 per day"}}, "upstreams": upstreams})
+
+
 @settings(max_examples=200, deadline=None)
 @given(NAMES)
 def test_schema_agrees_with_the_reader_about_names(name):
@@ -398,6 +446,8 @@ def test_keys_of_the_schema_are_those_of_the_reader():
     assert {*PARTS["over_time"]["anyOf"][1]["properties"]} == {*plan_file._OF_TIMED}
     assert {*PARTS["own_unit"]["anyOf"][1]["properties"]} == {*plan_file._OF_OWN}
     assert {*PARTS["in_flight"]["anyOf"][1]["properties"]} == {*plan_file._OF_CONCURRENCY}
+    assert {*PARTS["upstream"]["properties"]} == {*plan_file._OF_UPSTREAM}
+    assert {*PARTS["paced"]["anyOf"][1]["properties"]} == {*OPTIONS_OF_LIMIT}
 
 
 def test_bounds_of_the_schema_are_those_of_the_code():
@@ -409,6 +459,8 @@ def test_bounds_of_the_schema_are_those_of_the_code():
     assert (lease["minimum"], lease["maximum"]) == (checks._LEAST_LEASE, checks._LONGEST_LEASE)
     assert options["burst"]["maximum"] == options["cost"]["maximum"] == MAX_EXACT
     assert PARTS["slots"]["anyOf"][0]["maximum"] == MOST_IN_FLIGHT
+    assert PARTS["upstream"]["properties"]["concurrency"]["maximum"] == MOST_IN_FLIGHT
+    assert {*PARTS["paced"]["anyOf"][1]["properties"]["algorithm"]["enum"]} == CHOOSABLE | {PROVIDER_BUCKET}
     assert PARTS["pattern"]["maxLength"] == LONGEST_MODEL
 
 

@@ -14,6 +14,7 @@ from flask_ailimit.engine.quota import REQUESTS, UTC
 from flask_ailimit.money import PriceBook, Weights
 from flask_ailimit.money.unknown import REFUSED, UnknownPrice
 from flask_ailimit.unlimited import Unlimited
+from flask_ailimit.upstream.settings import UpstreamSettings
 
 ANY = "*"
 """The pattern of every model, and the only one that a request without a model matches."""
@@ -205,6 +206,7 @@ class Plans(NamedTuple):
         default: The plan of a payer without one; None if such a payer is turned away.
         classes: The service's plan as it holds for each class, by the class's name.
         prices: What models cost; None if the file doesn't say it.
+        upstreams: What the file says of upstreams, by their names.
     """
 
     source: str
@@ -213,3 +215,4 @@ class Plans(NamedTuple):
     default: Plan | None
     classes: Mapping[str, Plan] = MappingProxyType({})
     prices: PriceBook | None = None
+    upstreams: Mapping[str, UpstreamSettings] = MappingProxyType({})

@@ -34,6 +34,8 @@ from flask_ailimit.money.book import LONGEST_MODEL
 from flask_ailimit.money.unknown import REFUSED, UnknownPrice, read_unknown_price
 from flask_ailimit.money.weights import WEIGHED
 from flask_ailimit.unlimited import UNLIMITED
+from flask_ailimit.upstream.from_environment import FromEnvironment
+from flask_ailimit.upstream.settings import OPTIONS_OF_LIMIT, TIMED, UpstreamSettings
 
 from .caller import SERVICE
 from .derived import with_value
@@ -44,7 +46,8 @@ from .said import did_you_mean, is_too_large, key_of, listed, one_line, shown
 
 _CALENDAR, _PRICES, _GENAI = "calendar", "prices", "genai_prices"
 _WEIGHTS, _UNKNOWN_PRICE = "weights", "unknown_price"
-_FILE = ("plans", SERVICE, "default_plan", _CALENDAR, _PRICES, _GENAI)
+_UPSTREAMS, _HEADERS = "upstreams", "headers"
+_FILE = ("plans", SERVICE, "default_plan", _CALENDAR, _PRICES, _GENAI, _UPSTREAMS)
 _TIMED = (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
 _UNITS, _MODELS, _SOFT_PERCENT = "units", "models", "soft_percent"
 _CLASS, _CLASSES = "class", "classes"
@@ -61,6 +64,7 @@ _OF_TIMED = (*_OF_ALL, "burst", "algorithm", _SOFT_PERCENT)
 _OF_OWN = (*_OF_TIMED, "cost")
 _OF_CONCURRENCY = (*_OF_ALL, "lease")
 _OF_CALENDAR = tuple(each.name for each in fields(Calendar) if each.init)
+_OF_UPSTREAM = tuple(each.name for each in fields(UpstreamSettings) if each.name != "name")
 _OF_NO_MONEY = unit_of_money("0 USD")
 _ALL = 100
 
@@ -168,7 +172,41 @@ class _Reader:
             self._default(plans, table.get("default_plan")),
             MappingProxyType(classes),
             prices,
+            MappingProxyType(self._upstreams(table.get(_UPSTREAMS, {}))),
         )
+
+    def _upstreams(self, given: object) -> dict[str, UpstreamSettings]:
+        """The upstreams. Those that one falls back on are in the file, too, so that it can be checked alone."""
+        found = {name: self._upstream((_UPSTREAMS, name), name, value) for name, value in self._named_tables(given)}
+        for name, settings in found.items():
+            for other in settings.fallback:
+                if other not in found or other == name:
+                    others = listed(each for each in found if each != name) or "none"
+                    self._wrong(
+                        (_UPSTREAMS, name, "fallback"), f"there is no other upstream {shown(other)}. There are {others}"
+                    )
+                if found[other].base_url is None:
+                    self._wrong((_UPSTREAMS, other), f"it needs a base_url, as a fallback of {name!r}")
+        return found
+
+    def _named_tables(self, given: object) -> Iterator[tuple[str, object]]:
+        for name, value in self._table((_UPSTREAMS,), given).items():
+            with self._at((_UPSTREAMS, name)):
+                require_name(name)
+            yield name, value
+
+    def _upstream(self, place: tuple[str, ...], name: str, value: object) -> UpstreamSettings:
+        settings = {**self._table(place, value, _OF_UPSTREAM)}
+        for key, given in settings.items():
+            if key in TIMED and isinstance(given, Mapping):
+                self._table((*place, key), given, OPTIONS_OF_LIMIT)
+        with self._at(place):
+            if _HEADERS in settings:
+                settings[_HEADERS] = FromEnvironment(self._table((*place, _HEADERS), settings[_HEADERS]))
+            try:
+                return UpstreamSettings(name=name, **settings)
+            except ConfigurationError as error:
+                raise ConfigurationError(str(error).removeprefix(f"upstream {name!r}: ")) from error
 
     def _prices(self, table: Mapping[str, Any], of_app: PriceBook | None) -> PriceBook | None:
         with self._at((_GENAI,)):

@@ -1,0 +1,189 @@
+"""The upstreams of a limiter: those that the code defines, and those of the plan file of the current app."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from .app_state import AppState
+from .engine import ConfigurationError, Engine
+from .engine.clock import Clock
+from .limits.misconfigured import misconfigured
+from .limits.plans.said import did_you_mean, listed
+from .tokens import TokenCounter
+from .upstream.settings import UpstreamSettings, require_target
+from .upstream.upstream import Upstream
+
+
+class Outbound(Protocol):
+    """What an upstream asks of its limiter. Each is asked when a call is made, and so for the app of that moment."""
+
+    @property
+    def engine_of_calls(self) -> Engine:
+        """The engine in whose store calls are counted."""
+
+    @property
+    def state_of_calls(self) -> AppState | None:
+        """The state of the current app, or else of the one that was initialised last; None if none was."""
+
+
+class AppUpstream(Upstream):
+    """An upstream of an app, from :meth:`flask_ailimit.AILimiter.upstream`.
+
+    It may be made before ``init_app``: which app it belongs to is looked up when a call is made.
+
+    Args:
+        limiter: The limiter.
+        name: Its name.
+        written: Its settings; without any, they are those of the plan file.
+        siblings: All upstreams of the limiter by their names.
+        clock: Answers microseconds since the epoch.
+    """
+
+    _usual: UpstreamSettings
+    _own_counter: TokenCounter
+
+    def __init__(
+        self, limiter: Outbound, name: str, written: Mapping[str, Any], siblings: Mapping[str, Upstream], clock: Clock
+    ) -> None:
+        self._limiter = limiter
+        self.written: Mapping[str, Any] = written
+        super().__init__(lambda: limiter.engine_of_calls, name, siblings=siblings, clock=clock, **written)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._usual.name
+
+    @property
+    def settings(self) -> UpstreamSettings:
+        """What the app says of it, in the code or in the plan file.
+
+        A plan file that is read again may have other settings. If the upstream is in it no more, the last ones hold.
+        """
+        if not self.written:
+            state = self._limiter.state_of_calls
+            if state is not None and state.plans is not None:
+                self._usual = state.plans.upstreams.get(self.name, self._usual)
+        return self._usual
+
+    @settings.setter
+    def settings(self, value: UpstreamSettings) -> None:
+        self._usual = value
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts the tokens of a text, as the app does."""
+        state = self._limiter.state_of_calls
+        return self._own_counter if state is None else state.counter
+
+    @counter.setter
+    def counter(self, value: TokenCounter) -> None:
+        self._own_counter = value
+
+
+class Upstreams(Mapping[str, AppUpstream]):
+    """The upstreams of a limiter by their names: those that the code names, and those of the current app's plan file.
+
+    Args:
+        limiter: The limiter.
+        clock: Answers microseconds since the epoch.
+    """
+
+    def __init__(self, limiter: Outbound, clock: Clock) -> None:
+        self._limiter = limiter
+        self._clock = clock
+        self._made: dict[str, AppUpstream] = {}
+
+    def __getitem__(self, name: str) -> AppUpstream:
+        found = self._made.get(name)
+        if found is None:
+            found = self._make(name, {}) if name in self._in_file() else None
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._made, *self._in_file()]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def define(self, name: str, written: Mapping[str, Any], known: Sequence[AppState]) -> AppUpstream:
+        """The upstream of this name, as it is written, or as the plan file says.
+
+        Args:
+            name: Its name.
+            written: Its settings; empty for those that it has elsewhere.
+            known: The states of the apps that were initialised before.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or it has other settings elsewhere, or has none anywhere.
+        """
+        with misconfigured():
+            before = self._made.get(name)
+            if before is not None and before.written:
+                if written and before.written != written:
+                    raise ConfigurationError(
+                        f"upstream {name!r}: it is defined twice, in two ways. Define it once, and write "
+                        f"limiter.upstream({name!r}) elsewhere."
+                    )
+                return before
+            if written:
+                for state in known:
+                    _require_one_place(name, state)
+                found = AppUpstream(self._limiter, name, written, self, self._clock)
+                if before is None:
+                    return self._made.setdefault(name, found)
+                before.written, before.settings = written, found.settings
+                return before
+            if known and not any(name in upstreams_of(state) for state in known):
+                raise self._nowhere(name, known[-1])
+            return before or self._make(name, {})
+
+    def require(self, state: AppState) -> None:
+        """Check, for an app that starts, that each upstream has its settings, and can be sent what others fall back on.
+
+        Raises:
+            ConfigurationError: One has none, or two; or it lacks an address, or a header's environment variable.
+        """
+        of_file = upstreams_of(state)
+        known: dict[str, UpstreamSettings] = {**of_file}
+        for name, upstream in self._made.items():
+            if upstream.written:
+                _require_one_place(name, state)
+                known[name] = upstream.settings
+            elif name not in of_file:
+                raise self._nowhere(name, state)
+        for name, settings in known.items():
+            made = self._made.get(name)
+            for other in made.named_fallbacks if made is not None and made.written else settings.fallback:
+                found = known.get(other) if isinstance(other, str) else other.settings
+                if found is None:
+                    needed = f"an upstream's name is needed (there are: {listed(known)})"
+                    raise settings.wrong("fallback", needed, other)
+                require_target(settings, found)
+
+    def _make(self, name: str, written: Mapping[str, Any]) -> AppUpstream:
+        return self._made.setdefault(name, AppUpstream(self._limiter, name, written, self, self._clock))
+
+    def _in_file(self) -> Mapping[str, UpstreamSettings]:
+        state = self._limiter.state_of_calls
+        return {} if state is None else upstreams_of(state)
+
+    def _nowhere(self, name: str, state: AppState) -> ConfigurationError:
+        known = [*upstreams_of(state), *(each for each, made in self._made.items() if made.written)]
+        return ConfigurationError(
+            f"upstream {name!r}: it has no settings. {did_you_mean(name, known)}Write [upstreams.{name}] in the plan "
+            f"file, or limiter.upstream({name!r}, requests='500 per minute')."
+        )
+
+
+def upstreams_of(state: AppState) -> Mapping[str, UpstreamSettings]:
+    """What an app's plan file says of upstreams."""
+    return {} if state.plans is None else state.plans.upstreams
+
+
+def _require_one_place(name: str, state: AppState) -> None:
+    if name in upstreams_of(state):
+        raise ConfigurationError(
+            f"upstream {name!r}: its settings are in the plan file, and in the code, too. Write them in one of the two."
+        )
