@@ -96,10 +96,15 @@ def root(module):
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("folder", ["engine/", "tokens/", "money/", "headers/"])
+@pytest.mark.parametrize("folder", ["engine/", "tokens/", "money/", "headers/", "upstream/"])
 def test_core_imports_no_web_framework(folder):
     found = {(name, module) for name, tree in sources(folder) for module in imported(name, tree) if root(module) in WEB}
     assert not found
+
+
+def test_no_file_imports_the_sdk_of_a_provider():
+    """An SDK takes up to two seconds to import, and 86 MB."""
+    assert not importers_of(lambda module: root(module) in {"openai", "anthropic"})
 
 
 @pytest.mark.parametrize("file", ["http/responses.py", "http/problems.py", "request/streaming.py"])

@@ -310,6 +310,14 @@ VARIABLE = sometimes_wrong(
     st.sampled_from(["sk-secret", "env:9", "env:", "a b env:K"]),
 )
 HEADER = sometimes_wrong(st.sampled_from(["authorization", "x-api-key"]), st.sampled_from(["", "two words", "a:b"]))
+CACHE = table(
+    ("path",),
+    path=sometimes_wrong(st.just("answers.db"), st.sampled_from(["", 7])),
+    max_age=sometimes_wrong(st.sampled_from([1, 0.5, 366 * 86_400]), st.sampled_from([0, -1, 366 * 86_400 + 1])),
+    max_bytes=sometimes_wrong(st.just(1 << 20), NUMBERS),
+    all_calls=sometimes_wrong(st.booleans()),
+    hits=sometimes_wrong(st.sampled_from(["request", "answer", "nothing"]), st.just("free")),
+)
 UPSTREAM = table(
     **dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens"), PACED),
     **dict.fromkeys(
@@ -326,6 +334,7 @@ UPSTREAM = table(
     headers=sometimes_wrong(st.dictionaries(HEADER, VARIABLE, max_size=2)),
     models=sometimes_wrong(st.dictionaries(KEYS, sometimes_wrong(st.just("m")), max_size=2)),
     idempotency_header=sometimes_wrong(st.just("idempotency-key"), HEADER),
+    cache=sometimes_wrong(CACHE),
 )
 UPSTREAMS = sometimes_wrong(st.dictionaries(sometimes_wrong(st.sampled_from(["a", "b"]), NAMES), UPSTREAM, max_size=2))
 FILE = table(
@@ -447,6 +456,7 @@ def test_keys_of_the_schema_are_those_of_the_reader():
     assert {*PARTS["own_unit"]["anyOf"][1]["properties"]} == {*plan_file._OF_OWN}
     assert {*PARTS["in_flight"]["anyOf"][1]["properties"]} == {*plan_file._OF_CONCURRENCY}
     assert {*PARTS["upstream"]["properties"]} == {*plan_file._OF_UPSTREAM}
+    assert {*PARTS["upstream"]["properties"]["cache"]["properties"]} == {*plan_file._OF_CACHE}
     assert {*PARTS["paced"]["anyOf"][1]["properties"]} == {*OPTIONS_OF_LIMIT}
 
 

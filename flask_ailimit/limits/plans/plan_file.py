@@ -35,6 +35,7 @@ from flask_ailimit.money.unknown import REFUSED, UnknownPrice, read_unknown_pric
 from flask_ailimit.money.weights import WEIGHED
 from flask_ailimit.unlimited import UNLIMITED
 from flask_ailimit.upstream.from_environment import FromEnvironment
+from flask_ailimit.upstream.reusing import CacheSettings
 from flask_ailimit.upstream.settings import OPTIONS_OF_LIMIT, TIMED, UpstreamSettings
 
 from .caller import SERVICE
@@ -64,6 +65,7 @@ _OF_TIMED = (*_OF_ALL, "burst", "algorithm", _SOFT_PERCENT)
 _OF_OWN = (*_OF_TIMED, "cost")
 _OF_CONCURRENCY = (*_OF_ALL, "lease")
 _OF_CALENDAR = tuple(each.name for each in fields(Calendar) if each.init)
+_OF_CACHE = tuple(each.name for each in fields(CacheSettings))
 _OF_UPSTREAM = tuple(each.name for each in fields(UpstreamSettings) if each.name != "name")
 _OF_NO_MONEY = unit_of_money("0 USD")
 _ALL = 100
@@ -200,6 +202,8 @@ class _Reader:
         for key, given in settings.items():
             if key in TIMED and isinstance(given, Mapping):
                 self._table((*place, key), given, OPTIONS_OF_LIMIT)
+        if "cache" in settings:
+            self._table((*place, "cache"), settings["cache"], _OF_CACHE)
         with self._at(place):
             if _HEADERS in settings:
                 settings[_HEADERS] = FromEnvironment(self._table((*place, _HEADERS), settings[_HEADERS]))
