@@ -313,6 +313,7 @@ COUNTS = {
     "fixed-window": FixedWindow,
     "moving-window": MovingWindow,
     "sliding-window-counter": SlidingWindowCounter,
+    "provider-bucket": TokenBucket,
     "token-bucket": TokenBucket,
     "window": Window,
 }

@@ -21,6 +21,7 @@ SECRET = b"0123456789abcdef"
 QUOTAS = [
     Quota(10, 60),
     Quota(100, 10, "tokens", burst=150),
+    Quota(100, 10, "tokens", "provider-bucket", 150),
     Quota(20, 60, "tokens", "fixed-window"),
     Quota(20, 30, "tokens", "moving-window"),
     Quota(20, 60, "tokens", "sliding-window-counter"),

@@ -38,6 +38,9 @@ def test_unit_that_is_no_name_is_refused(unit):
         ({"algorithm": "fixed-window", "burst": 5}, "burst: only the token-bucket algorithm has one"),
         ({"unit": "concurrency"}, "algorithm: 'concurrency' counts the unit 'concurrency'"),
         ({"algorithm": "concurrency"}, "algorithm: 'concurrency' counts the unit 'concurrency'"),
+        ({"algorithm": "gate"}, "algorithm: 'gate' counts the unit 'gate'"),
+        ({"unit": "turns", "algorithm": "turns", "soft_percent": 80}, "'turns', and has no soft_percent"),
+        ({"limit": 1001, "unit": "turns", "algorithm": "turns"}, "limit: at most 1000 wait in a line"),
         ({"limit": 10_001, "unit": "concurrency", "algorithm": "concurrency"}, "limit: at most 10000 calls in flight"),
         ({"limit": MAX_EXACT}, "limit: .* can't be counted exactly. Use a rounder limit"),
         ({"limit": 10**9, "period": 31_104_000, "algorithm": "sliding-window-counter"}, "can't be counted exactly"),
@@ -56,6 +59,9 @@ def test_options_that_contradict_each_other_are_refused(options, message):
         (Quota(10, 7200), "requests-per-2-hours", "10 requests per 7200 s"),
         (Quota(10, 31_104_000), "requests-per-year", "10 requests per 31104000 s"),
         (Quota(4, 60, "concurrency", "concurrency"), "concurrency", "4 in flight"),
+        (Quota(1, 60, "gate", "gate"), "gate", "a gate"),
+        (Quota(100, 15, "turns", "turns"), "turns", "100 waiting"),
+        (Quota(100, 60, "turns"), "turns-per-minute", "100 turns per 60 s"),
         (
             Quota(10, 30 * 86_400, algorithm="window", every="session"),  # No text says a month of a session.
             "requests-per-session-of-30-days",

@@ -303,6 +303,12 @@ def test_failing_cost_counts_as_one(ocr):
     assert ocr.used(endpoint="fails") == {"pages-per-day": 1}
 
 
+@pytest.mark.parametrize("unit", ["gate", "turns"])
+def test_unit_may_have_the_name_of_what_calls_to_providers_count(ocr, unit):
+    """Conversations have turns, and a car park has gates."""
+    ocr.limiter.limit_units(unit, "1 per day")
+
+
 @pytest.mark.parametrize("unit", ["tokens", "requests", "concurrency", "output_tokens", "Pages", "", "a b", 7, None])
 def test_unit_must_be_a_name_of_one_s_own(ocr, unit):
     with pytest.raises(ConfigurationError, match="unit: a name of your own"):
@@ -318,6 +324,9 @@ def test_unit_must_be_a_name_of_one_s_own(ocr, unit):
         ({"cost": 11}, "cost: 11 never fits a limit of 10 pages"),
         ({"burst": 0}, "burst: a whole number from 1"),
         ({"algorithm": "leaky"}, "algorithm: use one of"),
+        ({"algorithm": "gate"}, "algorithm: use one of"),
+        ({"algorithm": "turns"}, "algorithm: use one of"),
+        ({"algorithm": "provider-bucket"}, "algorithm: use one of"),
         ({"name": "two words"}, "name: 1 to 64 letters"),
     ],
 )
