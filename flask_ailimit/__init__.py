@@ -4,24 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .app_upstream import AppUpstream
     from .engine import AILimitError, ConfigurationError, Decision, HandOverError, StoreError, Verdict
     from .extension import AILimiter
-    from .http.errors import LimiterUnavailable, QuotaExceeded
+    from .http.errors import LimiterUnavailable, QuotaExceeded, UpstreamRefused
     from .limits.keys import api_key, api_key_in, remote_address
     from .limits.listed import ConcurrencyLimit, RequestsLimit, TokenLimit
     from .limits.plans.admin import Admin, ChangeError
     from .limits.plans.caller import Caller, Payer
     from .limits.plans.change import Change
     from .request.usage import InheritedLimit, LimitSource, LimitUsage, UsageReport
-    from .signals import request_refused, request_would_be_refused, soft_limit_passed, store_changed, usage_settled
+    from .signals import (
+        request_refused,
+        request_would_be_refused,
+        soft_limit_passed,
+        store_changed,
+        upstream_refused,
+        usage_settled,
+    )
     from .tokens import Usage
     from .unlimited import UNLIMITED
+    from .upstream.upstream import Upstream
 
 __all__ = [
     "UNLIMITED",
     "AILimitError",
     "AILimiter",
     "Admin",
+    "AppUpstream",
     "Caller",
     "Change",
     "ChangeError",
@@ -38,6 +48,8 @@ __all__ = [
     "RequestsLimit",
     "StoreError",
     "TokenLimit",
+    "Upstream",
+    "UpstreamRefused",
     "Usage",
     "UsageReport",
     "Verdict",
@@ -48,6 +60,7 @@ __all__ = [
     "request_would_be_refused",
     "soft_limit_passed",
     "store_changed",
+    "upstream_refused",
     "usage_settled",
 ]
 __version__ = "0.1.0"
@@ -57,6 +70,7 @@ if not TYPE_CHECKING:
     _HOMES = {
         "AILimiter": "extension",
         "Admin": "limits.plans.admin",
+        "AppUpstream": "app_upstream",
         "Caller": "limits.plans.caller",
         "Change": "limits.plans.change",
         "ChangeError": "limits.plans.admin",
@@ -70,6 +84,8 @@ if not TYPE_CHECKING:
         "RequestsLimit": "limits.listed",
         "TokenLimit": "limits.listed",
         "UNLIMITED": "unlimited",
+        "Upstream": "upstream.upstream",
+        "UpstreamRefused": "http.errors",
         "Usage": "tokens",
         "UsageReport": "request.usage",
         "api_key": "limits.keys",
@@ -79,6 +95,7 @@ if not TYPE_CHECKING:
         "request_would_be_refused": "signals",
         "soft_limit_passed": "signals",
         "store_changed": "signals",
+        "upstream_refused": "signals",
         "usage_settled": "signals",
     }
 

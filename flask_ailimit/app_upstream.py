@@ -1,16 +1,28 @@
 """The upstreams of a limiter: those that the code defines, and those of the plan file of the current app."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, Protocol, TypeVar, overload
 
 from .app_state import AppState
-from .engine import ConfigurationError, Engine
+from .current import current_app, current_request
+from .engine import ConfigurationError, Engine, StoreError
 from .engine.clock import Clock
+from .http.errors import OwnAnswer
 from .limits.misconfigured import misconfigured
 from .limits.plans.said import did_you_mean, listed
-from .tokens import TokenCounter
+from .request.ledger import Ledger
+from .request.upstream_need import needed_by
+from .request.upstream_refusal import answer_with, meaning_of, meaning_of_wait
+from .tokens import TokenCounter, Usage
+from .upstream.calling import calling_now
+from .upstream.failures import answer_of_error, headers_of_error
+from .upstream.pacing import Asked, Wait
+from .upstream.refusing import UPSTREAM
 from .upstream.settings import UpstreamSettings, require_target
 from .upstream.upstream import Upstream
+
+_View = TypeVar("_View", bound=Callable[..., Any])
 
 
 class Outbound(Protocol):
@@ -23,6 +35,10 @@ class Outbound(Protocol):
     @property
     def state_of_calls(self) -> AppState | None:
         """The state of the current app, or else of the one that was initialised last; None if none was."""
+
+    @property
+    def ledger_of_calls(self) -> Ledger | None:
+        """The ledger of the current request; None if requests are not limited."""
 
 
 class AppUpstream(Upstream):
@@ -78,6 +94,99 @@ class AppUpstream(Upstream):
     @counter.setter
     def counter(self, value: TokenCounter) -> None:
         self._own_counter = value
+
+    def require_room(self, tokens: int | None = None, *, model: str | None = None, wait: float | None = None) -> None:
+        """Turn the current request away if a call for it would wait too long. In a view, or before it.
+
+        The store is asked once, and nothing is taken: so a call that comes at the same moment may still have to wait.
+        The client is charged nothing, and is told when there is room. If the store is away, nobody is turned away.
+
+        Args:
+            tokens: How many tokens the call may use; None for what the request asks for.
+            model: The model that is called; None for the one that the request names.
+            wait: The most seconds that the call may wait; None for as long as calls wait here.
+
+        Raises:
+            UpstreamRefused: 429, or 503 while calls are stopped because the upstream fails.
+        """
+        ledger = self._limiter.ledger_of_calls
+        if ledger is None:
+            return
+        if tokens is None or model is None:
+            asked = needed_by(ledger, current_request(), self.counter, self.settings.default_output_tokens)
+            asked = asked if model is None else asked._replace(model=model)
+            asked = asked if tokens is None else asked._replace(usage=Usage.clamped(tokens, 0))
+        else:
+            asked = Asked(model, Usage.clamped(tokens, 0))
+        found = self._wait_for(asked)
+        if found is not None and (found.is_full or found.seconds > self._longest_wait(wait)):
+            raise answer_with(ledger, self.name, meaning_of_wait(found), found.why)
+
+    @overload
+    def needed(self, view: _View) -> _View: ...
+
+    @overload
+    def needed(
+        self, *, tokens: int | None = None, model: str | None = None, wait: float | None = None
+    ) -> Callable[[_View], _View]: ...
+
+    def needed(self, view: Any = None, **options: Any) -> Any:
+        """Call :meth:`require_room` before a view. A decorator, with or without arguments.
+
+        Put it below ``@app.route`` and above the limits: then the client's limits are not even asked.
+        """
+        if view is None:
+            return partial(self.needed, **options) if options else self.needed
+
+        @wraps(view)
+        def with_room(*arguments: Any, **named: Any) -> Any:
+            self.require_room(**options)
+            return current_app().ensure_sync(view)(*arguments, **named)
+
+        return with_room
+
+    def refusal(self, error: BaseException) -> OwnAnswer:
+        """Our answer to the current request, after the error of an SDK or of httpx: to be raised, or to be returned.
+
+        The client is given back what was reserved for it, unless its request itself is wrong.
+
+        Args:
+            error: What the call raised.
+
+        Raises:
+            BaseException: The error itself, if it is not the failure of a call.
+        """
+        if isinstance(error, OwnAnswer):
+            return error
+        answer = answer_of_error(error)
+        if answer is None:
+            raise error
+        headers = headers_of_error(error)
+        answered = headers.get(UPSTREAM, "")
+        name = answered if answered in self._siblings else self.name
+        ledger = self._limiter.ledger_of_calls
+        if ledger is None:
+            raise error
+        return answer_with(ledger, name, meaning_of(answer, headers), answer.reason)
+
+    def _wait_for(self, asked: Asked) -> Wait | None:
+        """Why a call can't be sent now, and for how long; None if it can, or if nobody knows."""
+        waits = []
+        for target in self._targets():
+            group = target.group(asked.model)
+            try:
+                decision = group.peek(asked)
+            except StoreError:
+                return None
+            if decision.allowed:
+                return None
+            waits.append(group.wait_of(decision))
+        return min(waits, key=lambda wait: wait.seconds)
+
+    def _longest_wait(self, wait: float | None) -> float:
+        how = calling_now()
+        most = next(each for each in (wait, how.wait, self.settings.max_wait) if each is not None)
+        return most if how.until is None else min(most, how.until - self.now())
 
 
 class Upstreams(Mapping[str, AppUpstream]):

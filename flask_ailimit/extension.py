@@ -573,6 +573,11 @@ class AILimiter(Decorators):
         return None if self._latest is None else self.app_state
 
     @property
+    def ledger_of_calls(self) -> Ledger | None:
+        """The ledger of the current request; None if requests are not limited."""
+        return self._ledger_of(current_request()) if self._active else None
+
+    @property
     def admin(self) -> Admin:
         """Changes plans for single payers while the current app runs.
 

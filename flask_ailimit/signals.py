@@ -75,6 +75,11 @@ Sent with
 While the store is away and this machine decides, all numbers are those of its share of the limit.
 """
 
+upstream_refused = _signals.signal("upstream-refused")
+"""A request got no answer of an upstream, and the client is told so. Sent with ``upstream``, its name, ``status`` and
+``code`` of our answer, ``limited_by`` (``app``, ``provider`` or None) and ``retry_after`` (seconds, or None), and with
+what :data:`request_refused` has."""
+
 store_changed = _signals.signal("store-changed")
 """The store went away or is back. Sent outside of any request, with ``available``, which is True if the store is back.
 In between, each limit follows its ``on_store_error``."""

@@ -6,12 +6,14 @@ from typing import Any
 from flask import Response
 from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import (
+    BadGateway,
     BadRequest,
     Forbidden,
     HTTPException,
     NotFound,
     RequestEntityTooLarge,
     ServiceUnavailable,
+    TooManyRequests,
 )
 
 from flask_ailimit.engine import Decision
@@ -27,6 +29,8 @@ from .responses import (
     refusal_status,
     unavailable_body,
     unavailable_headers,
+    upstream_body,
+    upstream_headers,
 )
 
 
@@ -36,10 +40,12 @@ class OwnAnswer(HTTPException):
     Attributes:
         request_id: The id that the answer carries.
         error_format: The shape of its body.
+        charges_nothing: Whether a request that is answered so is given back all that was reserved for it.
     """
 
     request_id: str
     error_format: str
+    charges_nothing = False
 
     @property
     def own_headers(self) -> list[tuple[str, str]]:
@@ -322,3 +328,83 @@ class NotAllowed(NotRetryable, Forbidden):
     def __init__(self, why: str = ": a limit of it is 0", /, *, request_id: str, error_format: str) -> None:
         detail = f"This request is not allowed{why}. Waiting does not help."
         super().__init__("not_allowed", detail, request_id=request_id, error_format=error_format)
+
+
+class UpstreamRefused(OwnAnswer):
+    """A request that got no answer of an upstream of the app. ``errorhandler(UpstreamRefused)`` catches each.
+
+    ``errorhandler(429)`` catches one with status 429, and so on: there is a subclass for each status.
+
+    Attributes:
+        upstream: The upstream's name.
+        problem_code: Our code: ``upstream_busy`` (the app's own limit on its calls), ``upstream_limited`` (the
+            provider's), ``upstream_unavailable``, ``upstream_failed``, ``upstream_rejected`` or ``upstream_too_large``.
+        limited_by: Whose limit it is, ``app`` or ``provider``; None if it is no limit.
+        wait: Seconds after which to come back; None if that doesn't help.
+        charges_nothing: Whether the client is charged nothing. It is charged as for any error if the request itself is
+            wrong.
+        request_id: The id that the answer carries.
+    """
+
+    code: Any = None  # Flask keeps handlers by their class's code. Those of this class are for every code.
+
+    def __init__(
+        self,
+        upstream: str,
+        problem_code: str,
+        *,
+        limited_by: str | None,
+        wait: float | None,
+        charges_nothing: bool,
+        request_id: str,
+        error_format: str,
+    ) -> None:
+        super().__init__()
+        self.upstream = upstream
+        self.problem_code = problem_code
+        self.limited_by = limited_by
+        self.wait = wait
+        self.charges_nothing = charges_nothing
+        self.request_id = request_id
+        self.error_format = error_format
+        self.description = f"The upstream {upstream} gave no answer: {problem_code}."
+
+    @property
+    def own_headers(self) -> list[tuple[str, str]]:
+        """Wait, request id, the upstream's name, and whose limit it is."""
+        return upstream_headers(self.request_id, self.upstream, self.limited_by, self.wait)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON body. It repeats nothing of the provider's answer."""
+        return upstream_body(self.code, self.problem_code, self.wait, self.request_id, self.error_format)
+
+
+class _UpstreamBusy(UpstreamRefused, TooManyRequests):
+    code = 429
+
+
+class _UpstreamAway(UpstreamRefused, ServiceUnavailable):
+    code = 503
+
+
+class _UpstreamFailed(UpstreamRefused, BadGateway):
+    code = 502
+
+
+class _TooLargeForUpstream(UpstreamRefused, RequestEntityTooLarge):
+    code = 413
+
+
+class _WrongForUpstream(UpstreamRefused, BadRequest):
+    code = 400
+
+
+_UPSTREAM_BY_STATUS: dict[int, type[UpstreamRefused]] = {
+    each.code: each for each in (_UpstreamBusy, _UpstreamAway, _UpstreamFailed, _TooLargeForUpstream, _WrongForUpstream)
+}
+
+
+def upstream_refused(status: int, upstream: str, problem_code: str, **arguments: Any) -> UpstreamRefused:
+    """Make an error of the subclass for its status. ``arguments`` are the others of :class:`UpstreamRefused`."""
+    return _UPSTREAM_BY_STATUS[status](upstream, problem_code, **arguments)

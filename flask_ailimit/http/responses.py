@@ -6,6 +6,7 @@ Each part was tried with the real SDKs. ``docs/headers.md`` describes all of it.
 import os
 import re
 from http import HTTPStatus
+from math import ceil
 from random import Random
 
 from flask_ailimit.engine.clock import MICROSECONDS
@@ -25,6 +26,7 @@ from flask_ailimit.engine.quota import (
 from flask_ailimit.engine.standing import Standing, standing_of
 from flask_ailimit.headers.durations import go_duration, milliseconds_up, seconds_up
 from flask_ailimit.headers.ietf import named_verdicts
+from flask_ailimit.upstream.refusing import LIMITED_BY, UPSTREAM
 
 from .problems import ERROR_FORMATS, Problem, content_type
 
@@ -46,6 +48,8 @@ __all__ = [
     "refusal_status",
     "unavailable_body",
     "unavailable_headers",
+    "upstream_body",
+    "upstream_headers",
 ]
 
 LONGEST_RETRY = 60
@@ -73,6 +77,19 @@ _ADVICE = {
     INPUT_TOKENS: "shorten the prompt",
     OUTPUT_TOKENS: "lower max_tokens",
 }
+
+_OF_UPSTREAMS = {
+    "upstream_busy": "This service may send no more to its model's provider at the moment.",
+    "upstream_limited": "The provider of this service's model takes no more calls of this service.",
+    "upstream_unavailable": "The provider of this service's model can't answer now.",
+    "upstream_failed": "The provider of this service's model gave no whole answer. It may have worked on the request.",
+    "upstream_rejected": "The provider of this service's model does not take this request. Waiting does not help.",
+    "upstream_too_large": (
+        "This request is larger than the provider of this service's model takes. Waiting does not help: shorten the "
+        "prompt or lower max_tokens."
+    ),
+}
+"""What is said to a client that got no answer of an upstream, by our code for it."""
 
 
 def new_request_id() -> str:
@@ -301,6 +318,50 @@ def never_taken_body(
         detail=detail,
         code=code,
         openai_type="invalid_request_error",
+        openai_code=code,
+        request_id=request_id,
+    )
+    return ERROR_FORMATS[error_format](problem)
+
+
+def upstream_headers(
+    request_id: str, upstream: str, limited_by: str | None, retry_after: float | None
+) -> list[tuple[str, str]]:
+    """The headers of an answer to a request that got none of an upstream.
+
+    Args:
+        request_id: From :func:`clean_request_id`.
+        upstream: The upstream's name.
+        limited_by: Whose limit it is: ``app`` or ``provider``; None if it is no limit.
+        retry_after: Seconds after which to come back; None if that doesn't help.
+    """
+    wait_us = None if retry_after is None else max(1, ceil(retry_after * MICROSECONDS))
+    whose = [] if limited_by is None else [(LIMITED_BY, limited_by)]
+    return [*_wait_headers(wait_us), *_common_headers(request_id), (UPSTREAM, upstream), *whose]
+
+
+def upstream_body(
+    status: int, code: str, retry_after: float | None, request_id: str, error_format: str = "hybrid"
+) -> dict[str, object]:
+    """The JSON body of an answer to a request that got none of an upstream. It has nothing of the upstream's answer.
+
+    Args:
+        status: The status of the answer.
+        code: A key of the sentences about upstreams.
+        retry_after: As of :func:`upstream_headers`.
+        request_id: The id in the headers.
+        error_format: A key of :data:`ERROR_FORMATS`.
+    """
+    advice = "" if retry_after is None else f" Try again in {_spoken(ceil(retry_after * MICROSECONDS))}."
+    may_come_back = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    types = {HTTPStatus.TOO_MANY_REQUESTS: "requests", HTTPStatus.BAD_REQUEST: "invalid_request_error"}
+    problem = Problem(
+        uri=f"{_PROBLEM_TYPES}temporary-reduced-capacity" if may_come_back else "about:blank",
+        title="Temporary reduced capacity" if may_come_back else HTTPStatus(status).phrase,
+        status=status,
+        detail=_OF_UPSTREAMS[code] + advice,
+        code=code,
+        openai_type=types.get(HTTPStatus(status), "server_error"),
         openai_code=code,
         request_id=request_id,
     )

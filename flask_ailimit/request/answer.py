@@ -34,6 +34,8 @@ def finish(ledger: Ledger, request: Request, response: Response) -> Response:
     turned_away = None if ledger.turned_away is refusal else ledger.turned_away
     if turned_away is not None and _answers(response, turned_away):
         _write(response, turned_away.own_headers)
+        if turned_away.charges_nothing:
+            ledger.settle_after_refusal()
     if ledger.decision is None:
         return response
     headers = id_headers(ledger.request_id) if ledger.is_limited else []

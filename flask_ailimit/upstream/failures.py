@@ -63,12 +63,17 @@ def answer_of_error(error: BaseException) -> Answer | None:
         if is_good(status):
             # The error came in the middle of a stream.
             return Answer(Kind.TRUNCATED, status, None, "error-in-stream")
-        return read_answer(status, _headers(response) or _headers(error), _body(response, error), _now())
+        return read_answer(status, headers_of_error(error), _body(response, error), _now())
     if any(_known(cause) for cause in _causes(error)):
         return failure_of(error)
     if any(above.__name__ == _IN_STREAM for above in type(error).__mro__):
         return _without_answer(Kind.TRUNCATED, "error-in-stream")
     return None
+
+
+def headers_of_error(error: BaseException) -> dict[str, str]:
+    """The headers of the answer that an exception carries, by lower-case name; empty without one."""
+    return _headers(_attribute(error, "response")) or _headers(error)
 
 
 def answer_of_response(response: object) -> Answer | None:
