@@ -21,6 +21,7 @@ from .cli_limiters import limiters_of_app as _limiters
 from .cli_payers import forgiven, left_of_plan, payer_of, payer_with_plan, under_its_plans
 from .cli_plan_files import import_limits, in_one_line, plans_group
 from .cli_subjects import given_subject, hash_of
+from .cli_upstreams import upstreams
 from .engine import AILimitError, Verdict, system_clock
 from .engine.clock import MICROSECONDS
 from .engine.standing import standing_of
@@ -298,6 +299,7 @@ cli.add_command(plans_group(_print_plans, _check_plans))
 cli.add_command(import_limits)
 cli.add_command(export)
 cli.add_command(batch)
+cli.add_command(upstreams)
 
 
 @cli.command(with_appcontext=False)

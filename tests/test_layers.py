@@ -18,7 +18,7 @@ ROOMS = [
     ["cli.py"],
     ["cli_batch.py"],
     ["cli_changes.py"],
-    ["cli_export.py"],
+    ["cli_export.py", "cli_upstreams.py"],
     ["cli_subjects.py"],
     ["cli_payers.py"],
     ["cli_limiters.py"],

@@ -237,9 +237,10 @@ class Group:
         return self._gate
 
     @property
-    def line(self) -> Charge:
-        """The charge that asks how many calls wait."""
-        return self._charge(self._line, 0)
+    def counts(self) -> list[Charge]:
+        """Charges that ask, and take nothing: how many calls wait, and what is left of each limit."""
+        slots = [charge.costing(0) for charge in self._slot]
+        return [self._charge(quota, 0) for quota in (self._line, *self._quotas)] + slots
 
     def _charges(self, asked: Asked, place: Place) -> list[Charge]:
         charges = [self._gate, self._turn(place)]

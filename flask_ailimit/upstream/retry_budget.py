@@ -42,6 +42,11 @@ class RetryBudget:
         reservation.settle({})
         return reservation.allowed
 
+    @property
+    def count(self) -> Charge:
+        """The charge that asks how many are left, and takes none."""
+        return self._retry.costing(0)
+
     def earned(self, first: Reservation) -> Sequence[Settlement]:
         """Note a first attempt. What comes of it is to be settled with what its reservation is settled with.
 

@@ -2,11 +2,11 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from flask_ailimit.engine import Engine
+from flask_ailimit.engine import Charge, Engine, Verdict
 from flask_ailimit.engine.clock import MICROSECONDS, Clock, rest, seconds_running, system_clock
 from flask_ailimit.tokens import TokenCounter, Usage
 
@@ -72,8 +72,12 @@ class Target:
 
     def group(self, model: str) -> Group:
         """The group of models with which a model shares its limits."""
+        settings = self.settings
+        return self.group_named(settings.group_of(settings.models.get(model, model)))
+
+    def group_named(self, name: str) -> Group:
+        """The group of models of this name."""
         engine, settings = self._engine(), self.settings
-        name = settings.group_of(settings.models.get(model, model))
         key = engine, id(settings), name  # An app may read its settings again; a group keeps its own alive.
         group = self._groups.get(key)
         if group is None:
@@ -114,6 +118,14 @@ class Target:
         charged = usage if kept is not None and kept.hits == ANSWER else Usage()
         if how.tally is not None:
             how.tally(self.name, model, charged)
+
+    def peek(self, charges: Sequence[Charge]) -> Sequence[Verdict]:
+        """What the store answers to some charges of this upstream. Takes nothing.
+
+        Raises:
+            StoreError: The store can't answer.
+        """
+        return self._engine().store.peek(charges).verdicts
 
     def waited(self, group: Group, seconds: float, wait: Wait, *, is_batch: bool) -> None:
         """A call has waited for its turn."""
