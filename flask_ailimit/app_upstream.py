@@ -12,13 +12,15 @@ from .http.errors import OwnAnswer
 from .limits.misconfigured import misconfigured
 from .limits.plans.said import did_you_mean, listed
 from .request.ledger import Ledger
+from .request.reused_answers import charge_reused, note_asked, tenant_of
 from .request.upstream_need import needed_by
 from .request.upstream_refusal import answer_with, meaning_of, meaning_of_wait
 from .tokens import TokenCounter, Usage
-from .upstream.calling import calling_now
+from .upstream.calling import Calling, calling_now
 from .upstream.failures import answer_of_error, headers_of_error
 from .upstream.pacing import Asked, Wait
 from .upstream.refusing import UPSTREAM
+from .upstream.reusing import REQUEST
 from .upstream.settings import UpstreamSettings, require_target
 from .upstream.upstream import Upstream
 
@@ -94,6 +96,26 @@ class AppUpstream(Upstream):
     @counter.setter
     def counter(self, value: TokenCounter) -> None:
         self._own_counter = value
+
+    def tenant(self, how: Calling) -> str | None:
+        """For whom a call is made: as the app says, or else who sent the current request. None outside of requests."""
+        if how.tenant is not None:
+            return how.tenant
+        ledger = self._limiter.ledger_of_calls
+        return None if ledger is None else tenant_of(ledger)
+
+    def hit(self, how: Calling, model: str, usage: Usage) -> None:
+        """A call was answered from the cache: the current request pays no tokens, unless the settings say otherwise."""
+        super().hit(how, model, usage)
+        ledger, kept = self._limiter.ledger_of_calls, self.settings.kept
+        if ledger is not None and kept is not None and kept.hits == REQUEST:
+            charge_reused(ledger)
+
+    def settled(self, usage: Usage) -> None:
+        """A call has used so much: the current request may have to pay for it beside an answer from the cache."""
+        ledger = self._limiter.ledger_of_calls if self.settings.kept else None
+        if ledger is not None:
+            note_asked(ledger, usage)
 
     def require_room(self, tokens: int | None = None, *, model: str | None = None, wait: float | None = None) -> None:
         """Turn the current request away if a call for it would wait too long. In a view, or before it.

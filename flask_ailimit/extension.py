@@ -574,8 +574,8 @@ class AILimiter(Decorators):
 
     @property
     def ledger_of_calls(self) -> Ledger | None:
-        """The ledger of the current request; None if requests are not limited."""
-        return self._ledger_of(current_request()) if self._active else None
+        """The ledger of the current request; None outside of requests, or if they are not limited."""
+        return self._ledger_of(current_request()) if flask.has_request_context() and self._active else None
 
     @property
     def admin(self) -> Admin:

@@ -97,6 +97,8 @@ class Ledger:
         decided: Names of wrapped functions whose limits were decided with those of the wrapper around them.
         status: The response's HTTP status, once there is one.
         settlements: How often the request was settled.
+        asked: What the view's calls to upstreams have used.
+        is_reused: Whether one of them was answered from a cache: then what the others use is recorded.
     """
 
     engine: Engine
@@ -128,6 +130,8 @@ class Ledger:
     decided: frozenset[str | None] = frozenset()
     status: int | None = None
     settlements = 0
+    asked: Usage = NO_USAGE
+    is_reused = False
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
     _settled: tuple[Usage | None, Mapping[str, int]] = None, _NOTHING
     _answer_used: Usage = NO_USAGE

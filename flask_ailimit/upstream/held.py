@@ -126,6 +126,7 @@ class Held:
 
     def _tell(self, usage: Usage, source: str, *, whole: bool) -> None:
         target, group, model = self._target, self._group.name, self._asked.model
+        target.settled(usage)
         if self._how.tally is not None:
             try:
                 self._how.tally(target.name, model, usage)

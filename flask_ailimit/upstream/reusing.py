@@ -12,9 +12,9 @@ from flask_ailimit.tokens.readings import TooMuchToRead
 from .cache import LEAST_BYTES, AnswerCache, StoredAnswer, Turn
 from .cache_key import Question, question_of
 
-ANSWER, REQUEST, NOTHING = "answer", "request", "nothing"
-HITS = (REQUEST, ANSWER, NOTHING)
-"""What a hit charges whoever the app calls for: a request, the whole answer as if it had been asked, or nothing."""
+ANSWER, REQUEST = "answer", "request"
+HITS = (REQUEST, ANSWER)
+"""What a hit charges whom the app calls for: a request and no tokens, or all of the answer as if it had been asked."""
 
 CACHE = "x-ailimit-cache"
 """The header of an answer from the cache."""
@@ -39,7 +39,7 @@ class CacheSettings:
         max_bytes: Of the file.
         all_calls: Whether to keep answers also to calls that don't say that they want the same answer each time, by a
             ``temperature`` of 0 or a ``seed``.
-        hits: What a hit charges: ``request``, ``answer`` or ``nothing``.
+        hits: What a hit charges: ``request`` or ``answer``.
 
     Raises:
         ConfigurationError: A value is none of these.

@@ -119,6 +119,9 @@ class Target:
         if how.tally is not None:
             how.tally(self.name, model, charged)
 
+    def settled(self, usage: Usage) -> None:
+        """A call has used so much."""
+
     def peek(self, charges: Sequence[Charge]) -> Sequence[Verdict]:
         """What the store answers to some charges of this upstream. Takes nothing.
 

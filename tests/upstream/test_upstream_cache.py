@@ -1,9 +1,11 @@
 import threading
 
+import flask
 import openai
 import pytest
 from upstream_calls import MESSAGES, World, a_world, ask, heard, left
 
+from flask_ailimit import AILimiter, api_key
 from flask_ailimit.testing import Fault
 from flask_ailimit.upstream.calling import calling
 
@@ -101,3 +103,53 @@ def test_two_apps_with_one_secret_share_answers_and_others_do_not(world, upstrea
     same(again.client(again.upstream(cache={"path": tmp_path / "answers.db"})))
     again.close()
     assert world.provider.count() == 1
+
+
+@pytest.fixture
+def gateway(world, tmp_path):
+    """An app that passes on what clients ask, and pays by what answers report."""
+    app = flask.Flask("gateway")
+    limiter = AILimiter(api_key, app=app, storage_uri="memory://", default_limits=["100 per hour"], **TOKENS)
+    upstream = limiter.upstream("main", cache={"path": tmp_path / "gateway.db"})
+    client = world.client(upstream)
+
+    @app.post("/chat")
+    def chat():
+        answer = same(client)
+        return answer.to_dict()
+
+    @app.post("/twice")
+    def twice():
+        same(client)
+        return ask(client).to_dict()
+
+    gateway = app.test_client()
+    yield lambda path, key: gateway.post(path, headers={"authorization": f"Bearer {key}"}).headers
+    limiter.engine.close()
+
+
+TOKENS = {"default_token_limits": ["1000 per hour"]}
+
+
+def left_to(gateway, key):
+    """What a client has left after an answer from the cache, which costs it a request."""
+    headers = gateway("/chat", key)
+    return [int(headers[f"x-ratelimit-remaining-{unit}"]) for unit in ("requests", "tokens")]
+
+
+def test_a_client_pays_a_request_and_no_tokens_for_an_answer_from_the_cache(world, gateway):
+    gateway("/chat", "a")
+    assert [left_to(gateway, "a"), left_to(gateway, "a")] == [[98, 994], [97, 994]]
+    assert world.provider.count() == 1
+
+
+def test_a_view_that_calls_twice_pays_for_the_call_that_was_made(world, gateway):
+    gateway("/chat", "a")
+    gateway("/twice", "a")
+    assert left_to(gateway, "a") == [97, 988]
+
+
+def test_clients_are_tenants_of_their_own(world, gateway):
+    for key in ("a", "b", "a", "b"):
+        gateway("/chat", key)
+    assert world.provider.count() == 2
