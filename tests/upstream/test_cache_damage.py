@@ -7,13 +7,14 @@ import threading
 from contextlib import closing
 
 import pytest
-from cached_answers import answer, asked, files_of, manual_clock, numbered, opened
+from cached_answers import SECRET, answer, asked, files_of, manual_clock, numbered, opened
 from children import exit_code_of_child
 
 from flask_ailimit import ConfigurationError
 from flask_ailimit.engine import shared_file
 from flask_ailimit.engine.shared_file import connect
 from flask_ailimit.upstream import cache as cache_file
+from flask_ailimit.upstream import cache_rows
 
 NOBODY = 65534
 
@@ -182,6 +183,13 @@ def test_row_that_was_changed_is_a_miss_and_is_replaced(file, change):
         assert (turn.answer, turn.wait_s) == (None, 0)
         cache.end(turn, answer())
         assert cache.get(numbered(0)) == answer()
+
+
+def test_value_that_no_answer_can_have_is_not_even_read(file):
+    filled(file, 1)
+    changed(file, f"UPDATE answers SET sealed = zeroblob({cache_rows.LONGEST_VALUE + 1})")
+    with opened(file) as cache:
+        assert cache._file.run(lambda each: cache_rows.find(each, numbered(0).id(SECRET), 0)) is None
 
 
 @pytest.mark.parametrize("change", ["used_us = 'never'", "used_us = 1e300", "used_us = -1", "used_us = x'00'"])
