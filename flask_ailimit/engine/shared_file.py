@@ -148,7 +148,9 @@ class SharedFile:
         """Make the tables of a new file, which others may be doing, too; of one that is there, ask its version."""
         while True:
             try:
-                self._require_ours(connection)  # Nothing is changed in the file of something else.
+                # Nothing is changed in the file of something else. All is asked of one moment: another process may be
+                # making the tables.
+                _in_transaction(connection, self._require_ours, begin="BEGIN")
                 connection.execute("PRAGMA journal_mode = WAL")
                 _in_transaction(connection, self._make)
             except sqlite3.OperationalError as error:
@@ -212,9 +214,11 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
+def _in_transaction(
+    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _Answer], begin: str = "BEGIN IMMEDIATE"
+) -> _Answer:
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(begin)
         answer = work(connection)
         connection.execute("COMMIT")
     except BaseException:

@@ -102,11 +102,11 @@ class Target:
         kept, engine = self.settings.kept, self._engine()
         if kept is None:
             return None
-        if engine not in self._caches:
-            cache = kept.open(engine, self._clock)
+        cache = self._caches.get(engine)
+        if cache is None:
+            cache = self._caches[engine] = kept.open(engine, self._clock)
             engine.at_close(cache.close)
-            self._caches[engine] = cache
-        return self._caches[engine]
+        return cache
 
     def tenant(self, how: Calling) -> str | None:
         """For whom a call is made; None if that can't be told, so that its answer is not to be kept."""
