@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from .examples import curl_lines
+from .gateway import Place
 
 TAKEN = "another program is listening there"
 
@@ -43,6 +44,12 @@ def listening(name: SocketName) -> Listening:
         url = _url("127.0.0.1" if host == "0.0.0.0" else "::1", port)  # noqa: S104
         return Listening(f"{url} and every other address of this machine", url)
     return Listening(_url(host, port), _url(host, port))
+
+
+def own_place(name: SocketName) -> Place:
+    """Where the demo finds itself, by the name of a socket on which it listens."""
+    path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
+    return Place(listening(name).url, path)
 
 
 def greeting(names: Iterable[SocketName], key: str | None, penny: str | None = None) -> str:

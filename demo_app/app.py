@@ -8,7 +8,7 @@ from flask import Flask
 
 from flask_ailimit import AILimiter
 
-from . import anthropic_api, errors, keys, meter, openai_api, page, plans, predict, service
+from . import anthropic_api, errors, gateway, keys, meter, openai_api, page, plans, predict, service
 from .model import Model, names_of
 from .smollm2 import SmolLM2
 from .validation import DEFAULT_MAX_TOKENS, MAX_BODY_BYTES, READ_TIMEOUT
@@ -30,6 +30,9 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
     app.config["AILIMIT_SECRET"] = os.environ.get("DEMO_SECRET")
     app.config["AILIMIT_ACCEPT_MONEY_LOSS"] = True  # It is nobody's money. README.md says more.
     app.config["AILIMIT_SETTLEMENTS"] = os.environ.get("DEMO_SETTLEMENTS")
+    app.config["DEMO_GATEWAY_KEY"] = keys.gateway_key()
+    url = os.environ.get("DEMO_GATEWAY_URL")
+    app.config["DEMO_GATEWAY_PLACE"] = None if url is None else gateway.Place(url)  # Gunicorn tells its own address.
     app.config.from_mapping(config or {})
     app.config.setdefault("DEMO_ACCOUNTS", keys.demo_accounts())
     answering = SmolLM2() if model is None else model
@@ -44,6 +47,7 @@ def create_app(model: Model | None = None, config: Mapping[str, Any] | None = No
     predict.register(app, limiter, answering)
     openai_api.register(app, limiter, answering)
     anthropic_api.register(app, limiter, answering)
+    gateway.register(app, limiter, answering)
     service.register(app, limiter)
     page.register(app, names_of(answering))
     return app

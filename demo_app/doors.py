@@ -25,6 +25,9 @@ DOORS = (
     Door("POST", "/predict", "Answers a prompt, in the demo's own short format.", uses_model=True),
     Door("POST", "/v1/chat/completions", "Answers in OpenAI's format.", uses_model=True),
     Door("POST", "/v1/messages", "Answers in Anthropic's format.", uses_model=True),
+    Door(
+        "POST", "/gateway/v1/chat/completions", "Passes a chat on, at the pace that its model allows.", uses_model=True
+    ),
     Door("GET", "/usage", "Says what a key has used and has left."),
     Door("GET", "/v1/models", "Lists the model, in OpenAI's format."),
     Door("GET", "/healthz", "Says that the server runs.", needs_key=False),

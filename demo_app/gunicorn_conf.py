@@ -5,6 +5,7 @@ demo_app/README.md explains the environment variables.
 """
 
 import os
+import secrets
 import signal
 from typing import Any
 
@@ -17,6 +18,9 @@ worker_class = "gthread"
 
 # More than all keys may have in flight together (plans.toml): a refusal, the page and /usage never wait for an answer.
 threads = int(os.environ.get("DEMO_THREADS", "12"))
+
+# By which the gateway's calls are known, in each worker.
+os.environ.setdefault("DEMO_GATEWAY_KEY", secrets.token_urlsafe(32))
 
 # The model is loaded by each worker at its first call. llama.cpp's threads wouldn't survive a fork.
 preload_app = False
@@ -54,6 +58,9 @@ def post_worker_init(worker: Any) -> None:
     # interrupts the handler of the first while that holds the lock of the thread pool, the worker hangs until it is
     # killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = worker.wsgi.config
+    if config["DEMO_GATEWAY_PLACE"] is None:
+        config["DEMO_GATEWAY_PLACE"] = addresses.own_place(worker.sockets[0].getsockname())
     if worker.age == 1:
         names = [listener.getsockname() for listener in worker.sockets]
         published = [keys.published_key_of(name, worker.wsgi.config["DEMO_ACCOUNTS"]) for name in ("small", "penny")]

@@ -47,6 +47,10 @@ PUBLISHED = {
 ORGANISATION = "lab"
 """Whom the large key and the colleague's belong to. Its plan is ``team``."""
 
+_OF_GATEWAY = "DEMO_GATEWAY_KEY"
+GATEWAY = "gateway"
+"""The account of the gateway's own calls, and its plan."""
+
 
 def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...]:
     """The accounts of the demo. ``DEMO_SMALL_KEY`` and the like replace their keys.
@@ -60,18 +64,28 @@ def demo_accounts(environ: Mapping[str, str] = os.environ) -> tuple[Account, ...
         "DEMO_COLLEAGUE_KEY": environ.get("DEMO_COLLEAGUE_KEY", PUBLISHED["colleague"]),
         "DEMO_PENNY_KEY": environ.get("DEMO_PENNY_KEY", PUBLISHED["penny"]),
     }
+    of_gateway = gateway_key(environ)
+    if of_gateway is not None and "DEMO_GATEWAY_URL" not in environ:
+        keys[_OF_GATEWAY] = of_gateway
     for variable, key in keys.items():
         if not _KEY.fullmatch(key):
             raise ValueError(f"{variable}: a key has 8 to {LONGEST_KEY} visible ASCII characters and no comma.")
-    small, large, colleague, penny = keys.values()
+    small, large, colleague, penny = [*keys.values()][: len(PUBLISHED)]
     if len({*keys.values()}) < len(keys):
         raise ValueError(f"Two of {', '.join(keys)} are the same. Give each account its own key.")
-    return (
+    accounts = (
         open_account("small", "free", small),
         open_account("large", "pro", large, ORGANISATION),
         open_account("colleague", "pro", colleague, ORGANISATION),
         open_account("penny", "penny", penny),
     )
+    gateway = keys.get(_OF_GATEWAY)
+    return accounts if gateway is None else (*accounts, open_account(GATEWAY, GATEWAY, gateway))
+
+
+def gateway_key(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The key with which the gateway calls its model; None if it has none."""
+    return environ.get("DEMO_GATEWAY_KEY")
 
 
 def open_account(name: str, plan: str, key: str, organisation: str | None = None) -> Account:
