@@ -1,8 +1,8 @@
 """The engine, without Flask: quotas, charges, decisions, reservations, algorithms and stores.
 
 Example:
-    >>> from flask_ailimit.engine import Charge, Engine, Quota, open_store, system_clock
-    >>> engine = Engine(open_store("memory://", name="docs", clock=system_clock, options={}))
+    >>> from flask_ailimit.engine import Charge, Engine, Quota, open_store
+    >>> engine = Engine(open_store("memory://", name="docs"))
     >>> tokens = Quota(limit=1000, period=60, unit="tokens")
     >>> reservation = engine.reserve([Charge(engine.subject("user-1"), tokens, cost=600)])
     >>> reservation.allowed, reservation.decision.verdicts[0].remaining

@@ -23,7 +23,7 @@ from flask_ailimit import (
     api_key_in,
     remote_address,
 )
-from flask_ailimit.engine import Charge, Engine, Quota, Reservation, open_store, parse_quotas, system_clock
+from flask_ailimit.engine import Charge, Engine, Quota, Reservation, open_store, parse_quotas
 from flask_ailimit.tokens import TokenCounter, exact_counter
 from flask_ailimit.unlimited import Unlimited
 
@@ -160,7 +160,7 @@ def unavailable(error: LimiterUnavailable) -> tuple[str, int]:
     return error.request_id, 503
 
 
-engine = Engine(open_store("memory://", name="worker", clock=system_clock, options={}))
+engine = Engine(open_store("memory://", name="worker"))
 reservation = engine.reserve([Charge(engine.subject("user-1"), quota) for quota in parse_quotas("10 per minute")])
 assert_type(reservation, Reservation)
 assert_type(reservation.settle({"tokens": 1}), bool)

@@ -8,7 +8,8 @@ import flask
 import openai
 import pytest
 
-from flask_ailimit import AILimiter, ConfigurationError, api_key
+from flask_ailimit import AILimiter, ConfigurationError, Upstream, api_key
+from flask_ailimit.engine import Engine, open_store
 from flask_ailimit.limits.plans.plan_file import read_plans
 from flask_ailimit.testing import FakeProvider
 from flask_ailimit.upstream.from_environment import FromEnvironment
@@ -56,6 +57,22 @@ def test_client_that_is_made_before_the_app_counts_in_the_app_s_store(provider):
         with app.app_context():
             client.chat.completions.create(**ASK)
     assert left(limiter, upstream) == 8
+
+
+@pytest.mark.parametrize("secret", [None, b"of all processes of the shop"])
+def test_script_that_opens_the_app_s_store_shares_the_upstream_with_it(provider, secret, tmp_path, monkeypatch):
+    monkeypatch.setenv("AILIMIT_STORES_DIRECTORY", str(tmp_path))
+    limits = {"requests": {"limit": "10 per hour", "burst": 10}}
+    limiter = AILimiter(api_key, name="shop", secret=secret)
+    upstream = limiter.upstream("main", **limits)
+    started(limiter)
+    engine = Engine(open_store("local://", name="shop"), secret=secret)
+    with client_of(upstream, provider) as of_app, client_of(Upstream(engine, "main", **limits), provider) as of_script:
+        of_app.chat.completions.create(**ASK)
+        of_script.chat.completions.create(**ASK)
+    assert left(limiter, upstream) == 8
+    engine.close()
+    limiter.engine.close()
 
 
 def test_two_apps_of_a_limiter_count_apart():

@@ -1,10 +1,11 @@
 """The stores by URI scheme. To add one: a file beside this one, and a line in the table."""
 
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from flask_ailimit.engine.clock import Clock
+from flask_ailimit.engine.clock import Clock, system_clock
 from flask_ailimit.engine.errors import ConfigurationError
 
 from .base import StateStore, Store, Transaction
@@ -32,14 +33,14 @@ STORES = {
 """URI scheme to the module whose ``open_uri(uri, name, clock, **options)`` opens it. Imported when first used."""
 
 
-def open_store(uri: str, *, name: str, clock: Clock, options: dict[str, Any]) -> Store:
+def open_store(uri: str, *, name: str, clock: Clock = system_clock, options: Mapping[str, Any] | None = None) -> Store:
     """Open the store that a URI names, such as ``local://`` or ``memory://``.
 
     Args:
         uri: ``scheme://rest``; what the rest means is the store's own affair.
         name: The app's name, for a store that needs a place of its own.
         clock: The time, for a store that has none of its own.
-        options: Further keyword arguments of the store.
+        options: Further keyword arguments of the store; None for none.
 
     Raises:
         ConfigurationError: No such scheme, or the store refuses what it was given.
@@ -51,10 +52,11 @@ def open_store(uri: str, *, name: str, clock: Clock, options: dict[str, Any]) ->
         hint = f" Write it in small letters, {scheme.lower()}." if scheme[:-3].lower() in STORES else ""
         raise ConfigurationError(f"storage_uri: no store is called {scheme!r}.{hint} Use one of: {known}.")
     module = import_module(STORES[match[1]])
+    given = options or {}
     try:
-        return cast("Store", module.open_uri(uri, name, clock, **options))
+        return cast("Store", module.open_uri(uri, name, clock, **given))
     except TypeError as error:
-        raise ConfigurationError(f"storage_options: {match[1]}:// doesn't take these: {sorted(options)}.") from error
+        raise ConfigurationError(f"storage_options: {match[1]}:// doesn't take these: {sorted(given)}.") from error
 
 
 __all__ = ["STORES", "StateStore", "Store", "Transaction", "open_store"]
