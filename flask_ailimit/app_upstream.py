@@ -274,7 +274,8 @@ class Upstreams(Mapping[str, AppUpstream]):
         """Check, for an app that starts, that each upstream has its settings, and can be sent what others fall back on.
 
         Raises:
-            ConfigurationError: One has none, or two; or it lacks an address, or a header's environment variable.
+            ConfigurationError: One has none, or two; or it lacks an address, or a header's environment variable; or
+                its cache can't be used.
         """
         of_file = upstreams_of(state)
         known: dict[str, UpstreamSettings] = {**of_file}
@@ -285,6 +286,11 @@ class Upstreams(Mapping[str, AppUpstream]):
             elif name not in of_file:
                 raise self._nowhere(name, state)
         for name, settings in known.items():
+            if settings.kept is not None:
+                try:
+                    settings.kept.open(state.opened, self._clock).close()
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"upstream {name!r}: {error}") from error
             made = self._made.get(name)
             for other in made.named_fallbacks if made is not None and made.written else settings.fallback:
                 found = known.get(other) if isinstance(other, str) else other.settings

@@ -278,3 +278,10 @@ except ConfigurationError as error:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     wanted = "upstream: tenacity is not installed. Install it: pip install 'flask-ailimit[upstream]'.\n"
     assert (ran.stdout, ran.stderr) == (wanted, "")
+
+
+def test_app_with_a_cache_that_cannot_be_used_does_not_start(tmp_path):
+    limiter = AILimiter(api_key, storage_uri="memory://")
+    limiter.upstream("main", cache={"path": tmp_path / "nowhere" / "answers.db"})
+    with pytest.raises(ConfigurationError, match="no directory"):
+        limiter.init_app(flask.Flask("shop"))
