@@ -152,17 +152,19 @@ class AppUpstream(Upstream):
         self, *, tokens: int | None = None, model: str | None = None, wait: float | None = None
     ) -> Callable[[_View], _View]: ...
 
-    def needed(self, view: Any = None, **options: Any) -> Any:
+    def needed(
+        self, view: Any = None, *, tokens: int | None = None, model: str | None = None, wait: float | None = None
+    ) -> Any:
         """Call :meth:`require_room` before a view. A decorator, with or without arguments.
 
         Put it below ``@app.route`` and above the limits: then the client's limits are not even asked.
         """
         if view is None:
-            return partial(self.needed, **options) if options else self.needed
+            return partial(self.needed, tokens=tokens, model=model, wait=wait)
 
         @wraps(view)
         def with_room(*arguments: Any, **named: Any) -> Any:
-            self.require_room(**options)
+            self.require_room(tokens, model=model, wait=wait)
             return current_app().ensure_sync(view)(*arguments, **named)
 
         return with_room

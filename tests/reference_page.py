@@ -21,6 +21,7 @@ MODULES = {
     "flask_ailimit.tokens": "tokens.md",
     "flask_ailimit.money": "budgets.md",
     "flask_ailimit.headers": "headers.md",
+    "flask_ailimit.upstream": "upstreams.md",
     "flask_ailimit.testing": "testing.md",
 }
 """The public modules, each with the page that explains those of its names that are not below."""
@@ -41,6 +42,20 @@ EXPLAINED = {
     "flask_ailimit.AILimiter.admin": "live-changes.md#in-python",
     "flask_ailimit.Admin": "live-changes.md#in-python",
     "flask_ailimit.Caller": "plans.md#who-pays",
+    "flask_ailimit.AILimiter.upstream": "upstreams.md",
+    "flask_ailimit.AILimiter.upstreams": "upstreams.md#the-settings",
+    "flask_ailimit.AppUpstream": "upstreams.md",
+    "flask_ailimit.AppUpstream.needed": "upstreams.md#inbound-meets-outbound",
+    "flask_ailimit.AppUpstream.refusal": "upstreams.md#inbound-meets-outbound",
+    "flask_ailimit.AppUpstream.require_room": "upstreams.md#inbound-meets-outbound",
+    "flask_ailimit.Upstream": "upstreams.md#without-flask",
+    "flask_ailimit.UpstreamRefused": "upstreams.md#inbound-meets-outbound",
+    "flask_ailimit.upstream_refused": "upstreams.md#signals-and-logs",
+    "flask_ailimit.upstream.UpstreamSettings": "upstreams.md#the-settings",
+    "flask_ailimit.upstream.retry_if_worthwhile": "upstreams.md#only-the-retries",
+    "flask_ailimit.upstream.stamina_hook": "upstreams.md#only-the-retries",
+    "flask_ailimit.upstream.stop_after_budget": "upstreams.md#only-the-retries",
+    "flask_ailimit.upstream.wait_as_told": "upstreams.md#only-the-retries",
     "flask_ailimit.AILimiter.usage": "how-to/usage.md",
     "flask_ailimit.AILimiter.usage_view": "how-to/usage.md",
     "flask_ailimit.AILimiter.usage_page_view": "how-to/settlements.md#usage-pages",
@@ -98,8 +113,18 @@ EXPLAINED = {
 }
 """The pages that explain single names."""
 
+_OF_TARGETS = (
+    *("budget", "counted", "gave_up", "group", "group_named", "held_up", "let_through", "named_fallbacks", "peek"),
+    *("waited", "wall"),
+)
+
 NOT_FOR_APPS = {
-    "AILimiter": ("app_state", "ledger", "note_decided", "settlements"),
+    "AILimiter": (
+        *("app_state", "engine_of_calls", "ledger", "ledger_of_calls", "note_decided", "settlements", "state_of_calls"),
+    ),
+    "AppUpstream": (*_OF_TARGETS, "counter"),
+    "Upstream": _OF_TARGETS,
+    "UpstreamSettings": ("group_of", "paced", "quotas", "slots", "wrong"),
     "Reservation": ("asked", "begin_to_end", "decided", "released", "settlements", "store", "taken"),
 }
 """Methods and properties without an underscore that only other files of the package use."""

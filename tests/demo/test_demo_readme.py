@@ -11,6 +11,7 @@ import pytest
 from app_server import serving
 
 from demo_app import create_app, keys
+from demo_app.gateway import Place
 from demo_app.scripted import ScriptedModel
 from demo_app.smollm2 import SmolLM2
 
@@ -39,11 +40,14 @@ def test_every_file_is_named():
 
 
 @pytest.fixture
-def demo():
+def demo(monkeypatch):
     """The demo's address. Its model has the name of the real one, and tells long stories."""
+    monkeypatch.setenv("DEMO_GATEWAY_KEY", "key-of-the-gateway")
     model = ScriptedModel(("word",) * 200)
     model.name = SmolLM2.name
-    with serving(create_app(model, {"RATELIMIT_STORAGE_URI": "memory://"})) as address:
+    app = create_app(model, {"RATELIMIT_STORAGE_URI": "memory://"})
+    with serving(app) as address:
+        app.config["DEMO_GATEWAY_PLACE"] = Place(address)
         yield address
 
 
@@ -60,7 +64,7 @@ needs_curl = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash
 
 @needs_curl
 def test_lines_about_money_spend_a_budget_and_show_it(demo):
-    (lines,) = re.findall(r"```sh\n(for .*?)```", README, re.DOTALL)
+    (lines,) = re.findall(r"```sh\n(for i in 1 2 3; .*?)```", README, re.DOTALL)
     told = answer_to(lines.replace("http://127.0.0.1:8000", demo))
     assert re.findall(r"^HTTP/1\.\d (\d+)", told, re.MULTILINE) == ["200", "200", "429"]
     assert '"insufficient_quota"' in told
@@ -83,3 +87,11 @@ def test_lines_for_a_model_that_the_plan_does_not_have_are_refused(demo):
         assert '"model_not_allowed"' in refused
     allowed = answer_to(here.replace("demo-small-key", "demo-large-key"))
     assert re.match(r"HTTP/1\.\d 200 ", allowed)
+
+
+@needs_curl
+def test_lines_about_the_gateway_are_answered_in_turns(demo):
+    (lines,) = re.findall(r"```sh\n(for i in 1 2 3 4 5; .*?\nwait\n)", README, re.DOTALL)
+    told = answer_to(lines.replace("http://127.0.0.1:8000", demo))
+    assert re.findall(r"^HTTP/1\.\d (\d+)", told, re.MULTILINE) == ["200"] * 5
+    assert told.count("x-ailimit-upstream: model") == 5
