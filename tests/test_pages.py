@@ -20,14 +20,17 @@ from flask import Flask, Response, abort, request
 from limits.limits import GRANULARITIES
 from page_blocks import PAGES, ROOT, Block, blocks, run_page, texts
 
-from flask_ailimit import AILimiter, api_key
+from flask_ailimit import AILimiter, Upstream, api_key
 from flask_ailimit.cli import cli
 from flask_ailimit.engine import Charge, Engine, open_store, parse_quotas
 from flask_ailimit.engine.quota import PERIODS
 from flask_ailimit.engine.stores.memory import MemoryStore
 from flask_ailimit.money import PriceBook
 from flask_ailimit.money.price import KINDS
-from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
+from flask_ailimit.testing import (
+    FakeProvider,
+    limits_clock,  # noqa: F401  a fixture
+)
 from flask_ailimit.tokens import Usage
 
 if not (ROOT / "docs").exists():
@@ -39,6 +42,7 @@ README_CURL = "tests/test_readme.py::test_curl_lines_of_the_readme_do_what_it_sa
 REDIS = "tests/redis/test_redis_page.py::test_"
 FAULTS = "tests/upstream/test_faults_page.py::test_tests_of_the_page_pass"
 TESTING = "tests/http/test_testing_page.py::test_the_page_s_tests_pass_and_leave_no_store_behind"
+UPSTREAMS = "tests/upstream/test_upstreams_page.py::test_script_of_the_page_shares_the_counts_of_the_app"
 
 HOW_TO = "tests/how_to/test_"
 BACKGROUND = (
@@ -93,6 +97,8 @@ RUN_BY = {
     ("docs/testing.md", "# test_shop.py"): TESTING,
     ("docs/testing.md", "# test_in_flight.py"): TESTING,
     ("docs/testing.md", "# test_with_freezegun.py"): TESTING,
+    ("docs/upstreams.md", "# nightly.py"): UPSTREAMS,
+    ("docs/upstreams.md", "python nightly.py"): UPSTREAMS,
 }
 """Blocks that another test runs, or compares with what really comes: which test."""
 
@@ -173,6 +179,17 @@ def given_service(directory):
 
 
 @contextmanager
+def given_upstreams(directory):
+    """A provider where the SDK looks for one. Clients that the reader keeps open are closed at the end."""
+    with FakeProvider(key="test") as provider, ExitStack() as clients, pytest.MonkeyPatch.context() as patch:
+        made = Upstream.http_client
+        patch.setattr(Upstream, "http_client", lambda own, **options: clients.enter_context(made(own, **options)))
+        patch.setenv("OPENAI_BASE_URL", provider.url)
+        patch.setenv("OPENAI_API_KEY", "test")
+        yield {}
+
+
+@contextmanager
 def given_testing(directory):
     yield {"pytest": pytest, "os": os}
 
@@ -184,6 +201,7 @@ GIVEN = {
     "docs/stores.md": given_stores,
     "docs/streams.md": given_streams,
     "docs/testing.md": given_testing,
+    "docs/upstreams.md": given_upstreams,
 }
 """Names that the blocks of a page use, and that the page says in words or the reader has."""
 

@@ -1,6 +1,6 @@
 """Plans in words, as the command prints them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -9,6 +9,7 @@ from flask_ailimit.engine.calendars import EVERY
 from flask_ailimit.engine.quota import CONCURRENCY, is_money
 from flask_ailimit.money.unknown import FREE, PRICE_AS
 from flask_ailimit.unlimited import UNLIMITED
+from flask_ailimit.upstream.settings import TIMED, UpstreamSettings
 
 from .derived import windows_of
 from .plan import BUDGET, ModelRule, Plan, PlanLimit, Plans
@@ -29,8 +30,25 @@ def plans_in_words(plans: Plans) -> Iterator[str]:
     if plans.prices is not None:
         names = [price.name for price in plans.prices.own]
         yield f"prices of {listed([*names, *(['those of genai-prices'] if plans.prices.has_genai else [])])}"
+    for settings in plans.upstreams.values():
+        yield from _upstream(settings)
     if plans.default is None:
         yield "There is no default_plan: a payer without a plan gets a 503."
+
+
+def _upstream(settings: UpstreamSettings) -> Iterator[str]:
+    yield f"upstream {settings.name}"
+    for unit in TIMED:
+        given = getattr(settings, unit)
+        if isinstance(given, Mapping):
+            burst = f", up to {given['burst']} at once" if "burst" in given else ""
+            yield f"    {unit.replace('_', ' ')}: {given['limit']}{burst}"
+        elif given is not None:
+            yield f"    {unit.replace('_', ' ')}: {given}"
+    if settings.concurrency is not None:
+        yield f"    concurrency: {settings.concurrency}"
+    if settings.fallback:
+        yield f"    fallback: {', '.join(settings.fallback)}"
 
 
 def _plan(plan: Plan) -> Iterator[str]:
