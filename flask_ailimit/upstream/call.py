@@ -22,7 +22,7 @@ from .cache import StoredAnswer
 from .calling import Calling
 from .failures import failure_of
 from .held import Held
-from .pacing import Asked, Heard, Place, Wait
+from .pacing import Asked, Place, Wait
 from .refusing import UPSTREAM, Final, line_is_full, not_now, not_reached, passed_on, too_many_retries
 from .reusing import CACHE
 from .target import Target
@@ -175,7 +175,7 @@ class Call:
             target, held = placed
             sent = yield Send(self._addressed(target), held)
             if not isinstance(sent, Exception) and sent.status_code < _ERROR:
-                self._hear(target, held, lowered(sent))
+                yield from self._hear(target, held, lowered(sent))
                 held.also = () if is_retry or again.failed else tuple(own.budget.earned(held.reservation))
                 return Accepted(sent, held, [("x-should-retry", "false"), (UPSTREAM, target.name)])
             answer, last = yield from self._failure(target, held, sent)
@@ -235,23 +235,24 @@ class Call:
         ours = line_is_full if wait.is_full else partial(not_now, why=wait.why)
         return self._gave_up(target, last or ours(target.name, seconds=wait.seconds), wait.why, None, failed)
 
-    def _failure(self, target: Target, held: Held, sent: Any) -> Generator[Read, Any, tuple[Answer, Final]]:
+    def _failure(self, target: Target, held: Held, sent: Any) -> Generator[Ask | Read, Any, tuple[Answer, Final]]:
         """What an answer that is none means, and what is left of it for the caller."""
         if isinstance(sent, Exception):
             answer = failure_of(sent)
             return answer, not_reached(target.name, answer.reason, sent=answer.kind is not Kind.UNSENT)
         raw: bytes = yield Read(sent)
         headers = lowered(sent)
-        self._hear(target, held, headers)
+        yield from self._hear(target, held, headers)
         answer = answer_of(sent.status_code, headers, _head_of(raw, headers), target.wall())
         theirs = Final(sent.status_code, sent.headers.multi_items(), raw)
         return answer, passed_on(target.name, theirs, is_limit=answer.kind in (Kind.THROTTLED, Kind.SPENT))
 
-    def _hear(self, target: Target, held: Held, headers: Mapping[str, str]) -> None:
-        told = told_by(headers, target.wall())
-        if told.limits or told.remaining:
-            held.heard = Heard(told, target.now())
-            target.group(self._asked.model).learn(told)
+    def _hear(self, target: Target, held: Held, headers: Mapping[str, str]) -> Generator[Ask, Any, None]:
+        told, group = told_by(headers, target.wall()), target.group(self._asked.model)
+        group.learn(told)
+        less = group.lowered(held.reservation, told)
+        if less:
+            yield Ask(partial(group.lower, less))
 
     def _gave_up(self, target: Target, final: Final, why: str, answer: Answer | None, attempts: int) -> Final:
         kind, status = (None, 0) if answer is None else (answer.kind.value, answer.status)

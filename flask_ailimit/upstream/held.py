@@ -11,7 +11,7 @@ from . import signals
 from .answers import Answer, Kind
 from .cache import AnswerCache, Turn
 from .calling import Calling
-from .pacing import Asked, Group, Heard
+from .pacing import Asked, Group
 from .reusing import Keeping
 from .target import Target
 
@@ -28,7 +28,6 @@ class Held:
     Attributes:
         reservation: What it took.
         sent: Whether it may have been sent. Until then all of it is given back.
-        heard: What its answer says of the upstream's own counts.
         also: Settlements that go along with its own.
         keeping: Collects the answer for the cache; None if it is not to be kept.
 
@@ -40,7 +39,7 @@ class Held:
         how: How it is made.
     """
 
-    __slots__ = ("_asked", "_began", "_group", "_how", "_target", "also", "heard", "keeping", "reservation", "sent")
+    __slots__ = ("_asked", "_began", "_group", "_how", "_target", "also", "keeping", "reservation", "sent")
 
     def __init__(self, target: Target, group: Group, reservation: Reservation, asked: Asked, how: Calling) -> None:
         self._target = target
@@ -50,7 +49,6 @@ class Held:
         self._how = how
         self._began = target.now()
         self.sent = False
-        self.heard: Heard | None = None
         self.keeping: Keeping | None = None
         self.also: tuple[Settlement, ...] = ()
 
@@ -107,7 +105,7 @@ class Held:
 
     def _end(self, gate: int, used: Usage | None, *, sent: bool = True) -> bool:
         try:
-            return self._group.settle(self.reservation, gate, used, sent=sent, told=self.heard, also=self.also)
+            return self._group.settle(self.reservation, gate, used, sent=sent, also=self.also)
         except AILimitError as error:
             _log.warning("upstream %s: a call was not settled: %s", self._target.name, error)
             return True

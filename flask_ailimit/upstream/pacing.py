@@ -6,21 +6,20 @@ flight. Who doesn't get it takes a place in the line, and asks again when its tu
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from math import ceil
 from typing import NamedTuple
 
 from flask_ailimit.engine import Charge, ConfigurationError, Engine, Quota, Reservation, Settlement, StoreError
 from flask_ailimit.engine.algorithms.gate import CLOSED, HALF_OPEN, OPEN, PAUSED, standing_of
 from flask_ailimit.engine.charge import ALLOW, LOCAL
 from flask_ailimit.engine.decision import Decision
-from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, REQUESTS
+from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, REQUESTS, TOKEN_UNITS
 from flask_ailimit.engine.reservation import LEASE_BITS, end_together
 from flask_ailimit.tokens import Usage
 
 from .settings import PROVIDER_BUCKET, TIMED, UpstreamSettings
-from .told import Told
+from .told import MINUTE, Told
 
 GATE, TURNS = "gate", "turns"
 
@@ -36,10 +35,17 @@ LEAST_WAIT = 0.01
 SLOT_WAIT = 0.05
 """Seconds after which who waits for a call in flight to end looks again: nobody knows when it does."""
 
+_GIVEN_BACK = (*TOKEN_UNITS, CONCURRENCY, "turn")
+"""Why a call waits that may be over sooner than is known."""
+
 _HEADROOM = 10
 """A tenth of what the upstream allows is left to who else uses the account, once so little is left."""
 
 _MOST_LEARNT = 2**40
+
+
+Limits = tuple[tuple[Quota, Quota | None], ...]
+"""Each limit that is in force, and the one that the app has named for it, if any."""
 
 
 class Asked(NamedTuple):
@@ -63,7 +69,7 @@ class Wait(NamedTuple):
 
     Attributes:
         seconds: When it can be, as far as is known.
-        least: Seconds that it waits even if nobody is before it.
+        least: Seconds that it waits in any case. Of tokens and of calls in flight some may be given back at any time.
         why: ``requests``, ``tokens``, ``input_tokens``, ``output_tokens``, ``concurrency``, ``turn``, or how the
             gate stands: ``paused``, ``open`` or ``half-open``.
         ahead: How many calls are before it.
@@ -117,8 +123,9 @@ class Group:
         self._gate = self._charge(Quota(1, lease, GATE, GATE), 1)
         self._line = Quota(settings.max_waiting, PLACE_LEASE, TURNS, TURNS)
         self._slot = () if settings.slots is None else (self._charge(settings.slots, 1),)
-        self._told: dict[tuple[str, int], int] = {}
-        self._quotas = settings.quotas
+        self._told: dict[str, tuple[int, int]] = {}
+        self._most_left: dict[str, int] = {}
+        self._limits: Limits = tuple((quota, quota) for quota in settings.quotas)
 
     def reserve(self, asked: Asked, place: Place) -> Reservation:
         """Take what the call needs, or nothing; one trip to the store."""
@@ -130,7 +137,7 @@ class Group:
 
     def wait_of(self, decision: Decision) -> Wait:
         """Why a decision refused, and until when."""
-        least, why, gate, ahead, each, is_full, status = 0.0, "turn", "", 0, 0.0, False, 0
+        longest, least, why, gate, ahead, each, is_full, status = 0.0, 0.0, "turn", "", 0, 0.0, False, 0
         for verdict in decision.verdicts:
             unit = verdict.quota.unit
             if unit == TURNS:
@@ -143,22 +150,28 @@ class Group:
             each = max(each, pace if unit != GATE else 0.0)
             if not verdict.allowed:
                 told = SLOT_WAIT if unit == CONCURRENCY else verdict.retry_after or 0.0
-                if told >= least:
-                    least, why = told, unit
+                if told >= longest:
+                    longest, why = told, unit
                 if unit == GATE:
                     standing = standing_of(verdict.remaining)
                     gate, status = STATES[standing.kind], standing.status
-        return Wait(max(least + ahead * each, LEAST_WAIT), least, gate or why, ahead, is_full, status)
+                if unit == REQUESTS or gate in ("paused", "open"):
+                    least = max(least, told)
+        return Wait(max(longest + ahead * each, LEAST_WAIT), least, gate or why, ahead, is_full, status)
 
     def nap(self, wait: Wait) -> float:
         """How long a waiter sleeps before it asks again.
 
-        The first in line sleeps exactly as long as it must. Tokens and slots may be given back sooner, and who is
-        before others may leave the line, so the others look again after half of the time.
+        The first in line sleeps exactly as long as it must. Who is before others may leave the line, so the others look
+        again after half of the time. Tokens and slots may be given back at any moment: then each looks again as often
+        as its place in the line is near, so all together ask the store no more than some hundred times a second.
         """
         if not wait.ahead and wait.why in (REQUESTS, "paused"):
             return max(wait.seconds, LEAST_WAIT)
-        return max(wait.seconds / 2, min(wait.seconds, SLOT_WAIT), LEAST_WAIT)
+        half = max(wait.seconds / 2, min(wait.seconds, SLOT_WAIT))
+        if wait.why in _GIVEN_BACK:
+            half = min(half, (wait.ahead + 1) * SLOT_WAIT)
+        return max(half, LEAST_WAIT)
 
     def line_up(self, place: Place) -> None:
         """Take a place at the end of the line. Without a store there is no line."""
@@ -190,7 +203,6 @@ class Group:
         used: Usage | None,
         *,
         sent: bool = True,
-        told: "Heard | None" = None,
         also: Sequence[Settlement] = (),
     ) -> bool:
         """End a call's reservation, in one trip to the store. Answers whether this call ended it.
@@ -200,7 +212,6 @@ class Group:
             gate: What its answer means for the gate, as of ``outcome_of``.
             used: The tokens that it used; None for what was reserved.
             sent: Whether the upstream has counted it as a request.
-            told: What the answer says of the upstream's own counts.
             also: Further settlements for the same trip.
         """
 
@@ -212,24 +223,64 @@ class Group:
                 return charge.cost if sent else 0
             return charge.cost if used is None else used.of(unit)
 
-        lowered = [] if told is None else list(self._lowered(reservation, told))
-        return end_together([reservation], actual_of, [*lowered, *also]).was_open
+        return end_together([reservation], actual_of, also).was_open
+
+    def lowered(self, reservation: Reservation, told: Told) -> list[Settlement]:
+        """Settlements that lower our counts to what the upstream says is left of its own.
+
+        There are none unless it has counted more than we did when the call was allowed: then somebody else uses the
+        account. They are to be settled at once, while both count alike what the calls in flight have reserved.
+        """
+        lowered = []
+        for verdict in reservation.decision.taken:
+            charge, quota = verdict.charge, verdict.quota
+            left = told.remaining.get(quota.unit)
+            if quota.algorithm != PROVIDER_BUCKET or left is None:
+                continue
+            if told.periods.get(quota.unit, MINUTE) != quota.period:
+                continue
+            if told.limits.get(quota.unit, quota.limit) < quota.limit:
+                continue  # It is a part of another limit, by which the next call is decided.
+            # An upstream that never has more than one left at once must not be taken for one that is nearly empty.
+            most_left = self._most_left[quota.unit] = max(left, self._most_left.get(quota.unit, 0))
+            headroom = min(max(1, quota.limit // _HEADROOM), most_left // 2)
+            longest = int(self._settings.longest_pause * quota.limit / quota.period)
+            used = min(quota.burst + headroom - left, quota.burst - charge.cost + longest, MAX_EXACT)
+            # Calls may come there in another order than they left here.
+            unclear = 0 if quota.unit == REQUESTS else max(headroom // 2, charge.cost)
+            if used - (quota.burst - verdict.remaining) > unclear:
+                taken_at_us = reservation.decision.taken_at_us(charge)
+                lowered.append(Settlement(charge.costing(0), taken_at_us, used, reservation.taken.lease))
+        return lowered
+
+    def lower(self, lowered: Sequence[Settlement]) -> None:
+        """Settle what :meth:`lowered` answered."""
+        with suppress(StoreError):
+            self._engine.store.settle(lowered)
 
     def learn(self, told: Told) -> None:
-        """Take over the limits that an answer names: never above those that the app has named."""
-        changed = False
-        for unit, limit in told.limits.items():
-            count = unit, told.periods.get(unit, 60)
-            if unit in TIMED and 0 < limit <= _MOST_LEARNT and self._told.get(count) != limit:
-                self._told[count] = limit
-                changed = True
-        if changed:
-            self._quotas = self._in_force()
+        """Take over the limits that an answer names: never above those that the app has named.
+
+        A limit per day is not: calls would be spread over the day. Nor is one by which each call would wait longer than
+        an answer may stop calls.
+        """
+        believed = {
+            unit: (limit, told.periods.get(unit, MINUTE))
+            for unit, limit in told.limits.items()
+            if limit <= _MOST_LEARNT and self._is_bearable(limit, told.periods.get(unit, MINUTE))
+        }
+        if any(self._told.get(unit) != each for unit, each in believed.items()):
+            self._told.update(believed)
+            self._limits = tuple(self._in_force())
+
+    def _is_bearable(self, limit: int, period: int) -> bool:
+        longest = self._settings.longest_pause
+        return period <= max(MINUTE, longest) and period <= limit * longest
 
     @property
     def quotas(self) -> tuple[Quota, ...]:
         """The limits over time that are in force."""
-        return self._quotas
+        return tuple(quota for quota, _ in self._limits)
 
     @property
     def gate(self) -> Charge:
@@ -244,12 +295,13 @@ class Group:
 
     def _charges(self, asked: Asked, place: Place) -> list[Charge]:
         charges = [self._gate, self._turn(place)]
-        for quota in self._quotas:
-            if quota.unit == REQUESTS:
-                charges.append(self._charge(quota, 1))
-            elif asked.counts_tokens:
+        for in_force, named in self._limits:
+            cost = 1 if in_force.unit == REQUESTS else max(asked.usage.of(in_force.unit), 1)
+            # A limit that was told and that no such call would ever fit into is none, or the upstream will say so.
+            quota = in_force if cost <= in_force.limit else named
+            if quota is not None and (asked.counts_tokens or quota.unit == REQUESTS):
                 # What is larger than can be had at once is settled afterwards, as any other that used more.
-                charges.append(self._charge(quota, min(max(asked.usage.of(quota.unit), 1), quota.burst)))
+                charges.append(self._charge(quota, min(cost, quota.burst)))
         return [*charges, *self._slot]
 
     def _turn(self, place: Place) -> Charge:
@@ -258,57 +310,23 @@ class Group:
     def _charge(self, quota: Quota, cost: int) -> Charge:
         return Charge(self._subject, quota, cost, on_store_error=self._without_store)
 
-    def _in_force(self) -> tuple[Quota, ...]:
+    def _in_force(self) -> Iterator[tuple[Quota, Quota | None]]:
         """The limits that the app has named, lowered to those that were told; of what it hasn't named, those told."""
         settings = self._settings
-        quotas = [self._lowest(quota) for quota in settings.quotas]
-        named = {quota.unit for quota in quotas}
-        for (unit, period), limit in self._told.items():
+        for quota in settings.quotas:
+            yield self._lowest(quota), quota
+        named = {quota.unit for quota in settings.quotas}
+        for unit, (limit, period) in self._told.items():
             if unit not in named:
-                try:
-                    quotas.append(settings.paced(unit, limit, period))
-                except ConfigurationError:
-                    continue  # Not a number that can be counted.
-        return tuple(quotas)
+                with suppress(ConfigurationError):  # Not a number that can be counted.
+                    yield settings.paced(unit, limit, period), None
 
     def _lowest(self, quota: Quota) -> Quota:
-        told = self._told.get((quota.unit, quota.period), quota.limit)
-        if told >= quota.limit or quota.algorithm != PROVIDER_BUCKET:
+        told, period = self._told.get(quota.unit, (quota.limit, quota.period))
+        if told >= quota.limit or period != quota.period or quota.algorithm != PROVIDER_BUCKET:
             return quota
         try:
             lower = self._settings.paced(quota.unit, told, quota.period)
             return Quota(told, quota.period, quota.unit, PROVIDER_BUCKET, min(lower.burst, quota.burst))
         except ConfigurationError:
             return quota
-
-    def _lowered(self, reservation: Reservation, heard: "Heard") -> "Sequence[Settlement]":
-        """Settlements that lower our counts to what the upstream says is left of its own."""
-        taken = reservation.taken
-        elapsed = max(0.0, self._now() - heard.at)
-        lowered = []
-        for charge, taken_at_us in taken.charges:
-            quota = charge.quota
-            left = heard.told.remaining.get(quota.unit)
-            if quota.algorithm != PROVIDER_BUCKET or left is None:
-                continue
-            if heard.told.periods.get(quota.unit, 60) != quota.period:
-                continue
-            headroom = max(1, quota.limit // _HEADROOM)
-            leaked = elapsed * quota.limit / quota.period
-            used = ceil(quota.burst + headroom - left - leaked)
-            if used > 0:
-                used = min(used, quota.burst + headroom, MAX_EXACT)
-                lowered.append(Settlement(charge.costing(0), taken_at_us, used, taken.lease))
-        return lowered
-
-
-class Heard(NamedTuple):
-    """What an answer said of the upstream's own counts, and when.
-
-    Attributes:
-        told: What it said.
-        at: When it came, in seconds of a clock that never jumps.
-    """
-
-    told: Told
-    at: float
