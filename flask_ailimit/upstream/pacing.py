@@ -291,7 +291,7 @@ class Group:
     def counts(self) -> list[Charge]:
         """Charges that ask, and take nothing: how many calls wait, and what is left of each limit."""
         slots = [charge.costing(0) for charge in self._slot]
-        return [self._charge(quota, 0) for quota in (self._line, *self._quotas)] + slots
+        return [self._charge(quota, 0) for quota in (self._line, *self.quotas)] + slots
 
     def _charges(self, asked: Asked, place: Place) -> list[Charge]:
         charges = [self._gate, self._turn(place)]
