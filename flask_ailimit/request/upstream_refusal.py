@@ -80,6 +80,8 @@ def meaning_of_wait(wait: Wait) -> Meaning:
     """What a client is told whose request would wait too long for an upstream."""
     if wait.why in ("open", "half-open"):
         return Meaning(503, UNAVAILABLE, OWN, wait.seconds)
+    if wait.why == "spent":
+        return _MEANINGS[Kind.SPENT]
     if wait.why == "paused":
         return Meaning(429, LIMITED, THEIRS, wait.seconds)
     return Meaning(429, BUSY, OWN, wait.seconds)

@@ -22,7 +22,7 @@ from .cache import StoredAnswer
 from .calling import Calling
 from .failures import failure_of
 from .held import Held
-from .pacing import Asked, Place, Wait
+from .pacing import SPENT, Asked, Place, Wait
 from .refusing import UPSTREAM, Final, line_is_full, not_now, not_reached, passed_on, too_many_retries
 from .reusing import CACHE
 from .target import Target
@@ -221,7 +221,7 @@ class Call:
                     wait = wait or refused
                 assert wait is not None  # noqa: S101  there is a target
                 left = self._deadline - self._own.now()
-                if left <= 0 or wait.least > left or self._is_stopped or (wait.is_full and not place.open):
+                if self._is_pointless(wait, left) or self._is_stopped or (wait.is_full and not place.open):
                     yield Ask(partial(line.leave, place))
                     return self._not_placed(first, wait, failed, last)
                 waited = waited or wait
@@ -229,6 +229,16 @@ class Call:
                 yield Sleep(min(line.nap(wait), left), self._how.stop)
         finally:
             place.open.clear()  # If nobody came back here, its place is given back in the background.
+
+    def _is_pointless(self, wait: Wait, left: float) -> bool:
+        """Whether a call is not to wait, with so many seconds left.
+
+        While a provider fails, views that wait for it would soon hold all threads of an app. So only those wait that
+        were told how long.
+        """
+        if wait.why in ("open", "half-open") and self._how.wait is None:
+            return True
+        return left <= 0 or wait.least > left or wait.why == SPENT
 
     def _not_placed(self, target: Target, wait: Wait, failed: int, last: Final | None) -> Final:
         """What the upstream itself has said, if anything: that is more than that there is no time to ask it again."""

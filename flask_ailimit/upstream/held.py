@@ -11,7 +11,7 @@ from . import signals
 from .answers import Answer, Kind
 from .cache import AnswerCache, Turn
 from .calling import Calling
-from .pacing import Asked, Group
+from .pacing import PAYMENT_REQUIRED, Asked, Group
 from .reusing import Keeping
 from .target import Target
 
@@ -71,9 +71,8 @@ class Held:
         pause = self._pause(answer)
         outcome = FAULT if answer.is_fault else NEUTRAL
         used = _NOTHING if answer.policy.refund == "all" else None
-        self._end(
-            packed(Outcome(outcome, answer.status, round(pause * 1000))), used, sent=answer.kind is not Kind.UNSENT
-        )
+        status = PAYMENT_REQUIRED if answer.kind is Kind.SPENT else answer.status
+        self._end(packed(Outcome(outcome, status, round(pause * 1000))), used, sent=answer.kind is not Kind.UNSENT)
         if pause:
             facts = {"group": self._group.name, "seconds": pause, "status": answer.status}
             signals.tell(signals.upstream_paused, self._target, **facts)

@@ -26,6 +26,12 @@ GATE, TURNS = "gate", "turns"
 STATES = {CLOSED: "closed", PAUSED: "paused", OPEN: "open", HALF_OPEN: "half-open"}
 """How a gate stands, in words."""
 
+SPENT = "spent"
+"""Why calls wait whose account has no money left, or no quota: to wait for it is in vain."""
+
+PAYMENT_REQUIRED = 402
+"""The status with which a gate notes that, whatever status the answer had."""
+
 PLACE_LEASE = 5
 """Seconds after which the place of a waiter that died is free."""
 
@@ -71,7 +77,7 @@ class Wait(NamedTuple):
         seconds: When it can be, as far as is known.
         least: Seconds that it waits in any case. Of tokens and of calls in flight some may be given back at any time.
         why: ``requests``, ``tokens``, ``input_tokens``, ``output_tokens``, ``concurrency``, ``turn``, or how the
-            gate stands: ``paused``, ``open`` or ``half-open``.
+            gate stands: ``paused``, ``spent``, ``open`` or ``half-open``.
         ahead: How many calls are before it.
         is_full: Whether the line has no place for it.
         status: The HTTP status of the answer that closed the gate; 0 for none.
@@ -155,7 +161,8 @@ class Group:
                 if unit == GATE:
                     standing = standing_of(verdict.remaining)
                     gate, status = STATES[standing.kind], standing.status
-                if unit == REQUESTS or gate in ("paused", "open"):
+                    gate = SPENT if (gate, status) == ("paused", PAYMENT_REQUIRED) else gate
+                if unit == REQUESTS or (unit == GATE and gate != "half-open"):
                     least = max(least, told)
         return Wait(max(longest + ahead * each, LEAST_WAIT), least, gate or why, ahead, is_full, status)
 

@@ -51,9 +51,12 @@ def refusal(name: str, status: int, code: str, message: str, seconds: float | No
 
 def not_now(name: str, why: str, seconds: float) -> Final:
     """The call would wait longer than it may."""
-    if why == "open":
+    if why in ("open", "half-open"):
         message = f"The upstream {name} fails, so calls to it are stopped. Try again in {seconds:.1f} s."
         return refusal(name, 503, "upstream_open", message, seconds)
+    if why == "spent":
+        message = f"The account of the upstream {name} has nothing left. It is asked again in {seconds:.1f} s."
+        return refusal(name, 429, "upstream_spent", message)
     reasons = {"paused": "it has asked for a pause", "turn": "others wait before it"}
     because = reasons.get(why, f"its limit on {why} is reached")
     message = f"The upstream {name} can't take this call now: {because}. Try again in {seconds:.1f} s."

@@ -369,3 +369,51 @@ def test_a_call_that_is_told_to_stop_waits_no_longer(world):
     threading.Timer(0.2, stop.set).start()
     with calling(stop=stop), pytest.raises(openai.RateLimitError):
         ask(client)
+
+
+def break_down(world, upstream):
+    """Let the provider fail until the breaker is open."""
+    world.provider.always(Fault.error(500))
+    for _ in range(10):
+        with pytest.raises(openai.InternalServerError):
+            ask(world.client(upstream))
+
+
+def test_an_open_breaker_answers_at_once_unless_the_caller_says_how_long_it_waits(world):
+    upstream = world.upstream(attempts=1)
+    break_down(world, upstream)
+    before = world.provider.count()
+    with pytest.raises(openai.InternalServerError) as refused:
+        ask(world.client(upstream))
+    assert refused.value.body["code"] == "upstream_open"
+    assert world.provider.count() == before
+    world.provider.always(Fault.ok())
+    with calling(wait=30):
+        ask(world.client(upstream))
+    assert 1 <= world.clock.running() <= 3
+
+
+def test_a_breaker_is_told_by_signals(world):
+    upstream = world.upstream(attempts=1)
+    with heard("breaker_changed") as told:
+        break_down(world, upstream)
+        with pytest.raises(openai.InternalServerError):
+            ask(world.client(upstream))
+        world.provider.always(Fault.ok())
+        world.clock.pause(1)
+        ask(world.client(upstream))
+        ask(world.client(upstream))
+    assert [facts["state"] for _, facts in told] == ["open", "half-open", "closed"]
+
+
+def test_nobody_waits_for_an_account_that_has_nothing_left(world):
+    world.provider.then(Fault.spent())
+    upstream = world.upstream()
+    for code in ("insufficient_quota", "upstream_spent"):
+        with pytest.raises(openai.RateLimitError) as refused:
+            ask(world.client(upstream))
+        assert refused.value.body["code"] == code
+    assert world.provider.count() == 1
+    assert world.clock.naps == []
+    world.clock.pause(60)
+    ask(world.client(upstream))
