@@ -225,6 +225,7 @@ class Upstreams(Mapping[str, AppUpstream]):
         self._limiter = limiter
         self._clock = clock
         self._made: dict[str, AppUpstream] = {}
+        self._named: set[str] = set()  # By the code: who looks at those of one app's file asks nothing of another app.
 
     def __getitem__(self, name: str) -> AppUpstream:
         found = self._made.get(name)
@@ -252,6 +253,7 @@ class Upstreams(Mapping[str, AppUpstream]):
             ConfigurationError: A setting is wrong, or it has other settings elsewhere, or has none anywhere.
         """
         with misconfigured():
+            self._named.add(name)
             before = self._made.get(name)
             if before is not None and before.written:
                 if written and before.written != written:
@@ -285,7 +287,7 @@ class Upstreams(Mapping[str, AppUpstream]):
             if upstream.written:
                 _require_one_place(name, state)
                 known[name] = upstream.settings
-            elif name not in of_file:
+            elif name in self._named and name not in of_file:
                 raise self._nowhere(name, state)
         for name, settings in known.items():
             if settings.kept is not None:
@@ -295,7 +297,7 @@ class Upstreams(Mapping[str, AppUpstream]):
                     raise ConfigurationError(f"upstream {name!r}: {error}") from error
             made = self._made.get(name)
             for other in made.named_fallbacks if made is not None and made.written else settings.fallback:
-                found = known.get(other) if isinstance(other, str) else other.settings
+                found = other.settings if isinstance(other, Upstream) else known.get(other)
                 if found is None:
                     needed = f"an upstream's name is needed (there are: {listed(known)})"
                     raise settings.wrong("fallback", needed, other)

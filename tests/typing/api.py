@@ -95,6 +95,24 @@ async def ask() -> None:
 
 limiter.limit_tokens("10 per minute")(Blueprint("v1", __name__))
 
+upstream = limiter.upstream("openai-main", requests="500 per minute")
+
+
+@upstream.needed
+def needing() -> str:
+    upstream.require_room(100, model="gpt-5", wait=5)
+    return "there was room"
+
+
+@upstream.needed(model="gpt-5")
+def needing_a_model(number: int) -> int:
+    return number
+
+
+assert_type(needing(), str)
+assert_type(needing_a_model(1), int)
+assert_type(upstream.refusal(ValueError()).request_id, str)
+
 by_plan = AILimiter(plans={"plans": {"free": {"requests": "10 per minute"}}}, told_roles=["organisation"])
 
 

@@ -117,6 +117,20 @@ def test_upstreams_of_the_plan_file_are_there_without_being_asked_for():
     assert "other" not in limiter.upstreams
 
 
+def test_app_needs_only_the_upstreams_that_the_code_names():
+    limiter = AILimiter(api_key, storage_uri="memory://")
+    first, second = flask.Flask("first"), flask.Flask("second")
+    first.config["AILIMIT_PLANS"] = {**PLAN, "upstreams": {"main": {}}}
+    limiter.upstream("own", concurrency=1)
+    limiter.init_app(first)
+    assert [*limiter.upstreams] == ["own", "main"]
+    assert limiter.upstreams["main"].name == "main"
+    limiter.init_app(second)
+    assert [*limiter.upstreams] == ["own", "main"]
+    with second.app_context(), pytest.raises(ConfigurationError, match="an upstream's name is needed"):
+        limiter.upstream("odd", concurrency=1, fallback=["nobody"]).fallbacks  # noqa: B018
+
+
 def test_one_definition_may_be_repeated_and_another_one_is_refused():
     limiter = limiter_with({"filed": {}})
     early = limiter.upstream("main")
