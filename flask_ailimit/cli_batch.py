@@ -7,23 +7,27 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import FrameType
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final
 
 import click
 import flask
 from flask.cli import with_appcontext
 
 from .app_state import AppState
+from .app_upstream import AppUpstream
 from .engine import ConfigurationError
 from .extension import AILimiter
 from .tokens import Usage, estimate_request, read_usage
+from .upstream.asking import CREDENTIALS
 from .upstream.batch import Failed, Work
 from .upstream.batch_answers import Answers
 from .upstream.batch_file import (
     NO_ANSWER,
+    NOT_SENT,
     Answer,
     BadLine,
     Request,
@@ -32,10 +36,12 @@ from .upstream.batch_file import (
     body_to_send,
     failure_line,
     read_answer,
+    unanswered_line,
 )
 from .upstream.batch_index import Index, JobError, Standing
 from .upstream.batch_progress import shown
 from .upstream.calling import calling, calling_now
+from .upstream.refusing import LIMITED_BY, OWN
 from .upstream.spending import Budget, Spending, parse_budget
 
 _STDIN: Final = "-"
@@ -50,18 +56,6 @@ class _WrongError(click.ClickException):
     """What was typed, or the input, is wrong."""
 
     exit_code = click.UsageError.exit_code
-
-
-class _Upstream(Protocol):
-    """What is needed of an upstream."""
-
-    @property
-    def base_url(self) -> str | None: ...
-
-    @property
-    def authorization(self) -> Mapping[str, str]: ...
-
-    def http_client(self, **options: Any) -> Any: ...
 
 
 @click.command()
@@ -118,11 +112,14 @@ def batch(
 class _Run:
     """The requests of one run, and what they cost."""
 
-    def __init__(self, app_state: AppState, upstream: _Upstream, base_url: str | None, budget: Budget | None) -> None:
-        base = base_url or upstream.base_url
+    def __init__(self, app_state: AppState, upstream: AppUpstream, base_url: str | None, budget: Budget | None) -> None:
+        base = base_url or upstream.settings.base_url or os.environ.get("OPENAI_BASE_URL")
         if not base or not base.startswith(("http://", "https://")):
-            raise _WrongError("--base-url: the upstream has no base_url, so an http or https URL is needed here.")
+            raise _WrongError(
+                "--base-url: an http or https URL is needed here, as base_url of the upstream, or in OPENAI_BASE_URL."
+            )
         self._base = base
+        self._headers = {"content-type": "application/json", **_headers(upstream)}
         self._app_state = app_state
         self._upstream = upstream
         self._budget = budget
@@ -145,7 +142,6 @@ class _Run:
             KeyboardInterrupt: It was interrupted, and no call runs any longer.
             OSError: An answer could not be written.
         """
-        headers = {"content-type": "application/json", **(self._upstream.authorization or _key_of_environment())}
         with self._upstream.http_client(timeout=_ANSWER_SECONDS) as client:
 
             def ask(affordable: tuple[Request, int]) -> bool:
@@ -153,7 +149,7 @@ class _Run:
                 told: list[tuple[str, str, Usage]] = []
                 try:
                     with calling(wait=calling_now().wait, tally=lambda *call: told.append(call)):
-                        line = _answer(client, address(self._base, request.url), headers, request)
+                        line = _answer(client, address(self._base, request.url), self._headers, request)
                     answer = read_answer(line)
                     for call in told:
                         self.spending.tell(*call)
@@ -210,6 +206,11 @@ def _answer(client: Any, url: str, headers: Mapping[str, str], request: Request)
         answer = client.post(url, content=body_to_send(request), headers=headers)
     except Exception as error:  # noqa: BLE001  any: the line says that there is no answer
         return failure_line(request.custom_id, error)
+    if (
+        answer.is_error and answer.headers.get(LIMITED_BY) == OWN
+    ):  # Our transport's words, because the provider has said nothing.
+        code = NO_ANSWER if answer.status_code == HTTPStatus.GATEWAY_TIMEOUT else NOT_SENT
+        return unanswered_line(request.custom_id, code, answer.json()["error"]["code"])
     request_id = answer.headers.get("x-request-id") or answer.headers.get("request-id")
     return answer_line(request.custom_id, answer.status_code, request_id, answer.content)
 
@@ -238,11 +239,9 @@ def _in_words(standing: Standing) -> str:
     return f"{words}, {standing.failed} failed ({why})"
 
 
-def _upstream_named(name: str) -> tuple[AILimiter, _Upstream]:
+def _upstream_named(name: str) -> tuple[AILimiter, AppUpstream]:
     every: list[AILimiter] = flask.current_app.extensions.get("ailimit", [])
-    of_each: list[tuple[AILimiter, Mapping[str, _Upstream]]] = [
-        (limiter, getattr(limiter, "upstreams", {})) for limiter in every
-    ]
+    of_each = [(limiter, limiter.upstreams) for limiter in every]
     found = [(limiter, upstreams[name]) for limiter, upstreams in of_each if name in upstreams]
     if len(found) == 1:
         return found[0]
@@ -302,10 +301,16 @@ def _input(name: str, output: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _key_of_environment() -> dict[str, str]:
-    """The header of the key that OpenAI's SDK would take."""
+def _headers(upstream: AppUpstream) -> dict[str, str]:
+    """The upstream's headers. If no credential is among them, the key is added that OpenAI's SDK would take."""
+    try:
+        headers = {name.lower(): value for name, value in upstream.settings.headers.items()}
+    except ConfigurationError as error:
+        raise _WrongError(f"--upstream: {error}") from None
     key = os.environ.get("OPENAI_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
+    if key and not headers.keys() & set(CREDENTIALS):
+        headers["authorization"] = f"Bearer {key}"
+    return headers
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from .pacing import Asked
 _LONGEST_MODEL = 256
 _MAKES_NO_OUTPUT = ("/embeddings", "/moderations", "/rerank", "/count_tokens")
 _HAS_KNOWN_END = ("/chat/completions", "/completions", "/responses", "/messages")
-_CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+"""Headers with a key, in small letters."""
+
 _OF_THE_BODY = ("host", "content-length", "transfer-encoding")
 
 
@@ -64,6 +66,6 @@ def readdressed(url: str, own_base: str | None, other_base: str) -> str:
 
 def with_headers(headers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """The headers of a request that goes to another upstream: without the credential of the first, with its own."""
-    dropped = (*_CREDENTIALS, *_OF_THE_BODY)
+    dropped = (*CREDENTIALS, *_OF_THE_BODY)
     kept = {name: value for name, value in headers.items() if name.lower() not in dropped}
     return {**kept, **own}

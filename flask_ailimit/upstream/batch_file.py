@@ -137,7 +137,18 @@ def answer_line(custom_id: str, status: int, request_id: str | None, body: bytes
 def failure_line(custom_id: str, error: BaseException) -> bytes:
     """The line of a request that got no answer. It repeats nothing of the error's text."""
     code = NOT_SENT if any(each.__name__ in _NOT_SENT for each in type(error).__mro__) else NO_ANSWER
-    told = {"code": code, "message": f"{type(error).__name__}: the request got no answer."}
+    return unanswered_line(custom_id, code, type(error).__name__)
+
+
+def unanswered_line(custom_id: str, code: str, why: str) -> bytes:
+    """The line of a request that got no answer of the provider.
+
+    Args:
+        custom_id: The request's.
+        code: ``NOT_SENT`` or ``NO_ANSWER``.
+        why: A word.
+    """
+    told = {"code": code, "message": f"{why}: the request got no answer."}
     line = {"id": f"batch_req_{uuid4().hex}", "custom_id": custom_id, "response": None, "error": told}
     return json.dumps(line).encode() + b"\n"
 

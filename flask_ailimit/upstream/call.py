@@ -269,7 +269,7 @@ class Call:
         group = target.group(self._asked.model).name
         facts = {"why": why, "kind": kind, "status": status, "attempts": attempts}
         if answer is None or answer.kind not in _OF_THE_CALLER:
-            target.gave_up(group, final, **facts)
+            target.gave_up(group, final, is_batch=self._how.is_batch, **facts)
         return final
 
     def _addressed(self, target: Target) -> Outgoing:

@@ -145,9 +145,11 @@ class Target:
         if self._seen.get(group.name, "closed") != "closed":
             self._saw(group, "half-open" if self._seen[group.name] == "open" else "closed", 0)
 
-    def gave_up(self, group: str, final: Final, **facts: Any) -> None:
-        """A call got no answer that helps."""
+    def gave_up(self, group: str, final: Final, *, is_batch: bool, **facts: Any) -> None:
+        """A call got no answer that helps. Of a batch's, who began the batch is told at its end."""
         signals.tell(signals.call_given_up, self, group=group, **facts)
+        if is_batch:
+            return
         _log.warning(
             "upstream %s: a call of %.64r was given up (%s) after %d attempts, and answered with %d.",
             *(self.name, group, facts["why"], facts["attempts"], final.status),

@@ -5,28 +5,17 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-APP = '''
-import httpx2
+APP = """
 from flask import Flask
 from flask_ailimit import AILimiter
-
-
-class Upstream:
-    """As much of one as the command needs."""
-
-    name = "openai-main"
-    base_url = {url!r}
-    authorization = {{"authorization": "Bearer sk-secret"}}
-
-    def http_client(self, **options):
-        return httpx2.Client(**options)
-
 
 app = Flask(__name__)
 app.config["AILIMIT_PRICES"] = {{"small": {{"input": "1 USD", "output": "2 USD"}}}}
 limiter = AILimiter(lambda: "a", app=app, storage_uri="memory://")
-limiter.upstreams = {{"openai-main": Upstream()}}
-'''
+limiter.upstream(
+    "openai-main", base_url={url!r}, headers={{"authorization": "Bearer sk-secret"}}, attempts=1, max_wait=60
+)
+"""
 
 
 class Provider:
@@ -82,6 +71,7 @@ def serving():
                 return
             raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
+            self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(raw)))
             self.send_header("x-request-id", f"req-{content}")
             self.end_headers()

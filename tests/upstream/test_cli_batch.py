@@ -161,7 +161,9 @@ def test_some_that_fail_are_told_and_only_those_that_may_change_are_sent_again(p
     assert ran.stdout.startswith("out.jsonl: 2 of 6 answered, 4 failed (")
     told = ran.stdout.partition("(")[2].partition(")")[0].split(", ")
     assert sorted(told) == ["1 no answer", "1 with status 400", "1 with status 429", "1 with status 503"]
-    assert ran.stderr == "3 of them may go well another time: --retry-failed.\n"
+    *rest, last = ran.stderr.splitlines()
+    assert last == "3 of them may go well another time: --retry-failed."
+    assert rest == ["upstream openai-main: throttled (status 429); all calls to 'small' wait for 1.0 s."]
     assert ids(place / "out.jsonl") == names(*range(6))
     lines = [json.loads(line) for line in (place / "out.jsonl").read_text().splitlines()]
     assert (lines[4]["response"], lines[4]["error"]["code"]) == (None, "no_answer")
@@ -212,6 +214,7 @@ def test_call_that_may_have_been_paid_counts_as_what_was_estimated(place, provid
 def test_attempts_that_the_upstream_tells_of_count_in_place_of_what_the_answer_says(place, provider):
     file = place / "shop.py"
     told = """
+import httpx2
 from flask_ailimit.tokens import Usage
 from flask_ailimit.upstream.calling import calling_now
 
@@ -220,7 +223,8 @@ def tell(response):
     for usage in (Usage(10, 5), Usage(10, 20)):
         calling_now().tally("openai-main", "small", usage)
 
-Upstream.http_client = lambda self, **options: httpx2.Client(event_hooks={"response": [tell]}, **options)
+of_app = type(limiter.upstreams["openai-main"])
+of_app.http_client = lambda self, **options: httpx2.Client(event_hooks={"response": [tell]}, **options)
 """
     file.write_text(file.read_text() + told, encoding="utf-8")
     written(place, *range(9))
@@ -268,6 +272,37 @@ def test_key_of_the_environment_is_sent_if_the_upstream_has_none(place, provider
     assert provider.headers[0]["authorization"] == "Bearer sk-of-environment"
 
 
+def test_address_of_the_environment_is_taken_if_the_upstream_has_none(place, provider):
+    file = place / "shop.py"
+    file.write_text(file.read_text().replace(f"base_url={provider.url!r}, ", ""), encoding="utf-8")
+    written(place, 1)
+    assert run(place).returncode == 2
+    assert run(place, OPENAI_BASE_URL=provider.url).returncode == 0
+    assert provider.contents() == ["1"]
+
+
+def test_header_without_its_environment_variable_is_told_in_one_line(place):
+    (place / "plans.toml").write_text(
+        '[upstreams.of-file]\nbase_url = "http://127.0.0.1:9/v1"\nheaders = {authorization = "Bearer env:NOT_SET"}\n'
+        '[plans.free]\nrequests = "9 per minute"\n',
+        encoding="utf-8",
+    )
+    file = place / "shop.py"
+    file.write_text(file.read_text().replace('storage_uri="memory://"', 'storage_uri="memory://", plans="plans.toml"'))
+    written(place, 1)
+    ran = run(place, "--upstream", "of-file")
+    told = "Error: --upstream: headers: authorization: the environment variable NOT_SET is not set.\n"
+    assert (ran.returncode, ran.stderr) == (2, told)
+
+
+def test_request_that_reached_nobody_was_not_sent_and_costs_nothing(place):
+    written(place, 1)
+    ran = run(place, "--base-url", "http://127.0.0.1:9/v1", "--budget", "1000 tokens", "--no-progress")
+    assert (ran.returncode, ran.stdout) == (3, "out.jsonl: 0 of 1 answered, 1 failed (1 not sent). 0 tokens.\n")
+    line = json.loads((place / "out.jsonl").read_text())
+    assert (line["response"], line["error"]["code"]) == (None, "not_sent")
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -275,7 +310,7 @@ def test_key_of_the_environment_is_sent_if_the_upstream_has_none(place, provider
         (["--budget", "much"], "--budget: An amount is needed, such as '20 USD' or '100000 tokens'. Got 'much'."),
         (
             ["--base-url", "ftp://x"],
-            "--base-url: the upstream has no base_url, so an http or https URL is needed here.",
+            "--base-url: an http or https URL is needed here, as base_url of the upstream, or in OPENAI_BASE_URL.",
         ),
         (["-o", "in.jsonl"], "--output: this is the input."),
         (["-o", "/dev/stdout"], "--output: the name of a file is needed"),
