@@ -19,7 +19,7 @@ from flask_ailimit.testing import limits_clock  # noqa: F401  a fixture
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [ROOT / page for page in page_blocks.PAGES]
+PAGES = [*(ROOT / page for page in page_blocks.PAGES), ROOT / "examples/README.md"]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 

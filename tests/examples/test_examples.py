@@ -180,6 +180,13 @@ def test_calls_are_logged_and_a_wrong_key_is_an_alarm(demo):
     assert statuses(demo) == [200, 401]
 
 
+def test_spent_money_is_an_alarm_and_no_second_call_is_made(provider):
+    provider.always(Fault.spent())
+    _, errors = against(provider, "log_and_alert")
+    assert "CRITICAL ALERT openai-main: spent" in errors
+    assert provider.count() == 1
+
+
 def test_no_example_shows_the_key(demo):
     for name in ("errors_by_kind", "log_and_alert"):
         ran = run(name, demo.url)
