@@ -18,6 +18,7 @@ from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, REQUESTS, TOKEN_U
 from flask_ailimit.engine.reservation import LEASE_BITS, end_together
 from flask_ailimit.tokens import Usage
 
+from .lowering import most_used, used_beyond
 from .settings import PROVIDER_BUCKET, TIMED, UpstreamSettings
 from .told import MINUTE, Told
 
@@ -43,9 +44,6 @@ SLOT_WAIT = 0.05
 
 _GIVEN_BACK = (*TOKEN_UNITS, CONCURRENCY, "turn")
 """Why a call waits that may be over sooner than is known."""
-
-_HEADROOM = 10
-"""A tenth of what the upstream allows is left to who else uses the account, once so little is left."""
 
 _MOST_LEARNT = 2**40
 
@@ -248,14 +246,10 @@ class Group:
                 continue
             if told.limits.get(quota.unit, quota.limit) < quota.limit:
                 continue  # It is a part of another limit, by which the next call is decided.
-            # An upstream that never has more than one left at once must not be taken for one that is nearly empty.
             most_left = self._most_left[quota.unit] = max(left, self._most_left.get(quota.unit, 0))
-            headroom = min(max(1, quota.limit // _HEADROOM), most_left // 2)
-            longest = int(self._settings.longest_pause * quota.limit / quota.period)
-            used = min(quota.burst + headroom - left, quota.burst - charge.cost + longest, MAX_EXACT)
-            # Calls may come there in another order than they left here.
-            unclear = 0 if quota.unit == REQUESTS else max(headroom // 2, charge.cost)
-            if used - (quota.burst - verdict.remaining) > unclear:
+            used = used_beyond(quota, charge.cost, quota.burst - verdict.remaining, told, most_left)
+            if used is not None:
+                used = min(used, most_used(quota, charge.cost, self._settings.longest_pause), MAX_EXACT)
                 taken_at_us = reservation.decision.taken_at_us(charge)
                 lowered.append(Settlement(charge.costing(0), taken_at_us, used, reservation.taken.lease))
         return lowered

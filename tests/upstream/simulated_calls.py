@@ -183,6 +183,7 @@ class Provider:
         for verdict in reservation.decision.verdicts if self.tells else ():
             headers[f"x-ratelimit-limit-{verdict.quota.unit}"] = str(verdict.quota.limit)
             headers[f"x-ratelimit-remaining-{verdict.quota.unit}"] = str(verdict.remaining)
+            headers[f"x-ratelimit-reset-{verdict.quota.unit}"] = f"{round(verdict.reset_after * 1000)}ms"
         if status != 200:
             waits = [verdict.retry_after or 0 for verdict in reservation.decision.verdicts if not verdict.allowed]
             headers["retry-after-ms"] = str(round(max(waits) * 1000) + 1)

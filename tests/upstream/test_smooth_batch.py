@@ -11,13 +11,14 @@ ITEMS, WORKERS, A_MINUTE = 200, 5, 50
 
 
 @pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("algorithm", ["token-bucket", "fixed-window"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_batch_takes_the_least_possible_time_and_nothing_fails(seed, processes):
+def test_batch_takes_the_least_possible_time_and_nothing_fails(seed, algorithm, processes):
     world = World(seed)
     upstreams = world.upstreams(
         world.engine(), processes, requests={"limit": f"{A_MINUTE} per minute", "burst": 1}, max_wait=60.0
     )
-    provider = Provider(world, [Quota(A_MINUTE, 60)])
+    provider = Provider(world, [Quota(A_MINUTE, 60, "requests", algorithm)])
     left, answers = list(range(ITEMS)), []
 
     def work(upstream):
