@@ -109,6 +109,8 @@ def _read(
     headers: Mapping[str, str], names: tuple[str, str, str], unit: str, at: float, period: int | None
 ) -> Iterator[_Reading]:
     """What three headers say of a unit, if they say how much can be had or is left. A limit of 0 is no limit."""
+    if names[0] not in headers and names[1] not in headers:
+        return  # Most are not there, and the rest takes time.
     limit_text, remaining_text, reset_text = [header_of(headers, name) for name in names]
     limit = joined(limit_text, whole_number, largest=False)
     remaining = joined(remaining_text, whole_number, largest=False)
