@@ -70,7 +70,7 @@ def test_script_of_the_page_shares_the_counts_of_the_app(tmp_path):
 
 
 OPEN = """
-engine = Engine(open_store("local://", name="shop", clock=system_clock, options={}))
+engine = Engine(open_store("local://", name="shop"))
 upstream = Upstream(engine, "openai-main", requests="500 per minute", tokens="200000 per minute", concurrency=50)
 """
 TAKE = """
