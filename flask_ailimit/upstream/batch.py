@@ -58,6 +58,7 @@ class Work(Generic[Item, Answer]):
 
     Items are taken from the iterable in the thread that asks for answers, and never more than two for each worker
     before their answers are taken. At the end of the block no further item begins, and those that run are waited for.
+    After an interrupt only :meth:`rest` waits for them, so that a second one is heard at any moment.
 
     Args:
         function: Is called with each item, in a copy of the context in which this is made.
@@ -87,7 +88,12 @@ class Work(Generic[Item, Answer]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        if isinstance(error, KeyboardInterrupt):
+            # Whoever caught it has waited by rest(), unless a second one came before that. That may have come inside of
+            # the event's lock, which is never free then: only a thread that may stay there may ask for it.
+            threading.Thread(target=self._begin_no_more, daemon=True).start()
+        else:
+            self._stop()
 
     def __iter__(self) -> Iterator[tuple[int, Answer | Failed]]:
         """The answers, in the order in which they come.
@@ -139,11 +145,14 @@ class Work(Generic[Item, Answer]):
     def _stop(self) -> None:
         if self.stopped.is_set():
             return  # A second interrupt ended the waiting.
+        self._begin_no_more()
+        for thread in self._threads:
+            thread.join()
+
+    def _begin_no_more(self) -> None:
         self.stopped.set()
         for _ in self._threads:
             self._todo.put(None)
-        for thread in self._threads:
-            thread.join()
 
 
 def run(

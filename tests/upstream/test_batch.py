@@ -153,6 +153,24 @@ def test_interrupt_waits_for_what_runs_ends_what_waits_and_begins_nothing(monkey
     assert isinstance(caught.value.done[0], Failed)
 
 
+def test_second_interrupt_before_the_waiting_begins_leaves_at_once():
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def ask(item):
+        begun.set()
+        if may_end.wait(5):
+            ended.set()
+
+    work = Work(ask, [0], workers=1)
+    work._fill()
+    assert begun.wait(60)
+    work.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not ended.is_set()
+    may_end.set()
+    assert ended.wait(60)
+    assert work.stopped.wait(60)
+
+
 def test_second_interrupt_leaves_at_once_with_what_is_answered(tmp_path):
     code = """
 import threading

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,8 +145,11 @@ def test_second_interrupt_leaves_at_once(place, provider):
     provider.wait_for(2)
     process.send_signal(signal.SIGINT)
     assert "waited for" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    for _ in range(60):  # One that comes inside of a finalizer is not heard.
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1)
+            break
     assert process.returncode == 130
     hold.set()
     assert run(place).returncode == 0
