@@ -31,7 +31,7 @@ def figures(size: Size) -> list[Figure]:
             continue
         with redis_server() as server:
             app = open_app(server.uri)
-            sent, inside, usec = _count(server, caller(app), size.part(REQUESTS, 20))
+            sent, inside, usec = count(server, caller(app), size.part(REQUESTS, 20))
             apps.close(app)
         seen = ", ".join(f"{count:.3g} {command}" for command, count in sent.items())
         found.append(Figure(f"Redis, round trips per request: {name}", [sum(sent.values())], "trips", remark=seen))
@@ -40,7 +40,7 @@ def figures(size: Size) -> list[Figure]:
     return found
 
 
-def _count(server: Any, request: Callable[[], None], requests: int) -> tuple[dict[str, float], float, float]:
+def count(server: Any, request: Callable[[], None], requests: int) -> tuple[dict[str, float], float, float]:
     """Of each request: commands by name that came over the network, others, and microseconds inside commands."""
     for _ in range(SUBJECTS):  # Everybody is known by then.
         request()

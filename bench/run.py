@@ -1,6 +1,6 @@
 """Measure everything, print the table, and write it to bench/results.
 
-    python bench/run.py                   # all, some six minutes
+    python bench/run.py                   # all, some thirteen minutes
     python bench/run.py flask redis       # these families only; nothing is written
     python bench/run.py --tiny            # see that it all runs; the numbers mean nothing, and nothing is written
 
@@ -36,6 +36,7 @@ FAMILIES = {
     "prompts": "A prompt of a megabyte",
     "streams": "A streamed answer",
     "starts": "Before the first request",
+    "upstreams": "The app's own calls to a provider",
 }
 """The families and their titles; a family's figures are those of the module ``of_`` its name."""
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -51,8 +51,15 @@ class Server:
 
 
 @contextmanager
-def serving(apps: Mapping[str, str], *, workers: int, threads: int = 4) -> Iterator[dict[str, Server]]:
-    """Serve apps of ``limited_flask``, each under its own gunicorn, until the context ends.
+def serving(
+    apps: Mapping[str, str],
+    *,
+    workers: int,
+    threads: int = 4,
+    module: str = "limited_flask",
+    answers: Callable[[int], object] | None = None,
+) -> Iterator[dict[str, Server]]:
+    """Serve apps, each under its own gunicorn, until the context ends.
 
     When this begins each has answered once.
 
@@ -60,13 +67,15 @@ def serving(apps: Mapping[str, str], *, workers: int, threads: int = 4) -> Itera
         apps: How each is made, such as ``bare()``, by its name.
         workers: Of each, of class gthread.
         threads: Of each worker.
+        module: Where they are.
+        answers: Is called with a port and raises if no answer comes; :func:`ask_once` if not given.
     """
     started: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
     try:
         for name, app in apps.items():
-            started[name] = _start(app, workers, threads)
+            started[name] = _start(f"{module}:{app}", workers, threads)
         for port, _ in started.values():
-            ask_once(port)
+            (answers or ask_once)(port)
         yield {name: Server(port, process.pid) for name, (port, process) in started.items()}
     finally:
         for _, process in started.values():
@@ -78,7 +87,7 @@ def serving(apps: Mapping[str, str], *, workers: int, threads: int = 4) -> Itera
 def _start(app: str, workers: int, threads: int) -> tuple[int, "subprocess.Popen[bytes]"]:
     # The socket is bound here, so no port is guessed, and a client that comes too early waits.
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    command = [sys.executable, "-m", "gunicorn", f"limited_flask:{app}", "--bind", f"fd://{listener.fileno()}"]
+    command = [sys.executable, "-m", "gunicorn", app, "--bind", f"fd://{listener.fileno()}"]
     command += ["--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)]
     command += ["--keep-alive", "60", "--log-level", "error", "--no-control-socket"]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
