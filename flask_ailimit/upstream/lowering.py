@@ -38,10 +38,10 @@ def used_beyond(quota: Quota, cost: int, counted: int, told: Told, most_left: in
     left = told.remaining[quota.unit]
     limit, reset = told.limits.get(quota.unit), told.resets.get(quota.unit)
     if limit is not None and reset is not None and _is_window(quota, limit - left, reset):
-        # Calls may be on their way there, of somebody else too if less is left than our own pace would have left.
-        is_ours = quota.unit == REQUESTS and left + 1 >= reset * quota.limit / quota.period
-        others = _OTHERS_CALLS if quota.unit == REQUESTS else cost
-        room = left if is_ours else left - others
+        if quota.unit == REQUESTS and left and left + 1 >= reset * quota.limit / quota.period:
+            return None  # As much is left as our own pace leaves.
+        # Calls of others may be on their way there.
+        room = left - (_OTHERS_CALLS if quota.unit == REQUESTS else cost)
         wait = reset if room < cost else min(reset, cost * reset / room)
         used, unclear = quota.burst - cost + round(wait * quota.limit / quota.period), 0
     else:
