@@ -10,6 +10,7 @@ from secrets import token_hex
 from threading import Event
 from typing import Any, NamedTuple
 
+from flask_ailimit.engine import Reservation
 from flask_ailimit.tokens import StreamMeter
 from flask_ailimit.tokens.inflating import TooLarge, inflate
 from flask_ailimit.tokens.readings import TooMuchToRead
@@ -22,7 +23,7 @@ from .cache import StoredAnswer
 from .calling import Calling
 from .failures import failure_of
 from .held import Held
-from .pacing import SPENT, Asked, Place, Wait
+from .pacing import SPENT, Asked, Group, Place, Wait
 from .refusing import UPSTREAM, Final, line_is_full, not_now, not_reached, passed_on, too_many_retries
 from .reusing import CACHE
 from .target import Target
@@ -55,9 +56,15 @@ class Outgoing(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """The step to do work that may block, such as asking the store."""
+    """The step to do work that may block, such as asking the store.
+
+    Attributes:
+        work: The work. Its answer is that of the step.
+        undo: What is to be done with the answer if nobody comes back for it. It may block, too, and may be late.
+    """
 
     work: Callable[[], Any]
+    undo: Callable[[Any], object] | None = None
 
 
 class Sleep(NamedTuple):
@@ -207,10 +214,9 @@ class Call:
                 wait: Wait | None = None
                 for target in self._targets:
                     group = target.group(model)
-                    reservation = yield Ask(partial(group.reserve, self._asked, place))
+                    has_turn = line.left if target is first else line.leave
+                    reservation = yield Ask(partial(self._reserved, group, place, has_turn), Reservation.cancel)
                     if reservation.allowed:
-                        if place.open:
-                            yield Ask(partial(line.left if target is first else line.leave, place))
                         target.let_through(group)
                         if waited is not None:
                             seconds = self._own.now() - began
@@ -229,6 +235,12 @@ class Call:
                 yield Sleep(min(line.nap(wait), left), self._how.stop)
         finally:
             place.open.clear()  # If nobody came back here, its place is given back in the background.
+
+    def _reserved(self, group: Group, place: Place, has_turn: Callable[[Place], None]) -> Reservation:
+        reservation = group.reserve(self._asked, place)
+        if reservation.allowed and place.open:
+            has_turn(place)
+        return reservation
 
     def _is_pointless(self, wait: Wait, left: float) -> bool:
         """Whether a call is not to wait, with so many seconds left.

@@ -1,6 +1,7 @@
 """The transport for clients of an event loop. The store is asked in threads: it may block, and the loop may not."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -9,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
+from flask_ailimit.engine import AILimitError
 from flask_ailimit.engine.background import started
 
 from .call import Accepted, Ask, Outgoing, Read, Send, Sleep, Steps
@@ -70,8 +72,7 @@ class _Transport:
             while True:
                 step = steps.send(done)
                 if isinstance(step, Ask):
-                    with anyio.CancelScope(shield=True):  # Else nobody would have what the store has given.
-                        done = await run_sync(step.work)
+                    done = await _answer_to(step)
                 elif isinstance(step, Sleep):
                     await _rest(step)
                     done = None
@@ -98,6 +99,47 @@ class _Transport:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Errand:
+    """Work that a thread does for somebody who may be gone when it is done. Then its answer is undone."""
+
+    def __init__(self, step: Ask) -> None:
+        self._step = step
+        self._unheard: list[Any] = []  # Whoever takes the answer out of it undoes it.
+        self._is_left = False
+
+    def run(self) -> Any:
+        answer = self._step.work()
+        self._unheard.append(answer)
+        if self._is_left:
+            self._undo()
+        return answer
+
+    def leave(self) -> None:
+        self._is_left = True
+        if self._unheard:
+            started(self._undo, "giving back")
+
+    def _undo(self) -> None:
+        try:
+            answer = self._unheard.pop()
+        except IndexError:
+            return
+        if self._step.undo is not None:
+            with suppress(AILimitError):  # Then its lease ends.
+                self._step.undo(answer)
+
+
+async def _answer_to(step: Ask) -> Any:
+    """Else nobody would have what the store has given. Cancellation of asyncio's own goes through every shield."""
+    errand = _Errand(step)
+    try:
+        with anyio.CancelScope(shield=True):
+            return await run_sync(errand.run)
+    except BaseException:
+        errand.leave()
+        raise
 
 
 async def _rest(step: Sleep) -> None:
