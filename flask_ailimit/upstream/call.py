@@ -182,7 +182,7 @@ class Call:
             target, held = placed
             sent = yield Send(self._addressed(target), held)
             if not isinstance(sent, Exception) and sent.status_code < _ERROR:
-                yield from self._hear(target, held, lowered(sent))
+                yield from self._hear(target, held, lowered(sent), has_begun=True)
                 held.also = () if is_retry or again.failed else tuple(own.budget.earned(held.reservation))
                 return Accepted(sent, held, [("x-should-retry", "false"), (UPSTREAM, target.name)])
             answer, last = yield from self._failure(target, held, sent)
@@ -269,12 +269,16 @@ class Call:
         theirs = Final(sent.status_code, sent.headers.multi_items(), raw)
         return answer, passed_on(target.name, theirs, is_limit=answer.kind in (Kind.THROTTLED, Kind.SPENT))
 
-    def _hear(self, target: Target, held: Held, headers: Mapping[str, str]) -> Generator[Ask, Any, None]:
+    def _hear(
+        self, target: Target, held: Held, headers: Mapping[str, str], *, has_begun: bool = False
+    ) -> Generator[Ask, Any, None]:
         told, group = told_by(headers, target.wall()), target.group(self._asked.model)
         group.learn(told)
-        less = group.lowered(held.reservation, told)
-        if less:
-            yield Ask(partial(group.lower, less))
+        news = group.lowered(held.reservation, told)
+        if has_begun:
+            news += group.proved(held.reservation)
+        if news:
+            yield Ask(partial(group.tell, news))
 
     def _gave_up(self, target: Target, final: Final, why: str, answer: Answer | None, attempts: int) -> Final:
         kind, status = (None, 0) if answer is None else (answer.kind.value, answer.status)

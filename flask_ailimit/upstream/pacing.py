@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from flask_ailimit.engine import Charge, ConfigurationError, Engine, Quota, Reservation, Settlement, StoreError
-from flask_ailimit.engine.algorithms.gate import CLOSED, HALF_OPEN, OPEN, PAUSED, standing_of
+from flask_ailimit.engine.algorithms.gate import CLOSED, GOOD, HALF_OPEN, OPEN, PAUSED, standing_of
 from flask_ailimit.engine.charge import ALLOW, LOCAL
 from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, REQUESTS, TOKEN_UNITS
@@ -230,6 +230,14 @@ class Group:
 
         return end_together([reservation], actual_of, also).was_open
 
+    def proved(self, reservation: Reservation) -> list[Settlement]:
+        """What tells the gate that the answer has begun, if the call is its probe: nobody else can wait for the end."""
+        return [
+            Settlement(verdict.charge.costing(0), 0, GOOD, reservation.taken.lease)
+            for verdict in reservation.decision.taken
+            if verdict.quota.unit == GATE and standing_of(verdict.remaining).kind == HALF_OPEN
+        ]
+
     def lowered(self, reservation: Reservation, told: Told) -> list[Settlement]:
         """Settlements that lower our counts to what the upstream says is left of its own.
 
@@ -254,10 +262,10 @@ class Group:
                 lowered.append(Settlement(charge.costing(0), taken_at_us, used, reservation.taken.lease))
         return lowered
 
-    def lower(self, lowered: Sequence[Settlement]) -> None:
-        """Settle what :meth:`lowered` answered."""
+    def tell(self, settlements: Sequence[Settlement]) -> None:
+        """Settle what :meth:`lowered` and :meth:`proved` answered."""
         with suppress(StoreError):
-            self._engine.store.settle(lowered)
+            self._engine.store.settle(settlements)
 
     def learn(self, told: Told) -> None:
         """Take over the limits that an answer names: never above those that the app has named.

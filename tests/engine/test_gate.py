@@ -81,6 +81,18 @@ def test_outcome_that_no_answer_has_is_not_packed(outcome):
         packed(outcome)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_answer_to_the_probe_that_has_begun_closes_the_breaker_and_counts_nothing(times):
+    it = Gate()
+    it.break_open()
+    it.wait(1)
+    assert it.ask(lease=7).allowed
+    for lease in (OLD, *[7] * times):
+        it.state = gate.settle(it.state, it.now, QUOTA, 0, 0, GOOD, lease)
+        assert it.standing == ((HALF_OPEN, 503) if lease == OLD else (CLOSED, 0))
+    assert it.state == ()
+
+
 def test_nine_faults_do_not_open_it_and_ten_do():
     each = Gate()
     for _ in range(9):

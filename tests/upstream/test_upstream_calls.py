@@ -406,6 +406,18 @@ def test_a_breaker_is_told_by_signals(world):
     assert [facts["state"] for _, facts in told] == ["open", "half-open", "closed"]
 
 
+def test_calls_go_on_as_soon_as_the_answer_to_the_probe_has_begun(world):
+    upstream = world.upstream(attempts=1, concurrency=5)
+    break_down(world, upstream)
+    world.provider.always(Fault.ok())
+    world.clock.pause(1)
+    with ask(world.client(upstream), stream=True) as stream:
+        next(iter(stream))
+        assert ask(world.client(upstream)).choices[0].message.content == "one two three"
+        assert left(upstream, "concurrency") == 4
+    assert left(upstream, "concurrency") == 5
+
+
 def test_nobody_waits_for_an_account_that_has_nothing_left(world):
     world.provider.then(Fault.spent())
     upstream = world.upstream()

@@ -109,7 +109,8 @@ end
 
 local function settle(state, now_us, quota, _, cost, actual, lease)
   local gate = present(state, now_us, quota)
-  local kind, status, pause_us = actual > 0 and UNCORRECTED or NEUTRAL, 0, 0
+  local kind, status, pause_us = UNCORRECTED, 0, 0
+  if actual == NEUTRAL or actual == GOOD then kind = actual end
   if cost > 0 then
     kind = actual % OUTCOMES
     local rest = (actual - kind) / OUTCOMES
@@ -122,7 +123,7 @@ local function settle(state, now_us, quota, _, cost, actual, lease)
   end
   if gate[PROBE_ENDS] > 0 and gate[PROBE] == lease then
     end_probe(gate, now_us, kind, status)
-  elseif kind ~= NEUTRAL and gate[OPEN_US] == 0 then
+  elseif cost > 0 and kind ~= NEUTRAL and gate[OPEN_US] == 0 then
     if gate[COUNTED_GOOD] + gate[COUNTED_FAULTS] == 0 then gate[STARTED] = now_us end
     local counts = kind == GOOD and COUNTED_GOOD or COUNTED_FAULTS
     gate[counts] = gate[counts] + 1

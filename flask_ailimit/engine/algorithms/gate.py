@@ -7,8 +7,9 @@ other answer gives the probe back, and the next call is the probe. What comes of
 meanwhile: a good answer to one that was made before does not say that the provider is well again. A breaker that has
 been half-open for 30 s without a probe is closed, because what it knew is too old.
 
-A charge costs 1 for a call. What it is settled with tells what came of the call, see :func:`packed`; at a cost of 0
-nothing is counted, and an ``actual`` of 0 gives the probe back. ``Step.remaining`` tells how the gate stands, see
+A charge costs 1 for a call. What it is settled with tells what came of the call, see :func:`packed`. At a cost of 0
+nothing is counted: an ``actual`` of 0 gives the probe back, and :data:`GOOD` tells that the answer to the probe has
+begun, which closes the breaker: a stream may last for minutes. ``Step.remaining`` tells how the gate stands, see
 :func:`standing_of`.
 
 State: ``()`` while nothing is known, ``(started, good, faults)`` while answers are counted, and behind these, while
@@ -145,7 +146,7 @@ def settle(
 ) -> State:
     """Note what came of a call: ``actual`` is what :func:`packed` answers."""
     gate = _present(state, now_us, quota)
-    kind, status, pause_ms = outcome_of(actual) if cost else Outcome(NOTHING if actual else NEUTRAL)
+    kind, status, pause_ms = outcome_of(actual) if cost else Outcome(actual if actual in (NEUTRAL, GOOD) else NOTHING)
     if kind == NOTHING:
         return _state(gate)
     pause_us = pause_ms * _MILLISECOND
@@ -153,7 +154,7 @@ def settle(
         gate = gate._replace(paused_until=now_us + pause_us, pause_us=pause_us, paused_by=status)
     if gate.probe_ends and gate.probe == lease:
         return _state(_after_probe(gate, now_us, kind, status))
-    if kind == NEUTRAL or gate.open_us:
+    if kind == NEUTRAL or gate.open_us or not cost:
         return _state(gate)
     started = gate.started if gate.good + gate.faults else now_us
     good, faults = gate.good + (kind == GOOD), gate.faults + (kind == FAULT)
