@@ -16,6 +16,12 @@ _HAS_KNOWN_END = ("/chat/completions", "/completions", "/responses", "/messages"
 CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 """Headers with a key, in small letters."""
 
+_SECRETS = ("auth", "key", "token", "secret", "sig", "credential", "password", "cookie")
+"""In the name of a header, or of a part of a query, that may hold a secret."""
+
+_OF_THE_ACCOUNT = ("openai-organization", "openai-project")
+_TELLS_CALLS_APART = "idempotency-key"
+
 _OF_THE_BODY = ("host", "content-length", "transfer-encoding")
 
 
@@ -51,7 +57,8 @@ def with_model(body: bytes, model: str) -> bytes:
 def readdressed(url: str, own_base: str | None, other_base: str) -> str:
     """The address of a request at another upstream: what follows the own base, behind the other one.
 
-    Without an own base, what follows the version (``/v1``) is taken, or else the whole path.
+    Without an own base, what follows the version (``/v1``) is taken, or else the whole path. A credential in the query
+    is left out.
     """
     there = urlsplit(url)
     path = there.path
@@ -60,12 +67,17 @@ def readdressed(url: str, own_base: str | None, other_base: str) -> str:
         path = path.removeprefix(own_path)
     elif path.startswith("/v1/"):
         path = path.removeprefix("/v1")
-    query = f"?{there.query}" if there.query else ""
-    return f"{other_base.rstrip('/')}{path}{query}"
+    query = "&".join(part for part in there.query.split("&") if not _may_be_secret(part.partition("=")[0]))
+    return f"{other_base.rstrip('/')}{path}{'?' if query else ''}{query}"
 
 
 def with_headers(headers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """The headers of a request that goes to another upstream: without the credential of the first, with its own."""
-    dropped = (*CREDENTIALS, *_OF_THE_BODY)
-    kept = {name: value for name, value in headers.items() if name.lower() not in dropped}
-    return {**kept, **own}
+    dropped = (*_OF_THE_ACCOUNT, *_OF_THE_BODY)
+    kept = {name: value for name, value in headers.items() if name not in dropped and not _may_be_secret(name)}
+    return {**kept, **{name.lower(): value for name, value in own.items()}}
+
+
+def _may_be_secret(name: str) -> bool:
+    lower = name.lower()
+    return lower != _TELLS_CALLS_APART and any(word in lower for word in _SECRETS)

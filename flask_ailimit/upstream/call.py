@@ -29,8 +29,8 @@ from .reusing import CACHE
 from .target import Target
 from .told import told_by
 
-_ERROR = 400
-"""From this HTTP status on, an answer is none."""
+_REDIRECTION, _ERROR = 300, 400
+"""From this HTTP status on, an answer is one that tells of another place, or is none."""
 
 _OF_THE_CALLER = (Kind.CALLER, Kind.TOO_LONG, Kind.FILTERED)
 """What is wrong with the call itself. Nobody else need be told."""
@@ -181,7 +181,9 @@ class Call:
                 return placed
             target, held = placed
             sent = yield Send(self._addressed(target), held)
-            if not isinstance(sent, Exception) and sent.status_code < _ERROR:
+            # Whoever followed another one's redirection would send it the credential that it must not get.
+            error = _ERROR if target is own else _REDIRECTION
+            if not isinstance(sent, Exception) and sent.status_code < error:
                 yield from self._hear(target, held, lowered(sent), has_begun=True)
                 held.also = () if is_retry or again.failed else tuple(own.budget.earned(held.reservation))
                 return Accepted(sent, held, [("x-should-retry", "false"), (UPSTREAM, target.name)])

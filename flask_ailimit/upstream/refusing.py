@@ -87,8 +87,8 @@ def not_reached(name: str, reason: str, *, sent: bool) -> Final:
 
 
 def passed_on(name: str, theirs: Final, *, is_limit: bool) -> Final:
-    """The upstream's own answer, which the SDK is not to ask for again."""
-    ours = ("x-should-retry", UPSTREAM, LIMITED_BY)
+    """The upstream's own answer, which the SDK is not to ask for again, neither there nor elsewhere."""
+    ours = ("x-should-retry", UPSTREAM, LIMITED_BY, "location")
     headers = [(key, value) for key, value in theirs.headers if key.lower() not in ours]
     headers += [("x-should-retry", "false"), (UPSTREAM, name)]
     if is_limit:
