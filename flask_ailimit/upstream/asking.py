@@ -65,8 +65,8 @@ def readdressed(url: str, own_base: str | None, other_base: str) -> str:
     own_path = urlsplit(own_base).path.rstrip("/") if own_base else ""
     if own_path and path.startswith(f"{own_path}/"):
         path = path.removeprefix(own_path)
-    elif path.startswith("/v1/"):
-        path = path.removeprefix("/v1")
+    elif "/v1/" in path:
+        path = path[path.index("/v1/") + len("/v1") :]
     query = "&".join(part for part in there.query.split("&") if not _may_be_secret(part.partition("=")[0]))
     return f"{other_base.rstrip('/')}{path}{'?' if query else ''}{query}"
 

@@ -76,3 +76,21 @@ def test_redirection_of_another_upstream_is_not_followed_with_the_first_credenti
         answer = client.post(f"{OWN}/chat/completions", json=BODY, headers={"x-api-key": "SECRET"})
     assert [request.url.host for request in seen] == ["own.example", "spare.example"]
     assert (answer.status_code, answer.headers["x-ailimit-upstream"]) == (status, "spare")
+
+
+@pytest.mark.parametrize(
+    ("own_base", "url", "path"),
+    [
+        (None, "http://own.example/v1/chat/completions", "/v1/chat/completions"),
+        (None, "http://own.example/openai/v1/chat/completions", "/v1/chat/completions"),
+        (None, "http://own.example/api/v1/chat/completions", "/v1/chat/completions"),
+        (None, "http://own.example/chat/completions", "/v1/chat/completions"),
+        ("http://own.example/deep/v1", "http://own.example/deep/v1/a/v1/b", "/v1/a/v1/b"),
+        ("http://own.example/", "http://own.example/chat/completions", "/v1/chat/completions"),
+    ],
+)
+def test_address_at_another_upstream_is_what_follows_the_own_base_or_the_version(world, own_base, url, path):
+    seen = []
+    with client_of(world, failing_at_first(seen), own={"base_url": own_base}) as client:
+        client.post(url, json=BODY)
+    assert str(seen[-1].url) == f"http://spare.example{path}"
