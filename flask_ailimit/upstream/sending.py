@@ -10,6 +10,9 @@ from .calling import calling_now
 from .refusing import Final
 from .target import Target
 
+_ENCODING = "utf-8"
+"""Of headers: what came in any encoding can be written in this one."""
+
 
 def outgoing_of(request: Any, body: bytes) -> Outgoing:
     """The request that a client has made."""
@@ -29,11 +32,12 @@ def request_of(module: ModuleType, original: Any, came: Outgoing, sent: Outgoing
     """The request to send: the original one, unless something in it was changed."""
     if sent is came:
         return original
-    headers = {name: value for name, value in sent.headers.items() if name not in ("host", "content-length")}
+    kept = {name: value for name, value in sent.headers.items() if name != "content-length"}
+    headers = module.Headers(kept, encoding=_ENCODING)
     return module.Request(sent.method, sent.url, headers=headers, content=sent.body, extensions=original.extensions)
 
 
 def response_of(module: ModuleType, final: Final, request: Any) -> Any:
     """An answer with its whole body, as the library has it."""
-    headers = list(final.headers)
+    headers = module.Headers(list(final.headers), encoding=_ENCODING)
     return module.Response(final.status, headers=headers, stream=module.ByteStream(final.body), request=request)
