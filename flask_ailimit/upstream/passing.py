@@ -1,5 +1,7 @@
 """An answer's body on its way to the caller: metered while it passes, and settled when it is closed."""
 
+import logging
+
 from flask_ailimit.engine.background import started
 from flask_ailimit.engine.forking import lineage
 from flask_ailimit.tokens import Measure, StreamMeter, TokenCounter
@@ -7,6 +9,8 @@ from flask_ailimit.tokens.usual import read_usual
 
 from .call import Accepted
 from .held import Held
+
+_log = logging.getLogger("flask_ailimit")
 
 _EVENTS = "text/event-stream"
 _DOCUMENT = "application/json"
@@ -78,6 +82,14 @@ class Passing:
             self._keeping.end(whole=whole)
 
     def _measure(self, whole: bool) -> Measure:
+        try:
+            return self._counted(whole)
+        except Exception as error:  # noqa: BLE001  an app's own counter may fail on a text that it doesn't expect
+            # Not the error's text or its traceback, which may hold the answer.
+            _log.error("The tokens of an upstream's answer could not be counted: %s was raised.", type(error).__name__)
+            return Measure(None, "reserved")
+
+    def _counted(self, whole: bool) -> Measure:
         if self._kept is not None:
             body = self._taken()
             usage = read_usual(body, self._counter) if whole else None

@@ -80,6 +80,27 @@ def test_a_call_is_settled_with_what_it_used(world):
     assert told[0][1]["source"] == "reported"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_the_app_cannot_count_is_passed_on_and_costs_what_was_reserved(world, stream, caplog):
+    def counter(text):
+        if "one" in text:
+            raise ValueError(text)
+        return 3
+
+    upstream = world.upstream(tokens={"limit": "10000 per minute", "burst": 10000}, concurrency=5, counter=counter)
+    world.provider.always(Fault.ok().without_usage())
+    before = left(upstream, "tokens")
+    answer = ask(world.client(upstream), stream=stream)
+    if stream:
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices) == "one two three"
+    else:
+        assert answer.choices[0].message.content == "one two three"
+    assert before - left(upstream, "tokens") >= 20
+    assert left(upstream, "concurrency") == 5
+    assert "ValueError" in caplog.text
+    assert "two" not in caplog.text
+
+
 def test_a_call_asks_the_store_twice(world):
     upstream = world.upstream(requests="60 per minute", tokens="10000 per minute", concurrency=5)
     trips = store_calls(world, lambda name: name)
