@@ -113,7 +113,7 @@ class AppUpstream(Upstream):
 
     def settled(self, usage: Usage) -> None:
         """A call has used so much: the current request may have to pay for it beside an answer from the cache."""
-        ledger = self._limiter.ledger_of_calls if self.settings.kept else None
+        ledger = self._limiter.ledger_of_calls
         if ledger is not None:
             note_asked(ledger, usage)
 

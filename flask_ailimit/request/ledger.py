@@ -85,7 +85,6 @@ class Ledger:
         estimates: The tokens that the request may use, once they are estimated, by the output that is reserved if it
             names no maximum.
         invalid: The error to raise before the view, because the request's body can't be read.
-        recorded: The tokens that the view recorded.
         recorded_units: What the view recorded in units of the app's own.
         pricing: What it costs in money, and in tokens that are weighed.
         streaming: The end of a stream settles what is owed.
@@ -98,7 +97,7 @@ class Ledger:
         status: The response's HTTP status, once there is one.
         settlements: How often the request was settled.
         asked: What the view's calls to upstreams have used.
-        is_reused: Whether one of them was answered from a cache: then what the others use is recorded.
+        is_reused: Whether one of them was answered from a cache.
     """
 
     engine: Engine
@@ -119,7 +118,6 @@ class Ledger:
     unidentified: HTTPException | None = None
     selection: Selection | None = None
     models: Sequence[object] | None = ()
-    recorded: Usage | None = None
     recorded_units: Mapping[str, int] = _NOTHING
     streaming = False
     closed = False
@@ -132,6 +130,7 @@ class Ledger:
     settlements = 0
     asked: Usage = NO_USAGE
     is_reused = False
+    _recorded: Usage | None = None
     _ended: tuple[Sequence[Reservation], ActualOf] | None = None
     _settled: tuple[Usage | None, Mapping[str, int]] = None, _NOTHING
     _answer_used: Usage = NO_USAGE
@@ -152,6 +151,14 @@ class Ledger:
         self._paid: dict[tuple[bytes, bytes], int] = {}
         self._id: str | None = None
         self._lineage = lineage()
+
+    @property
+    def recorded(self) -> Usage | None:
+        """The tokens that the view recorded.
+
+        If it recorded none and has an answer from a cache, they are those of its calls that were really made.
+        """
+        return self.asked if self._recorded is None and self.is_reused else self._recorded
 
     def engine_now(self) -> Engine:
         """The app's engine, or the engine in memory while Flask-Limiter's fallback is in use."""
@@ -208,7 +215,7 @@ class Ledger:
         if self.closed:
             return False
         if usage is not None:
-            self.recorded = self.recorded + usage if self.recorded else usage
+            self._recorded = self._recorded + usage if self._recorded else usage
         self.pricing.record(usage, cost, units.get(IMAGES, 0))
         self.recorded_units = added(self.recorded_units, units)
         if self._ended and not self.reservations:
@@ -305,10 +312,10 @@ class Ledger:
 
     def settle_after_refusal(self) -> None:
         """End every reservation of a refused request: charge the recorded usage, or nothing if there is none."""
-        if self.recorded is None and not self.recorded_units:
+        if self._recorded is None and not self.recorded_units:
             self.cancel()
         else:
-            self.settle(self.recorded or NO_USAGE, RECORDED, COMPLETE, failed=True)
+            self.settle(self._recorded or NO_USAGE, RECORDED, COMPLETE, failed=True)
 
     def cancel(self) -> None:
         """Give back everything, requests too, because the request was refused, and correct the decision."""

@@ -17,17 +17,14 @@ def tenant_of(ledger: Ledger) -> str | None:
 def charge_reused(ledger: Ledger) -> None:
     """Charge an answer from the cache no tokens, although the view may pass on what it says it used.
 
-    What other calls of the view have used is recorded with it, and so is what they will. An app that records what its
-    requests use is left alone.
+    What other calls of the view have used, and will use, is charged. An app that records what its requests use is left
+    alone.
     """
-    if ledger.recorded is None:
-        ledger.is_reused = True
-        ledger.record(ledger.asked, {})
+    ledger.is_reused = True
 
 
 def note_asked(ledger: Ledger, usage: Usage) -> None:
     """Note what a call of the view has used that was really made."""
+    ledger.asked = usage if ledger.asked is NO_USAGE else ledger.asked + usage
     if ledger.is_reused:
-        ledger.record(usage, {})
-    else:
-        ledger.asked = usage if ledger.asked is NO_USAGE else ledger.asked + usage
+        ledger.record(None, {})  # The request may be settled already.

@@ -111,7 +111,7 @@ def gateway(world, tmp_path):
     app = flask.Flask("gateway")
     limiter = AILimiter(api_key, app=app, storage_uri="memory://", **LIMITS)
     upstream = limiter.upstream("main", cache={"path": tmp_path / "gateway.db"})
-    client = world.client(upstream)
+    client, uncached = world.client(upstream), world.client(limiter.upstream("other", requests="600 per minute"))
 
     @app.post("/chat")
     def chat():
@@ -122,6 +122,26 @@ def gateway(world, tmp_path):
     def twice():
         same(client)
         return ask(client).to_dict()
+
+    @app.post("/elsewhere")
+    def elsewhere():
+        same(client)
+        return ask(uncached).to_dict()
+
+    @app.post("/recorded")
+    def recorded():
+        same(client)
+        usage = ask(client).usage
+        limiter.record_usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)
+        return {}
+
+    @app.post("/refused")
+    def refused():
+        same(client)
+        try:
+            return ask(client).to_dict()
+        except openai.APIError as error:
+            raise upstream.refusal(error) from None
 
     gateway = app.test_client()
     yield lambda path, key: gateway.post(path, headers={"authorization": f"Bearer {key}"}).headers
@@ -147,6 +167,26 @@ def test_a_view_that_calls_twice_pays_for_the_call_that_was_made(world, gateway)
     before = left_to(gateway("/twice", "a"))
     after = left_to(gateway("/chat", "a"))
     assert before[1] - after[1] == 6
+
+
+def test_call_to_another_upstream_beside_an_answer_from_the_cache_is_paid(world, gateway):
+    gateway("/chat", "a")
+    before, after = left_to(gateway("/elsewhere", "a")), left_to(gateway("/chat", "a"))
+    assert before[1] - after[1] == 6
+
+
+def test_what_an_app_records_beside_an_answer_from_the_cache_is_paid_once(world, gateway):
+    gateway("/chat", "a")
+    before, after = left_to(gateway("/recorded", "a")), left_to(gateway("/chat", "a"))
+    assert before[1] - after[1] == 6
+
+
+def test_refused_request_pays_nothing_also_after_an_answer_from_the_cache(world, gateway):
+    gateway("/chat", "a")
+    before = left_to(gateway("/chat", "a"))
+    world.provider.always(Fault.spent())
+    gateway("/refused", "a")
+    assert left_to(gateway("/chat", "a")) == [before[0] - 1, before[1]]
 
 
 def test_clients_are_tenants_of_their_own(world, gateway):
