@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flask_ailimit.http.errors import UpstreamRefused, upstream_refused
 from flask_ailimit.signals import tell
 from flask_ailimit.signals import upstream_refused as told
-from flask_ailimit.upstream.answers import Answer, Kind
+from flask_ailimit.upstream.answers import PAUSED, Answer, Kind
 from flask_ailimit.upstream.pacing import Wait
 from flask_ailimit.upstream.refusing import LIMITED_BY, OWN, THEIRS
 
@@ -69,7 +69,8 @@ def meaning_of(answer: Answer, headers: Mapping[str, str]) -> Meaning:
     asked = answer.retry_after
     if answer.kind is Kind.THROTTLED:
         wait = _SHORTLY if asked is None else asked
-        return Meaning(429, BUSY, OWN, wait) if is_own else Meaning(429, LIMITED, THEIRS, wait)
+        is_theirs = not is_own or answer.reason == PAUSED
+        return Meaning(429, LIMITED, THEIRS, wait) if is_theirs else Meaning(429, BUSY, OWN, wait)
     meaning = _MEANINGS.get(answer.kind, Meaning(502, FAILED))
     if meaning.wait is None or asked is None:
         return meaning
@@ -82,7 +83,7 @@ def meaning_of_wait(wait: Wait) -> Meaning:
         return Meaning(503, UNAVAILABLE, OWN, wait.seconds)
     if wait.why == "spent":
         return _MEANINGS[Kind.SPENT]
-    if wait.why == "paused":
+    if wait.why == PAUSED:
         return Meaning(429, LIMITED, THEIRS, wait.seconds)
     return Meaning(429, BUSY, OWN, wait.seconds)
 

@@ -156,6 +156,7 @@ _WORDS = {
     "billing_hard_limit_reached": _SPENT,
     "enforced_spend_limit_reached": _SPENT,
     "contract_spend_limit_reached": _SPENT,
+    "upstream_spent": _SPENT,
     "cost_exceeds_limit": _FITS_NOT,
     "model_not_found": _NO_PLAN,
     "deploymentnotfound": _NO_PLAN,
@@ -176,6 +177,11 @@ _WORDS = {
     "engine_overloaded_error": Kind.OVERLOADED,
 }
 """Words of the providers' and our own, in the order in which they count if an error has several."""
+
+PAUSED = "paused"
+"""The reason of a call that our own transport has not sent, because the provider has asked for a pause."""
+
+_PAUSED_WORD = "upstream_paused"
 
 _BEGINNINGS = (
     "your credit balance is too low",
@@ -232,6 +238,8 @@ def _meaning(status: int, error: ErrorBody) -> tuple[Kind, str]:
     if not 100 <= status < 600:  # noqa: PLR2004  as HTTP has it
         return Kind.UNCERTAIN, "odd-status"
     if 400 <= status < 500:  # noqa: PLR2004  as HTTP has it
+        if _PAUSED_WORD in error.words:
+            return Kind.THROTTLED, PAUSED
         kind = _said(status, error)
         if kind is not None:
             return kind, kind.replace(" ", "-")

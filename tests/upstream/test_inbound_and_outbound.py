@@ -289,6 +289,19 @@ def test_what_each_answer_of_a_provider_becomes(provider, fault, status, code, h
     assert gateway.left() == ([9, 1000] if is_charged else UNTOUCHED)
 
 
+@pytest.mark.parametrize("fault", [Fault.throttled(retry_after=20), Fault.spent()], ids=repr)
+def test_call_that_is_not_sent_after_a_provider_s_limit_is_told_as_that_limit(provider, fault):
+    gateway = Gateway(provider)
+    provider.always(fault)
+    told = []
+    for path in ("/unchecked", "/unchecked", "/chat"):
+        refused = gateway.post(path)
+        told.append((refused.status_code, refused.json["error"]["code"], refused.headers["x-ailimit-limited-by"]))
+        told.append(refused.headers.get("x-should-retry"))
+    assert told[:2] == told[2:4] == told[4:]
+    assert len(provider.calls) == 1
+
+
 def test_provider_that_is_away_is_a_503(provider):
     gateway = Gateway(provider)
     with provider.away():
