@@ -151,8 +151,8 @@ class Call:
         if turn.answer is not None:
             return self._reused(turn.answer)
         answer = yield from self._asked_for()
-        if isinstance(answer, Final):
-            yield Ask(partial(cache.end, turn))
+        if isinstance(answer, Final) or answer.held.target is not self._own:
+            yield Ask(partial(cache.end, turn))  # A fallback's answer is another account's, and often another model's.
         else:
             response = answer.response
             answer.held.keep(cache, turn, response.status_code, lowered(response))

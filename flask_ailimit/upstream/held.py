@@ -26,6 +26,7 @@ class Held:
     """A call that was allowed.
 
     Attributes:
+        target: The upstream that it goes to.
         reservation: What it took.
         sent: Whether it may have been sent. Until then all of it is given back.
         also: Settlements that go along with its own.
@@ -39,10 +40,10 @@ class Held:
         how: How it is made.
     """
 
-    __slots__ = ("_asked", "_began", "_group", "_how", "_target", "also", "keeping", "reservation", "sent")
+    __slots__ = ("_asked", "_began", "_group", "_how", "also", "keeping", "reservation", "sent", "target")
 
     def __init__(self, target: Target, group: Group, reservation: Reservation, asked: Asked, how: Calling) -> None:
-        self._target = target
+        self.target = target
         self._group = group
         self.reservation = reservation
         self._asked = asked
@@ -75,10 +76,10 @@ class Held:
         self._end(packed(Outcome(outcome, status, round(pause * 1000))), used, sent=answer.kind is not Kind.UNSENT)
         if pause:
             facts = {"group": self._group.name, "seconds": pause, "status": answer.status}
-            signals.tell(signals.upstream_paused, self._target, **facts)
+            signals.tell(signals.upstream_paused, self.target, **facts)
             _log.warning(
                 "upstream %s: %s (status %d); all calls to %.64r wait for %.1f s.",
-                *(self._target.name, answer.reason, answer.status, self._group.name, pause),
+                *(self.target.name, answer.reason, answer.status, self._group.name, pause),
             )
 
     def finished(self, measure: Measure, *, whole: bool) -> None:
@@ -106,12 +107,12 @@ class Held:
         try:
             return self._group.settle(self.reservation, gate, used, sent=sent, also=self.also)
         except AILimitError as error:
-            _log.warning("upstream %s: a call was not settled: %s", self._target.name, error)
+            _log.warning("upstream %s: a call was not settled: %s", self.target.name, error)
             return True
 
     def _pause(self, answer: Answer) -> float:
         """For how many seconds this answer stops all calls."""
-        most, policy = self._target.settings.longest_pause, answer.policy
+        most, policy = self.target.settings.longest_pause, answer.policy
         if answer.kind is Kind.SPENT:
             return most
         if policy.pause != "until told":
@@ -122,7 +123,7 @@ class Held:
         return min(asked, most)
 
     def _tell(self, usage: Usage, source: str, *, whole: bool) -> None:
-        target, group, model = self._target, self._group.name, self._asked.model
+        target, group, model = self.target, self._group.name, self._asked.model
         target.settled(usage)
         if self._how.tally is not None:
             try:

@@ -83,6 +83,15 @@ def test_a_broken_answer_is_not_kept(world, upstream):
     assert world.provider.count(200) == 2
 
 
+def test_an_answer_of_a_fallback_is_not_kept(world, tmp_path):
+    other = world.upstream("other", base_url=world.provider.url, models={"m": "small"})
+    upstream = world.upstream(cache={"path": tmp_path / "answers.db"}, fallback=[other])
+    world.provider.then(Fault.error(500))
+    client = world.client(upstream)
+    assert [same(client).model for _ in range(3)] == ["small", "m", "m"]
+    assert world.provider.count(200) == 2
+
+
 def test_one_asks_while_others_wait(tmp_path):
     with a_world() as world:
         world.provider.always(Fault.ok().late(0.5))
