@@ -7,11 +7,13 @@ provider is a response too; ``response`` is null and ``error`` has a code and a 
 
 import json
 import re
+from codecs import BOM_UTF8
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from flask_ailimit.tokens import InvalidBody, decode_body
+from flask_ailimit.tokens.body import more_brackets, nests_deeper
 
 LONGEST_LINE: Final = 32 << 20
 """Bytes of a line. Pictures are in the body as base64."""
@@ -21,6 +23,9 @@ LONGEST_ID: Final = 512
 
 NOT_SENT, NO_ANSWER = "not_sent", "no_answer"
 """Why there is no answer: the provider did not get the request, or may have worked on it and may bill it."""
+
+_DEEPEST: Final = 256
+"""Levels of arrays and objects in an answer. Whoever reads the line again has to be able to, on whatever stack."""
 
 _MEMBERS: Final = ("custom_id", "method", "url", "body")
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_~:@-][A-Za-z0-9._~:@-]*)+")
@@ -186,12 +191,20 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _in_one_line(body: bytes) -> bytes:
-    try:
-        body.decode()
-        json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+    body = body.removeprefix(BOM_UTF8)
+    if not _is_json(body):
         return json.dumps(body.decode("utf-8", "replace")).encode()
     return body.strip().replace(b"\r", b" ").replace(b"\n", b" ")  # A text in JSON has no line break as such.
+
+
+def _is_json(body: bytes) -> bool:
+    if more_brackets(body, _DEEPEST) and nests_deeper(body, _DEEPEST):
+        return False
+    try:
+        json.loads(body.decode(), parse_constant=_no_constant)  # From bytes, it would read UTF-16, too.
+    except ValueError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> Any:

@@ -118,6 +118,23 @@ def test_numbers_of_an_answer_stay_as_the_provider_wrote_them():
     assert b'{"a": 1.10, "b": 1e-7}' in answer_line("a", 200, None, b'{"a": 1.10, "b": 1e-7}')
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-16-le"),
+        *(b'{"a": ' + b"[" * depth + b"]" * depth + b"}" for depth in range(900, 1000, 9)),
+        b"[" * 100_000,
+    ],
+    ids=len,
+)
+def test_whatever_a_provider_sends_its_line_can_be_read_again(body):
+    line = answer_line("a", 200, None, body)
+    assert line.count(b"\n") == 1
+    assert read_answer(line).is_good
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>\nBad gateway</html>", b"\xff\n", b"NaN", b"[" * 100_000, b"{}\n{}"])
 def test_body_that_is_no_json_becomes_a_text(body):
     answer = read_answer(answer_line("a", 502, None, body))
