@@ -11,6 +11,7 @@ from .engine.clock import Clock
 from .http.errors import OwnAnswer
 from .limits.misconfigured import misconfigured
 from .limits.plans.said import did_you_mean, listed
+from .money import PriceBook
 from .request.ledger import Ledger
 from .request.reused_answers import charge_reused, note_asked, tenant_of
 from .request.upstream_need import needed_by
@@ -96,6 +97,12 @@ class AppUpstream(Upstream):
     @counter.setter
     def counter(self, value: TokenCounter) -> None:
         self._own_counter = value
+
+    @property
+    def prices(self) -> PriceBook | None:
+        """What models cost by the app's settings or its plan file; None if neither says it."""
+        state = self._limiter.state_of_calls
+        return None if state is None else state.prices
 
     def tenant(self, how: Calling) -> str | None:
         """For whom a call is made: as the app says, or else who sent the current request. None outside of requests."""

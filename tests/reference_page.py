@@ -115,7 +115,7 @@ EXPLAINED = {
 
 _OF_TARGETS = (
     *("budget", "counted", "gave_up", "group", "group_named", "held_up", "let_through", "named_fallbacks", "peek"),
-    *("waited", "wall"),
+    *("cache", "hit", "settled", "tenant", "waited", "wall"),
 )
 
 NOT_FOR_APPS = {
@@ -124,7 +124,7 @@ NOT_FOR_APPS = {
     ),
     "AppUpstream": (*_OF_TARGETS, "counter"),
     "Upstream": _OF_TARGETS,
-    "UpstreamSettings": ("group_of", "paced", "quotas", "slots", "wrong"),
+    "UpstreamSettings": ("group_of", "kept", "paced", "quotas", "slots", "wrong"),
     "Reservation": ("asked", "begin_to_end", "decided", "released", "settlements", "store", "taken"),
 }
 """Methods and properties without an underscore that only other files of the package use."""

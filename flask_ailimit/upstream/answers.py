@@ -1,6 +1,6 @@
 """What an answer of a provider means, or the lack of one: a kind, and for each kind what to do. Pure tables.
 
-A client can choose neither of the kinds that stop others (``SPENT`` and ``CREDENTIAL`` pause an account): they follow
+A client can't choose the kind that stops others (``SPENT`` pauses an account), nor that of a wrong key: they follow
 from statuses and words of the provider's, and from how some of its sentences begin. Where a sentence may repeat what a
 client wrote, only kinds that concern this one call are read from it.
 """
@@ -80,7 +80,7 @@ POLICIES: Mapping[Kind, Policy] = {
     Kind.TRUNCATED: Policy(fault=True, refund="seen"),
     Kind.CALLER: Policy(),
     Kind.TOO_LONG: Policy(falls_back=True, only_larger=True),
-    Kind.CREDENTIAL: Policy(falls_back=True, pause="account"),
+    Kind.CREDENTIAL: Policy(falls_back=True),
     Kind.FILTERED: Policy(refund="seen"),
 }
 """A kind per row. Another kind is a row here."""

@@ -188,14 +188,14 @@ class Call:
                 held.also = () if is_retry or again.failed else tuple(own.budget.earned(held.reservation))
                 return Accepted(sent, held, [("x-should-retry", "false"), (UPSTREAM, target.name)])
             answer, last = yield from self._failure(target, held, sent)
-            yield Ask(partial(held.failed, answer))
+            pause: float = yield Ask(partial(held.failed, answer))
             following = again.after(answer, target, self._targets)
             if following is None or self._is_stopped or not (yield Ask(own.budget.may_retry)):
                 why = "retries" if following and not self._is_stopped else answer.kind.value
                 return self._gave_up(target, last, why, answer, again.failed)
             delay, self._targets = following
             own.counted(is_retry=True)
-            facts = {"kind": answer.kind.value, "status": answer.status, "seconds": delay}
+            facts = {"kind": answer.kind.value, "status": answer.status, "seconds": max(delay, pause)}
             group = target.group(self._asked.model).name
             to = self._targets[0].name
             signals.tell(signals.call_retried, own, group=group, attempt=again.failed, target=to, **facts)

@@ -67,8 +67,8 @@ class Held:
         """The tokens of its input, as they were estimated."""
         return self._asked.usage.input_tokens
 
-    def failed(self, answer: Answer) -> None:
-        """End it after an answer that is none, or after no answer."""
+    def failed(self, answer: Answer) -> float:
+        """End it after an answer that is none, or after no answer. Answers for how many seconds all calls stop."""
         pause = self._pause(answer)
         outcome = FAULT if answer.is_fault else NEUTRAL
         used = _NOTHING if answer.policy.refund == "all" else None
@@ -81,6 +81,7 @@ class Held:
                 "upstream %s: %s (status %d); all calls to %.64r wait for %.1f s.",
                 *(self.target.name, answer.reason, answer.status, self._group.name, pause),
             )
+        return pause
 
     def finished(self, measure: Measure, *, whole: bool) -> None:
         """End it when its answer was passed on, or was left.

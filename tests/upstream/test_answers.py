@@ -182,7 +182,7 @@ def test_answers_of_the_providers_are_told_apart(status, body, kind):
 
 def test_every_kind_has_its_row():
     assert POLICIES.keys() == set(Kind)
-    assert {kind for kind in Kind if POLICIES[kind].pause == "account"} == STOPS_OTHERS
+    assert {kind for kind in Kind if POLICIES[kind].pause == "account"} == {Kind.SPENT}
     assert {kind for kind in Kind if POLICIES[kind].retry} == {Kind.THROTTLED, Kind.OVERLOADED, Kind.UNSENT}
     assert {kind for kind in Kind if POLICIES[kind].fault} == {
         *(Kind.OVERLOADED, Kind.UNSENT, Kind.UNCERTAIN, Kind.TRUNCATED)

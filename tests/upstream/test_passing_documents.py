@@ -34,6 +34,7 @@ def measured(chunks, whole, mimetype="application/json"):
     ended = []
     held = SimpleNamespace(
         has_known_end=True,
+        keeping=None,
         known_input=INPUT,
         finished=lambda measure, whole: ended.append((measure, whole)),
         broke_off=lambda measure: ended.append((measure, False)),

@@ -118,6 +118,7 @@ def test_a_stream_that_is_left_gives_its_slot_back(world):
         break
     del _chunk
     gc.collect()
+    wait_until(lambda: left(upstream, "concurrency") == 1)
     never_read = ask(client, stream=True)
     del never_read
     gc.collect()
