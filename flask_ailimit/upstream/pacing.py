@@ -95,13 +95,16 @@ class Place:
     Attributes:
         ticket: Its number; odd for a batch's call.
         open: Holds something while the place is held.
+        taken_again: When it is taken again, in seconds of a clock that never jumps, because it may be lost: with its
+            lease, if the process stood still, or with the store's counts.
     """
 
-    __slots__ = ("__weakref__", "open", "ticket")
+    __slots__ = ("__weakref__", "open", "taken_again", "ticket")
 
     def __init__(self, *, is_batch: bool) -> None:
         self.ticket = (secrets.randbits(LEASE_BITS - 1) << 1 | is_batch) or 2
         self.open: list[int] = []
+        self.taken_again = 0.0
 
 
 class Group:
@@ -179,14 +182,16 @@ class Group:
         return max(half, LEAST_WAIT)
 
     def line_up(self, place: Place) -> None:
-        """Take a place at the end of the line. Without a store there is no line."""
-        if place.open:
+        """Take a place at the end of the line, unless it is held. Without a store there is no line."""
+        now, charge = self._now(), self._turn(place)
+        if place.open and now < place.taken_again:
             return
-        place.open.append(place.ticket)
-        charge = self._turn(place)
-        self._engine.leases.add(place.ticket, [charge], place)
+        if not place.open:
+            place.open.append(place.ticket)
+            self._engine.leases.add(place.ticket, [charge], place)
         with suppress(StoreError):
             self._engine.store.settle([Settlement(charge.costing(0), 0, 1, place.ticket)])
+            place.taken_again = now + PLACE_LEASE
 
     def left(self, place: Place) -> None:
         """Note that the call got its turn, which took it out of the line."""
