@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.limit_text import parts_of, quota_of_part
@@ -98,12 +99,10 @@ class UpstreamSettings:
         self._require_tables()
         if not _is_list_of_names(self.fallback):
             raise self.wrong("fallback", "a list of names of upstreams is needed", type(self.fallback).__name__)
-        if self.base_url is not None and (
-            not isinstance(self.base_url, str)
-            or not self.base_url.startswith(("http://", "https://"))
-            or len(self.base_url) > _LONGEST_URL
-        ):
-            raise self.wrong("base_url", "an address such as 'https://api.openai.com/v1' is needed", self.base_url)
+        if self.base_url is not None and not _is_address(self.base_url):
+            # What is written is not shown: it may hold a credential.
+            needed = "an address such as 'https://api.openai.com/v1' is needed, without a query"
+            raise self.wrong("base_url", needed, type(self.base_url).__name__)
         _ = self.quotas, self.slots, self.kept  # Each raises now if it is wrong.
 
     @cached_property
@@ -224,6 +223,17 @@ def require_target(own: UpstreamSettings, other: UpstreamSettings) -> None:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
+
+
+def _is_address(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > _LONGEST_URL or not value.isprintable() or " " in value:
+        return False
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # It raises if it is none.
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
 
 
 def _is_header(value: object) -> bool:

@@ -152,6 +152,7 @@ def test_one_definition_may_be_repeated_and_another_one_is_refused():
         ("two words", {"concurrency": 1}, "name: 1 to 64 letters"),
         ("main", {"headers": {"a b": "c"}}, "upstream 'main': headers: "),
         ("main", {"headers": {"authorization": "Bearer sk-1\n"}}, "upstream 'main': headers: "),
+        ("main", {"base_url": "htps://me:sk-1@provider/v1"}, "upstream 'main': base_url: an address such as"),
         ("main", {"groups": {"gpt": "gpt-*"}}, "upstream 'main': groups: gpt: a list of patterns"),
         ("main", {"models": {"gpt": 5}}, "upstream 'main': models: gpt: "),
         ("main", {"retry_uncertain": "yes"}, "upstream 'main': retry_uncertain: true or false"),

@@ -356,6 +356,11 @@ def test_groups_share_their_limits_and_other_models_have_their_own(world):
         ({"attempts": 0}, "attempts"),
         ({"max_wait": -1}, "max_wait"),
         ({"base_url": "openai.com"}, "base_url"),
+        ({"base_url": "https:///v1"}, "base_url"),
+        ({"base_url": "https://[::1/v1"}, "base_url"),
+        ({"base_url": "https://openai.com:99999/v1"}, "base_url"),
+        ({"base_url": "https://open ai.com/v1"}, "base_url"),
+        ({"base_url": "https://openai.com/v1?api-version=1"}, "base_url"),
         ({"retires": 3}, "retires"),
     ],
 )
