@@ -72,6 +72,7 @@ class _Transport:
             answer: Accepted | Final = end.value
             return answer
         finally:
+            steps.close()  # Else they stand in line for as long as somebody keeps the exception.
             for each in held:
                 each.abandoned()
 

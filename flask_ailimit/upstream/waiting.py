@@ -86,6 +86,7 @@ class _Transport:
             answer: Accepted | Final = end.value
             return answer
         finally:
+            steps.close()  # Else they stand in line for as long as somebody keeps the exception.
             for each in held:
                 started(each.abandoned, "settlement of a call")
 

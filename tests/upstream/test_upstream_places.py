@@ -1,7 +1,12 @@
 """Places in the line of those that wait, which a store may lose."""
 
+import asyncio
+from contextlib import suppress
+from threading import Event
+
+import httpx2
 import pytest
-from upstream_calls import World
+from upstream_calls import MESSAGES, World
 
 from flask_ailimit.engine import StoreError
 from flask_ailimit.tokens import Usage
@@ -68,3 +73,57 @@ def test_place_that_is_lost_is_taken_again(world):
     world.engine.store.reset()
     assert line.asks(line.new())
     assert line.served_after(first) <= 2 * PLACE_LEASE
+
+
+def until_nobody_waits(upstream):
+    for _ in range(400):
+        if upstream.peek(upstream.group("m").counts)[0].remaining == upstream.settings.max_waiting:
+            return True
+        Event().wait(0.01)
+    return False
+
+
+URL, BODY = "http://own.example/v1/chat/completions", {"model": "m", "messages": MESSAGES}
+
+
+def answering(request):
+    return httpx2.Response(200, json={})
+
+
+def test_place_of_an_interrupted_call_is_given_back_though_its_exception_is_kept(world, monkeypatch):
+    upstream = world.upstream(requests={"limit": "60 per minute", "burst": 1})
+    with httpx2.Client(transport=upstream.transport(httpx2.MockTransport(answering))) as client:
+        client.post(URL, json=BODY)
+        kept = []
+
+        def interrupt(seconds):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(upstream, "pause", interrupt)
+            try:
+                client.post(URL, json=BODY)
+            except KeyboardInterrupt as error:
+                kept.append(error)
+        assert kept
+        assert until_nobody_waits(upstream)
+
+
+def test_place_of_a_cancelled_call_is_given_back_though_its_exception_is_kept(world):
+    upstream, kept = world.upstream(requests={"limit": "60 per minute", "burst": 1}), []
+
+    async def calls():
+        async with httpx2.AsyncClient(transport=upstream.async_transport(httpx2.MockTransport(answering))) as client:
+            await client.post(URL, json=BODY)
+            task = asyncio.create_task(client.post(URL, json=BODY))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(task), 0.1)
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError as error:
+                kept.append(error)
+
+    asyncio.run(calls())
+    assert kept
+    assert until_nobody_waits(upstream)
