@@ -285,7 +285,10 @@ class Group:
         }
         if any(self._told.get(unit) != each for unit, each in believed.items()):
             self._told.update(believed)
-            self._limits = tuple(self._in_force())
+            seen = None
+            while seen != self._told:  # Another thread may learn at the same time.
+                seen = self._told.copy()
+                self._limits = tuple(self._in_force())
 
     def _is_bearable(self, limit: int, period: int) -> bool:
         longest = self._settings.longest_pause
@@ -330,7 +333,7 @@ class Group:
         for quota in settings.quotas:
             yield self._lowest(quota), quota
         named = {quota.unit for quota in settings.quotas}
-        for unit, (limit, period) in self._told.items():
+        for unit, (limit, period) in self._told.copy().items():
             if unit not in named:
                 with suppress(ConfigurationError):  # Not a number that can be counted.
                     yield settings.paced(unit, limit, period), None
