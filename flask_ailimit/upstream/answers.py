@@ -85,8 +85,9 @@ POLICIES: Mapping[Kind, Policy] = {
 }
 """A kind per row. Another kind is a row here."""
 
-NO_FAULTS = frozenset({"pool", "cancelled", "conflict", "request-timeout"})
-"""Reasons that say nothing of the provider's health: what we did ourselves, and what it declined in good order."""
+NO_FAULTS = frozenset({"pool", "cancelled", "failed", "conflict", "request-timeout"})
+"""Reasons that say nothing of the provider's health: what we did ourselves, or raised, as of an event loop that is
+closed, and what it declined in good order."""
 
 
 class Answer(NamedTuple):
