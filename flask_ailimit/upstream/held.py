@@ -126,10 +126,6 @@ class Held:
     def _tell(self, usage: Usage, source: str, *, whole: bool) -> None:
         target, group, model = self.target, self._group.name, self._asked.model
         target.settled(usage)
-        if self._how.tally is not None:
-            try:
-                self._how.tally(target.name, model, usage)
-            except Exception as error:  # noqa: BLE001  it is the app's function
-                _log.error("A tally of calls raised %s.", type(error).__name__)
+        target.tell_tally(self._how, model, usage)
         facts = {"model": model, "usage": usage, "source": source, "whole": whole}
         signals.tell(signals.call_settled, target, group=group, seconds=target.now() - self._began, **facts)

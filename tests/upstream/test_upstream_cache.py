@@ -47,6 +47,16 @@ def test_a_hit_uses_nothing_of_the_upstream(world, upstream):
     assert [facts["hit"] for _, facts in told] == [True]
 
 
+def test_a_tally_that_raises_changes_nothing_for_a_hit(world, upstream, caplog):
+    def tally(name, model, usage):
+        raise ValueError("one two three")
+
+    client = world.client(upstream)
+    with calling(tally=tally):
+        assert same(client) == same(client)
+    assert [record.message for record in caplog.records] == ["A tally of calls raised ValueError."] * 2
+
+
 def test_streams_are_kept_and_given_out_as_streams(world, upstream):
     client = world.client(upstream)
     answers = [

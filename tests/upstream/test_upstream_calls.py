@@ -13,6 +13,7 @@ from upstream_calls import MESSAGES, a_world, ask, heard, left
 from flask_ailimit.engine import ConfigurationError, Engine, open_store, system_clock
 from flask_ailimit.testing import Fault
 from flask_ailimit.upstream.calling import calling
+from flask_ailimit.upstream.told import Told
 from flask_ailimit.upstream.upstream import Upstream
 
 pytestmark = pytest.mark.server
@@ -331,6 +332,23 @@ def test_limits_are_learnt_where_none_are_named():
         assert [(quota.unit, quota.limit) for quota in upstream.group("m").quotas] == [("requests", 10)]
 
 
+def test_limits_may_be_learnt_from_several_answers_at_once(world, monkeypatch):
+    upstream = world.upstream()
+    group, paced = upstream.group("m"), upstream.settings.paced
+
+    def told(unit):
+        return Told(limits={unit: 50}, remaining={}, resets={}, retry_after=None, periods={})
+
+    def while_others_learn(settings, unit, limit, period):
+        if unit == "requests":
+            group.learn(told("tokens"))
+        return paced(unit, limit, period)
+
+    monkeypatch.setattr(type(upstream.settings), "paced", while_others_learn)
+    group.learn(told("requests"))
+    assert {quota.unit for quota in group.quotas} == {"requests", "tokens"}
+
+
 def test_what_an_answer_tells_never_raises_a_limit():
     with a_world(limits={"requests": "1000 per minute"}) as world:
         upstream = world.upstream(requests="10 per minute")
@@ -443,6 +461,18 @@ def test_calls_go_on_as_soon_as_the_answer_to_the_probe_has_begun(world):
         assert ask(world.client(upstream)).choices[0].message.content == "one two three"
         assert left(upstream, "concurrency") == 4
     assert left(upstream, "concurrency") == 5
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Event loop is closed"), OverflowError("too large")])
+def test_what_the_app_itself_raises_is_no_fault_of_the_upstream(world, error):
+    def failing(request):
+        raise error
+
+    upstream = world.upstream(attempts=1)
+    with httpx2.Client(transport=upstream.transport(httpx2.MockTransport(failing))) as client:
+        for _ in range(20):
+            assert client.post("http://p/v1/chat/completions", json={"model": "m"}).status_code == 504
+    ask(world.client(upstream))
 
 
 def test_nobody_waits_for_an_account_that_has_nothing_left(world):
