@@ -69,15 +69,15 @@ class Gateway:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         return self.upstream.http_client(base_url=place.url, headers=headers, uds=place.socket)  # type: ignore[no-any-return]
 
-    def send(self, body: bytes) -> httpx2.Response:
-        """The model's answer to a chat, whose body is still to come.
+    def send(self, body: bytes, *, stream: bool) -> httpx2.Response:
+        """The model's answer to a chat. The body of a stream is still to come.
 
         Raises:
             httpx2.HTTPError: It has given none.
         """
         with self._first_use:
             client = self.client
-        response = client.send(client.build_request("POST", "/v1/chat/completions", content=body), stream=True)
+        response = client.send(client.build_request("POST", "/v1/chat/completions", content=body), stream=stream)
         if response.is_error:
             response.read()
             response.raise_for_status()
@@ -94,12 +94,12 @@ def register(app: Flask, limiter: AILimiter, model: Model) -> None:
     @limiter.limit_by_plan()
     def gateway_chat_completions(call: Call) -> ResponseReturnValue:
         try:
-            answer = gateway.send(request.get_data())
+            answer = gateway.send(request.get_data(), stream=call.stream)
         except httpx2.HTTPError as error:
             raise gateway.upstream.refusal(error) from None
         headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
         if not call.stream:
-            return Response(answer.read(), headers=headers)
+            return Response(answer.content, headers=headers)
         headers |= {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = Response(stream_with_context(answer.iter_bytes()), headers=headers)
         response.call_on_close(answer.close)  # Also if the client has left.

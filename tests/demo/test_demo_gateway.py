@@ -18,6 +18,7 @@ from demo_app import addresses, create_app
 from demo_app.gateway import Place
 from demo_app.keys import demo_accounts, open_account
 from demo_app.scripted import ScriptedModel
+from flask_ailimit.testing import FakeProvider, Fault
 
 ROOT = Path(__file__).parents[2]
 GATEWAY_KEY = "key-of-the-gateway"
@@ -156,6 +157,16 @@ def test_model_that_is_away_is_a_503_that_costs_nothing(made):
     with pytest.raises(openai.InternalServerError) as error:
         client.chat.completions.create(**ASK)
     assert error.value.code == "upstream_unavailable"
+    assert used(app)["requests-per-day"] == 0
+
+
+def test_answer_that_breaks_off_is_a_502_that_costs_nothing(made):
+    with FakeProvider() as provider:
+        provider.always(Fault.ok().cut(1))
+        app, client = made(place=Place(provider.url.removesuffix("/v1")))
+        with pytest.raises(openai.InternalServerError) as error:
+            client.chat.completions.create(**ASK)
+    assert (error.value.status_code, error.value.code) == (502, "upstream_failed")
     assert used(app)["requests-per-day"] == 0
 
 
