@@ -261,9 +261,12 @@ def _budget(text: str | None) -> Budget | None:
 
 def _place(output: str) -> Path:
     path = Path(output)
-    if path.exists() and not path.is_file():
-        raise _WrongError("--output: the name of a file is needed, because what is answered is read from it again.")
-    return path.resolve()
+    try:
+        if path.exists() and not path.is_file():
+            raise _WrongError("--output: the name of a file is needed, because what is answered is read from it again.")
+        return path.resolve()
+    except OSError as error:
+        raise _WrongError(f"--output: {error.strerror or type(error).__name__}.") from error
 
 
 def _index(source: IO[bytes], run: _Run, name: str) -> Index:
@@ -284,6 +287,8 @@ def _answers(index: Index, run: _Run, place: Path) -> Answers:
 def _input(name: str, output: Path) -> Iterator[IO[bytes]]:
     """The input, which is read more than once: what comes from the standard input is copied to a temporary file."""
     if name == _STDIN:
+        if sys.stdin is None:
+            raise _WrongError("The standard input is closed.")
         with TemporaryFile() as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
             file.seek(0)

@@ -72,7 +72,8 @@ class Answers:
         """
         if not self.standing().lines or not self._journal.end:
             return
-        draft = self._output.with_name(f".{self._output.name}.{os.getpid()}.draft")
+        draft = self._output.with_name(f".{self._output.name}.tmp")  # Not longer than the name of the part.
+        draft.unlink(missing_ok=True)  # It is of a process that was killed: nobody else works on this output.
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

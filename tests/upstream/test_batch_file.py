@@ -1,8 +1,10 @@
 """The lines of batch files, and the files: what is refused, and what is there after every way to end."""
 
 import json
+import os
 import tracemalloc
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from batch_provider import request_line
@@ -300,6 +302,31 @@ def test_killed_between_the_output_and_the_removal_no_answer_is_there_twice(tmp_
     answers.finish()
     answers.close()
     assert output.read_bytes() == whole
+    assert [*tmp_path.iterdir()] == [output]
+
+
+def test_what_a_kill_left_of_an_output_is_no_hindrance(tmp_path, monkeypatch):
+    output = tmp_path / "out.jsonl"
+    answers = Answers(index_of(1), output)
+    answers.write(answer_to(1))
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", lambda *_: os._exit(0))
+        child = os.fork()
+        if not child:
+            answers.finish()
+        os.waitpid(child, 0)
+    monkeypatch.setattr(os, "getpid", lambda: child)  # In a container it is the same each time.
+    answers.finish()
+    answers.close()
+    assert [*tmp_path.iterdir()] == [output]
+
+
+def test_output_may_have_the_longest_name_that_its_part_may_have(tmp_path):
+    output = tmp_path / ("x" * 250)
+    answers = Answers(index_of(1), output)
+    answers.write(answer_to(1))
+    answers.finish()
+    answers.close()
     assert [*tmp_path.iterdir()] == [output]
 
 

@@ -341,3 +341,17 @@ def test_output_that_can_t_be_written_is_told_in_one_line(place, provider):
     assert ran.returncode == 1
     assert ran.stderr == "Error: nowhere/out.jsonl: No such file or directory.\n"
     assert not provider.contents()
+
+
+def test_name_that_no_file_can_have_is_told_in_one_line(place, provider):
+    written(place, 1)
+    ran = run(place, "-o", "x" * 300)
+    assert (ran.returncode, ran.stderr) == (2, "Error: --output: File name too long.\n")
+    assert not provider.contents()
+
+
+def test_closed_standard_input_is_told_in_one_line(place, provider):
+    shell = ["sh", "-c", '"$@" <&-', "sh", *command(source="-")]
+    ran = subprocess.run(shell, cwd=place, env=environment(), capture_output=True, text=True, check=False, timeout=120)
+    assert (ran.returncode, ran.stderr) == (2, "Error: The standard input is closed.\n")
+    assert not provider.contents()
