@@ -48,6 +48,7 @@ from .money import PriceBook
 from .secret import require_agreement, secret_of
 from .signals import store_changed, tell
 from .tokens import TokenCounter
+from .upstream.settings import UpstreamSettings, require_target
 
 _log = logging.getLogger("flask_ailimit")
 
@@ -136,6 +137,7 @@ class AppState:
         """Take the plans as they are in the file now. If it can't be read, the log says why, and nothing changes."""
         try:
             plans, limits = self.read_again()
+            _require_usable(plans.upstreams, self.opened, self.clock)
         except ConfigurationError as error:
             _log.error("The plans stay as they were: %s", error)
             return
@@ -153,6 +155,19 @@ class AppState:
             self.__dict__["engine"] = engine_of_tests or self.opened
         engine: Engine = self.__dict__["engine"]
         return engine
+
+
+def _require_usable(upstreams: Mapping[str, UpstreamSettings], engine: Engine, clock: Clock) -> None:
+    """Check that calls can be sent to upstreams that were read again: they would all fail otherwise.
+
+    Raises:
+        ConfigurationError: A cache can't be used, or a fallback's header has no value.
+    """
+    for settings in upstreams.values():
+        if settings.kept is not None:
+            settings.kept.open(engine, clock).close()
+        for other in settings.fallback:
+            require_target(settings, upstreams[other])
 
 
 def open_app_state(

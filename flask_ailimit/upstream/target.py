@@ -16,7 +16,7 @@ from .calling import Calling
 from .pacing import Group, Wait
 from .refusing import Final
 from .retry_budget import RetryBudget
-from .reusing import ANSWER
+from .reusing import ANSWER, CacheSettings
 from .settings import UpstreamSettings
 
 _log = logging.getLogger("flask_ailimit")
@@ -57,7 +57,7 @@ class Target:
         self._clock = clock
         self._groups: OrderedDict[tuple[Engine, int, str], Group] = OrderedDict()
         self._budgets: OrderedDict[Engine, RetryBudget] = OrderedDict()
-        self._caches = WeakKeyDictionary[Engine, AnswerCache]()
+        self._caches = WeakKeyDictionary[Engine, tuple[CacheSettings, AnswerCache]]()
         self._seen: dict[str, str] = {}
         self._minute, self._calls, self._retries = running(), 0, 0
 
@@ -102,11 +102,11 @@ class Target:
         kept, engine = self.settings.kept, self._engine()
         if kept is None:
             return None
-        cache = self._caches.get(engine)
-        if cache is None:
-            cache = self._caches[engine] = kept.open(engine, self._clock)
-            engine.at_close(cache.close)
-        return cache
+        opened = self._caches.get(engine)
+        if opened is None or opened[0] != kept:  # An app may read its settings again.
+            opened = self._caches[engine] = kept, kept.open(engine, self._clock)
+            engine.at_close(opened[1].close)
+        return opened[1]
 
     def tenant(self, how: Calling) -> str | None:
         """For whom a call is made; None if that can't be told, so that its answer is not to be kept."""

@@ -266,6 +266,24 @@ def test_reload_of_the_plan_file_changes_the_limits_of_its_upstreams(tmp_path):
     assert upstream.settings.concurrency == 4  # As it was: calls of the app go on.
 
 
+def test_reload_of_the_plan_file_changes_where_answers_are_kept_if_that_can_be_used(tmp_path, caplog):
+    file = tmp_path / "plans.toml"
+    text = '[plans.free]\nrequests = "9 per minute"\n[upstreams.main]\ncache = {{path = "{}"}}\n'
+    file.write_text(text.format(tmp_path / "one.db"), encoding="utf-8")
+    limiter = AILimiter(api_key, storage_uri="memory://", plans=str(file))
+    upstream = limiter.upstream("main")
+    started(limiter)
+    before = upstream.cache
+    file.write_text(text.format(tmp_path / "two.db"), encoding="utf-8")
+    limiter.app_state.reload_plans()
+    after = upstream.cache
+    assert after is not before
+    file.write_text(text.format(tmp_path / "nowhere" / "three.db"), encoding="utf-8")
+    limiter.app_state.reload_plans()
+    assert upstream.cache is after
+    assert "The plans stay as they were: cache: there is no directory" in caplog.text
+
+
 def test_calls_go_on_where_limits_are_switched_off(provider):
     limiter = AILimiter(api_key, plans={**PLAN, "upstreams": {"main": {}}})
     upstream = limiter.upstream("main")
