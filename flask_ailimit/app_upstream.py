@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Protocol, TypeVar, overload
 
+from flask import has_request_context
+
 from .app_state import AppState
 from .current import current_app, current_request
 from .engine import ConfigurationError, Engine, StoreError
@@ -185,20 +187,17 @@ class AppUpstream(Upstream):
             error: What the call raised.
 
         Raises:
-            BaseException: The error itself, if it is not the failure of a call.
+            BaseException: The error itself, if it is not the failure of a call, or there is no request to be answered.
         """
         if isinstance(error, OwnAnswer):
             return error
         answer = answer_of_error(error)
-        if answer is None:
+        if answer is None or not has_request_context():
             raise error
         headers = headers_of_error(error)
         answered = headers.get(UPSTREAM, "")
         name = answered if answered in self._siblings else self.name
-        ledger = self._limiter.ledger_of_calls
-        if ledger is None:
-            raise error
-        return answer_with(ledger, name, meaning_of(answer, headers), answer.reason)
+        return answer_with(self._limiter.ledger_of_calls, name, meaning_of(answer, headers), answer.reason)
 
     def _wait_for(self, asked: Asked) -> Wait | None:
         """Why a call can't be sent now, and for how long; None if it can, or if nobody knows."""

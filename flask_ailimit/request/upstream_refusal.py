@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from flask_ailimit.http.errors import UpstreamRefused, upstream_refused
+from flask_ailimit.http.responses import new_request_id
 from flask_ailimit.signals import tell
 from flask_ailimit.signals import upstream_refused as told
 from flask_ailimit.upstream.answers import PAUSED, Answer, Kind
@@ -22,6 +23,9 @@ _SHORTLY = 1.0
 """Seconds after which to come back, where a provider is in trouble and names no time."""
 
 _GATEWAY_TIMEOUT = 504
+
+_FACTS_IF_OFF = {"error_format": "hybrid"}
+"""Of an answer where limits are switched off, and with them the settings."""
 
 
 class Meaning(NamedTuple):
@@ -88,22 +92,24 @@ def meaning_of_wait(wait: Wait) -> Meaning:
     return Meaning(429, BUSY, OWN, wait.seconds)
 
 
-def answer_with(ledger: Ledger, upstream: str, meaning: Meaning, why: str) -> UpstreamRefused:
+def answer_with(ledger: Ledger | None, upstream: str, meaning: Meaning, why: str) -> UpstreamRefused:
     """The error that is the answer to the current request. If it is sent, the client is charged as it says.
 
     Args:
-        ledger: What the request owes.
+        ledger: What the request owes; None if limits are switched off.
         upstream: The upstream's name.
         meaning: What the client is told.
         why: A word for the log.
     """
     said = meaning._asdict()
-    error = upstream_refused(said.pop("status"), upstream, said.pop("code"), **said, **ledger.answer_facts)
-    ledger.turned_away = error
+    facts_of_answer = _FACTS_IF_OFF | {"request_id": new_request_id()} if ledger is None else ledger.answer_facts
+    error = upstream_refused(said.pop("status"), upstream, said.pop("code"), **said, **facts_of_answer)
     _log.warning(
         "upstream %s: request %s is answered with %d %s (%s).",
-        *(upstream, ledger.request_id, meaning.status, meaning.code, why),
+        *(upstream, error.request_id, meaning.status, meaning.code, why),
     )
-    facts = {"limited_by": meaning.limited_by, "retry_after": meaning.wait}
-    tell(told, ledger.app, upstream=upstream, status=meaning.status, code=meaning.code, **facts, **ledger.facts)
+    if ledger is not None:
+        ledger.turned_away = error
+        facts = {"limited_by": meaning.limited_by, "retry_after": meaning.wait}
+        tell(told, ledger.app, upstream=upstream, status=meaning.status, code=meaning.code, **facts, **ledger.facts)
     return error

@@ -375,6 +375,17 @@ def test_handlers_of_the_app_get_the_error_and_the_client_its_headers(provider):
     assert gateway.left() == UNTOUCHED
 
 
+@pytest.mark.parametrize("how", ["raise", "return"])
+def test_provider_s_429_becomes_ours_also_where_limits_are_switched_off(provider, how):
+    gateway = Gateway(provider, how=how)
+    gateway.limiter.enabled = False
+    provider.always(Fault.throttled(retry_after=20))
+    refused = gateway.post()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "20")
+    assert refused.headers["x-ailimit-limited-by"] == "provider"
+    assert refused.json["error"]["code"] == "upstream_limited"
+
+
 def test_error_that_is_no_failure_of_a_call_stays_what_it_is(provider):
     gateway = Gateway(provider)
     with gateway.app.test_request_context(), pytest.raises(ZeroDivisionError):
