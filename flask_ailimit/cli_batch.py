@@ -87,6 +87,8 @@ def batch(
     status is 0 if all is answered, 3 if some failed, 4 if the budget is used up and 130 after Ctrl-C.
     """
     limiter, upstream = _upstream_named(name)
+    if limiter.state_of_calls is None:
+        raise click.ClickException("Limits are switched off in this app (RATELIMIT_ENABLED), so nothing paces calls.")
     run = _Run(limiter.app_state, upstream, base_url, _budget(budget))
     place = _place(output)
     with ExitStack() as at_the_end, _terminated_as_interrupted():

@@ -355,3 +355,15 @@ def test_closed_standard_input_is_told_in_one_line(place, provider):
     ran = subprocess.run(shell, cwd=place, env=environment(), capture_output=True, text=True, check=False, timeout=120)
     assert (ran.returncode, ran.stderr) == (2, "Error: The standard input is closed.\n")
     assert not provider.contents()
+
+
+def test_app_without_limits_is_told_in_one_line(place, provider):
+    written(place, 1)
+    shop = place / "shop.py"
+    text = shop.read_text(encoding="utf-8")
+    off = 'app.config["RATELIMIT_ENABLED"] = False\nlimiter = '
+    shop.write_text(text.replace("limiter = ", off), encoding="utf-8")
+    ran = run(place)
+    assert ran.returncode == 1
+    assert ran.stderr == "Error: Limits are switched off in this app (RATELIMIT_ENABLED), so nothing paces calls.\n"
+    assert not provider.contents()
