@@ -71,6 +71,9 @@ class Upstream(Target):
         )
         if isinstance(fallback, str):
             raise read.wrong("fallback", "a list of upstreams, or of their names, is needed", fallback)
+        names = [each if isinstance(each, str) else each.name for each in fallback]
+        if name in names or len({*names}) < len(names):
+            raise read.wrong("fallback", "other upstreams are needed, each once", ", ".join(names))
         self._fallback = tuple(fallback)
         self._siblings = {} if siblings is None else siblings
 

