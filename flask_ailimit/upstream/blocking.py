@@ -53,7 +53,7 @@ class _Transport:
         return answer.response
 
     def _answer(self, steps: Steps, request: Any, came: Outgoing) -> Accepted | Final:
-        pause, held = self._targets()[0].pause, list[Held]()
+        pause, held, response = self._targets()[0].pause, list[Held](), None
         done: Any = None
         try:
             while True:
@@ -64,17 +64,22 @@ class _Transport:
                     done = pause(step.seconds) if step.stop is None else step.stop.wait(step.seconds)
                 elif isinstance(step, Send):
                     held[:] = [step.held]
-                    done = self._sent(request_of(self._module, request, came, step.request), step.held)
+                    response = done = self._sent(request_of(self._module, request, came, step.request), step.held)
                 elif isinstance(step, Read):
-                    done = _whole(step.response)
+                    done, response = _whole(step.response), None
         except StopIteration as end:
             held.clear()  # It is the body's to end, or has ended.
+            response = None
             answer: Accepted | Final = end.value
             return answer
         finally:
             steps.close()  # Else they stand in line for as long as somebody keeps the exception.
-            for each in held:
-                each.abandoned()
+            try:
+                if isinstance(response, self._module.Response):
+                    response.close()  # Else nobody would have its connection.
+            finally:
+                for each in held:
+                    each.abandoned()
 
     def _sent(self, request: Any, held: Held) -> Any:
         held.sent = True

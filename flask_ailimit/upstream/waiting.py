@@ -66,7 +66,7 @@ class _Transport:
         return answer.response
 
     async def _answer(self, steps: Steps, request: Any, came: Outgoing) -> Accepted | Final:
-        held = list[Held]()
+        held, response = list[Held](), None
         done: Any = None
         try:
             while True:
@@ -78,17 +78,22 @@ class _Transport:
                     done = None
                 elif isinstance(step, Send):
                     held[:] = [step.held]
-                    done = await self._sent(request_of(self._module, request, came, step.request), step.held)
+                    request_now = request_of(self._module, request, came, step.request)
+                    response = done = await self._sent(request_now, step.held)
                 elif isinstance(step, Read):
-                    done = await _whole(step.response)
+                    done, response = await _whole(step.response), None
         except StopIteration as end:
             held.clear()  # It is the body's to end, or has ended.
+            response = None
             answer: Accepted | Final = end.value
             return answer
         finally:
             steps.close()  # Else they stand in line for as long as somebody keeps the exception.
             for each in held:
                 started(each.abandoned, "settlement of a call")
+            if isinstance(response, self._module.Response):
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()  # Else nobody would have its connection.
 
     async def _sent(self, request: Any, held: Held) -> Any:
         await checkpoint()  # Who is cancelled here has sent nothing.

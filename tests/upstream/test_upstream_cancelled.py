@@ -3,9 +3,10 @@
 import asyncio
 import threading
 
+import httpx2
 import openai
 import pytest
-from upstream_calls import a_world, ask, left
+from upstream_calls import MESSAGES, World, a_world, ask, left
 
 pytestmark = pytest.mark.server
 
@@ -61,3 +62,64 @@ def test_call_that_asyncio_cancels_while_the_store_answers_leaves_nothing_taken(
         asyncio.run(call(world, upstream, Held(world.engine.store, "reserve")))
         assert until_free(upstream)
         assert not world.provider.calls
+
+
+class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body that nobody reads."""
+
+    is_closed = False
+
+    def close(self):
+        self.is_closed = True
+
+    async def aclose(self):
+        self.is_closed = True
+
+
+TELLING = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "2"}
+URL, ASKED = "http://provider/v1/chat/completions", {"model": "m", "messages": MESSAGES}
+
+
+@pytest.fixture
+def provider_alone():
+    world = World(None)
+    yield world
+    world.close()
+
+
+def test_answer_of_a_call_that_is_interrupted_before_it_is_passed_on_is_closed(provider_alone, monkeypatch):
+    whole = provider_alone.engine.store.settle
+
+    def interrupted(settlements):
+        monkeypatch.setattr(provider_alone.engine.store, "settle", whole)
+        raise KeyboardInterrupt
+
+    upstream, body = provider_alone.upstream(**ROOM), Body()
+
+    def handler(request):
+        monkeypatch.setattr(provider_alone.engine.store, "settle", interrupted)
+        return httpx2.Response(200, headers=TELLING, stream=body)
+
+    transport = upstream.transport(httpx2.MockTransport(handler))
+    with httpx2.Client(transport=transport) as client, pytest.raises(KeyboardInterrupt):
+        client.post(URL, json=ASKED)
+    assert body.is_closed
+    assert until_free(upstream, requests=left(upstream, "requests"))
+
+
+def test_answer_of_a_call_that_is_cancelled_before_it_is_passed_on_is_closed(provider_alone):
+    async def call(upstream, body, settle):
+        def handler(request):
+            return httpx2.Response(200, headers=TELLING, stream=body)
+
+        async with httpx2.AsyncClient(transport=upstream.async_transport(httpx2.MockTransport(handler))) as client:
+            task = asyncio.create_task(client.post(URL, json=ASKED))
+            await came(settle.begun)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            settle.may_go_on.set()
+
+    body = Body()
+    asyncio.run(call(provider_alone.upstream(**ROOM), body, Held(provider_alone.engine.store, "settle")))
+    assert body.is_closed
