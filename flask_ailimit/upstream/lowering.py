@@ -36,7 +36,7 @@ def used_beyond(quota: Quota, cost: int, counted: int, told: Told, most_left: in
             be taken for one that is nearly empty.
     """
     left = told.remaining[quota.unit]
-    limit, reset = told.limits.get(quota.unit), told.resets.get(quota.unit)
+    limit, reset = told.limits.get(quota.unit), told.full_in.get(quota.unit)
     if limit is not None and reset is not None and _is_window(quota, limit - left, reset):
         if quota.unit == REQUESTS and left and left + 1 >= reset * quota.limit / quota.period:
             return None  # As much is left as our own pace leaves.

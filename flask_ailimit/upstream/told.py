@@ -26,6 +26,8 @@ class Told(NamedTuple):
         resets: Seconds until the unit is reset, 0 to ten years of them.
         retry_after: Seconds after which the provider asks to come back; None if it doesn't ask.
         periods: Seconds of the period, of each unit with a limit: what the headers say or show, else a minute.
+        full_in: Seconds until all of the limit is there again. Not of the IETF's headers, whose ``t`` may be the time
+            for which what is left is enough.
     """
 
     limits: Mapping[str, int]
@@ -33,6 +35,7 @@ class Told(NamedTuple):
     resets: Mapping[str, float]
     retry_after: float | None
     periods: Mapping[str, int]
+    full_in: Mapping[str, float]
 
     @property
     def until_free(self) -> float | None:
@@ -77,18 +80,23 @@ def told_by(headers: Mapping[str, str], now: float) -> Told:
     at = moment(header_of(headers, "date"))
     at = now if at is None else at
     found: dict[str, _Reading] = {}
+    full_in: dict[str, float] = {}
     for read in (_of_ietf, _of_anthropic, _of_openai, _of_one_limit):
         best: dict[str, _Reading] = {}
         for reading in read(headers, at):
             best[reading.unit] = min(best.get(reading.unit, reading), reading, key=lambda each: each.severity)
         if read is not _of_one_limit or not found:
             found = best | found
+            if read is not _of_ietf:
+                of_same = (each for each in best.values() if each.limit == found[each.unit].limit)
+                full_in = {each.unit: each.reset for each in of_same if each.reset is not None} | full_in
     return Told(
         {unit: reading.limit for unit, reading in found.items() if reading.limit},
         {unit: reading.remaining for unit, reading in found.items() if reading.remaining is not None},
         {unit: reading.reset for unit, reading in found.items() if reading.reset is not None},
         _retry_after(headers, at),
         {unit: reading.period or MINUTE for unit, reading in found.items() if reading.limit},
+        full_in,
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from flask_ailimit.engine import Charge, Engine, Quota
 from flask_ailimit.engine.clock import MICROSECONDS
 from flask_ailimit.engine.stores.memory import MemoryStore
+from flask_ailimit.headers.ietf import ietf_headers
+from flask_ailimit.headers.openai import openai_headers
 from flask_ailimit.testing import ManualClock
 from flask_ailimit.tokens import Measure, Usage
 from flask_ailimit.upstream.call import Accepted, Ask, Call, Outgoing, Read, Send, Sleep
@@ -180,10 +182,9 @@ class Provider:
         status = 200 if reservation.allowed else 429
         self.statuses[status] += 1
         headers = Headers()
-        for verdict in reservation.decision.verdicts if self.tells else ():
-            headers[f"x-ratelimit-limit-{verdict.quota.unit}"] = str(verdict.quota.limit)
-            headers[f"x-ratelimit-remaining-{verdict.quota.unit}"] = str(verdict.remaining)
-            headers[f"x-ratelimit-reset-{verdict.quota.unit}"] = f"{round(verdict.reset_after * 1000)}ms"
+        if self.tells:
+            headers.update(openai_headers(reservation.decision))
+            headers.update(ietf_headers(reservation.decision))
         if status != 200:
             waits = [verdict.retry_after or 0 for verdict in reservation.decision.verdicts if not verdict.allowed]
             headers["retry-after-ms"] = str(round(max(waits) * 1000) + 1)
