@@ -115,7 +115,7 @@ EXPLAINED = {
 
 _OF_TARGETS = (
     *("budget", "counted", "gave_up", "group", "group_named", "held_up", "let_through", "named_fallbacks", "peek"),
-    *("cache", "hit", "settled", "tell_tally", "tenant", "waited", "wall"),
+    *("cache", "hit", "settled", "tenant", "waited", "wall"),
 )
 
 NOT_FOR_APPS = {

@@ -1,5 +1,6 @@
 """How the calls of this thread or task are to be made: how long they may wait, and whether they are a batch's."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 from flask_ailimit.engine.clock import seconds_running
 from flask_ailimit.tokens import Usage
+
+_log = logging.getLogger("flask_ailimit")
 
 Tally = Callable[[str, str, Usage], None]
 """Is told of each call that was settled: the upstream's name, the model, and what the call used."""
@@ -18,7 +21,7 @@ class Calling(NamedTuple):
 
     Attributes:
         wait: The most seconds that a call may wait, over all its attempts; None for the upstream's ``max_wait``.
-        until: When it must have got its answer, in seconds of :func:`flask_ailimit.engine.clock.seconds_running`; None
+        until: Until when an attempt may begin, in seconds of :func:`flask_ailimit.engine.clock.seconds_running`; None
             for no such time.
         is_batch: Whether the call waits while it would delay one that is not a batch's.
         tally: Told of each call that was settled.
@@ -32,6 +35,14 @@ class Calling(NamedTuple):
     tally: Tally | None = None
     stop: Event | None = None
     tenant: str | None = None
+
+    def told(self, upstream: str, model: str, usage: Usage) -> None:
+        """Tell the tally of a call, if there is one. If it raises, that is logged, and nothing changes for the call."""
+        try:
+            if self.tally is not None:
+                self.tally(upstream, model, usage)
+        except Exception as error:  # noqa: BLE001  it is the app's function
+            _log.error("A tally of calls raised %s.", type(error).__name__)
 
 
 _USUAL = Calling()
@@ -56,10 +67,10 @@ def calling(
     """Say how the calls inside the block are to be made.
 
     Args:
-        wait: The most seconds that each of them may wait, over all its attempts: 0 for not at all, None for the
-            upstream's ``max_wait``.
-        within: In how many seconds from now all of them must have got their answers, such as what an inbound request
-            has left; None for no such time.
+        wait: The most seconds that each of them may wait, over all its attempts: 0 for not at all; None for what a
+            block around this one says, or else the upstream's ``max_wait``.
+        within: In how many seconds from now the last attempt may begin, such as what an inbound request has left; None
+            for no such time. How long an attempt itself may take is the client's time-out.
         batch: They wait while they would delay calls that are not a batch's.
         tally: Is told of each call that was settled.
         tenant: For whom they are made. The cache gives no tenant what another one has asked.
@@ -76,7 +87,14 @@ def calling(
     if outer.until is not None:
         until = outer.until if until is None else min(until, outer.until)
     whom = outer.tenant if tenant is None else tenant
-    now = Calling(wait, until, batch or outer.is_batch, tally or outer.tally, stop or outer.stop, whom)
+    now = Calling(
+        outer.wait if wait is None else wait,
+        until,
+        batch or outer.is_batch,
+        tally or outer.tally,
+        stop or outer.stop,
+        whom,
+    )
     token = _CALLING.set(now)
     try:
         yield

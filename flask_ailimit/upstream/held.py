@@ -126,6 +126,6 @@ class Held:
     def _tell(self, usage: Usage, source: str, *, whole: bool) -> None:
         target, group, model = self.target, self._group.name, self._asked.model
         target.settled(usage)
-        target.tell_tally(self._how, model, usage)
+        self._how.told(target.name, model, usage)
         facts = {"model": model, "usage": usage, "source": source, "whole": whole}
         signals.tell(signals.call_settled, target, group=group, seconds=target.now() - self._began, **facts)

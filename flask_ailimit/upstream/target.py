@@ -116,15 +116,7 @@ class Target:
         """A call was answered from the cache. The usage is that of the answer, when it was asked."""
         kept = self.settings.kept
         charged = usage if kept is not None and kept.hits == ANSWER else Usage()
-        self.tell_tally(how, model, charged)
-
-    def tell_tally(self, how: Calling, model: str, usage: Usage) -> None:
-        """Tell the tally of a call, if there is one. If it raises, that is logged, and nothing changes for the call."""
-        try:
-            if how.tally is not None:
-                how.tally(self.name, model, usage)
-        except Exception as error:  # noqa: BLE001  it is the app's function
-            _log.error("A tally of calls raised %s.", type(error).__name__)
+        how.told(self.name, model, charged)
 
     def settled(self, usage: Usage) -> None:
         """A call has used so much."""

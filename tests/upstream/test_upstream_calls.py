@@ -12,7 +12,7 @@ from upstream_calls import MESSAGES, a_world, ask, heard, left
 
 from flask_ailimit.engine import ConfigurationError, Engine, open_store, system_clock
 from flask_ailimit.testing import Fault
-from flask_ailimit.upstream.calling import calling
+from flask_ailimit.upstream.calling import calling, calling_now
 from flask_ailimit.upstream.told import Told
 from flask_ailimit.upstream.upstream import Upstream
 
@@ -337,7 +337,7 @@ def test_limits_may_be_learnt_from_several_answers_at_once(world, monkeypatch):
     group, paced = upstream.group("m"), upstream.settings.paced
 
     def told(unit):
-        return Told(limits={unit: 50}, remaining={}, resets={}, retry_after=None, periods={})
+        return Told(limits={unit: 50}, remaining={}, resets={}, retry_after=None, periods={}, full_in={})
 
     def while_others_learn(settings, unit, limit, period):
         if unit == "requests":
@@ -488,3 +488,8 @@ def test_nobody_waits_for_an_account_that_has_nothing_left(world):
     assert world.clock.naps == []
     world.clock.pause(60)
     ask(world.client(upstream))
+
+
+def test_inner_blocks_take_over_what_they_do_not_say():
+    with calling(wait=5, tenant="acme"), calling(batch=True):
+        assert (calling_now().wait, calling_now().tenant, calling_now().is_batch) == (5, "acme", True)
