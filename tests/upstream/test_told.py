@@ -30,7 +30,7 @@ def by_name(pairs):
 
 
 def test_no_headers_tell_nothing():
-    assert told() == ({}, {}, {}, None, {})
+    assert told() == ({}, {}, {}, None, {}, {})
     assert told().wait(60) == 0
 
 
@@ -65,7 +65,7 @@ def test_tighter_limit_of_a_project_is_the_one_that_counts():
 
 def test_azure_tells_what_is_left_and_no_limit():
     answer = told(x_ratelimit_remaining_requests="9", x_ratelimit_remaining_tokens="810", retry_after_ms="1500")
-    assert answer == ({}, {REQUESTS: 9, TOKENS: 810}, {}, 1.5, {})
+    assert answer == ({}, {REQUESTS: 9, TOKENS: 810}, {}, 1.5, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_window_of_a_minute_counts_before_others_of_the_ietf_s_policies():
         ratelimit_policy='"day";q=1000;w=86400, "minute";q=60;w=60, "slots";q=4;qu="concurrent-requests"',
         ratelimit='"day";r=1;t=80000, "minute";r=59;t=12, "slots";r=3',
     )
-    assert answer == ({REQUESTS: 60}, {REQUESTS: 59}, {REQUESTS: 12.0}, None, {REQUESTS: 60})
+    assert answer == ({REQUESTS: 60}, {REQUESTS: 59}, {REQUESTS: 12.0}, None, {REQUESTS: 60}, {})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,14 @@ def test_policy_that_is_not_well_formed_tells_nothing(policy):
 
 def test_oldest_form_counts_requests_and_only_where_there_is_no_other():
     oldest = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1755780070"}
-    assert told_by(oldest, NOW) == ({REQUESTS: 5000}, {REQUESTS: 0}, {REQUESTS: 11.75}, None, {REQUESTS: 60})
+    assert told_by(oldest, NOW) == (
+        {REQUESTS: 5000},
+        {REQUESTS: 0},
+        {REQUESTS: 11.75},
+        None,
+        {REQUESTS: 60},
+        {REQUESTS: 11.75},
+    )
     assert told_by(oldest | {"x-ratelimit-limit-tokens": "9"}, NOW).limits == {TOKENS: 9}
     assert told_by({"ratelimit-limit": "7", "ratelimit-remaining": "1", "ratelimit-reset": "5"}, NOW).resets == {
         REQUESTS: 5.0
@@ -203,7 +210,7 @@ def test_wait_is_never_longer_than_the_caller_s_most():
 
 
 def test_limit_of_nothing_is_none():
-    assert told(x_ratelimit_limit_tokens="0", x_ratelimit_remaining_tokens="0") == ({}, {}, {}, None, {})
+    assert told(x_ratelimit_limit_tokens="0", x_ratelimit_remaining_tokens="0") == ({}, {}, {}, None, {}, {})
 
 
 # What we write ourselves
@@ -422,7 +429,7 @@ def test_any_text_at_all_tells_only_bounded_numbers(headers):
 
 @pytest.mark.parametrize("value", [None, 5, 5.0, b"5", ["5"], object()])
 def test_value_that_is_no_text_tells_nothing(value):
-    assert told_by(dict.fromkeys(FIELDS, value), NOW) == ({}, {}, {}, None, {})
+    assert told_by(dict.fromkeys(FIELDS, value), NOW) == ({}, {}, {}, None, {}, {})
 
 
 def test_longest_header_is_read_in_a_moment():
