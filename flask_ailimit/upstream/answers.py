@@ -247,6 +247,8 @@ def _meaning(status: int, error: ErrorBody) -> tuple[Kind, str]:
         if status == 403 and error == NOTHING:  # noqa: PLR2004
             # A firewall in front of the provider refuses a request for what is in it. That must stop nobody else.
             return Kind.CALLER, "forbidden"
+    if status == 504 and "upstream_silent" in error.words:  # noqa: PLR2004  so says our own transport
+        return Kind.UNCERTAIN, "silent"
     usual = (Kind.CALLER, "odd-status") if status < 400 else (Kind.CALLER, "bad-request")  # noqa: PLR2004
     return _STATUSES.get(status, usual if status < 500 else (Kind.OVERLOADED, "server-error"))  # noqa: PLR2004
 

@@ -6,6 +6,7 @@ from random import SystemRandom
 from tenacity import RetryCallState, Retrying
 
 from .answers import Answer, Kind
+from .pacing import LEAST_WAIT
 from .retrying import Attempts, backoff
 from .settings import UpstreamSettings
 from .target import Target
@@ -32,6 +33,8 @@ class Again:
         self._now = now
         self._targets: Sequence[Target] = ()
         self._repeats = False
+        self._resting: Target | None = None
+        self._rests_until = 0.0
         self._attempts: Attempts | None = None  # Most calls never need it.
 
     def after(self, answer: Answer, target: Target, targets: Sequence[Target]) -> tuple[float, Sequence[Target]] | None:
@@ -57,15 +60,24 @@ class Again:
                 )
             )
         rest = self._attempts.rest_after(answer)
+        if self._repeats and others:
+            self._resting, self._rests_until = target, self._now() + self._backoff(answer)
         return None if rest is None else (rest, self._targets)
+
+    def rest_of(self, target: Target) -> float:
+        """Seconds for which an upstream that has just failed is not asked. Others may be."""
+        rest = self._rests_until - self._now() if target is self._resting else 0.0
+        return rest if rest > LEAST_WAIT else 0.0
 
     def _is_over(self, state: RetryCallState) -> bool:
         return self.failed >= self._settings.attempts or self._now() + state.upcoming_sleep > self._deadline
 
     def _rest(self, state: RetryCallState) -> float:
-        """None at another upstream, nor where a pause holds up all calls already."""
+        """None if another upstream may be asked: then only the one that failed rests."""
         assert state.outcome is not None  # noqa: S101  tenacity has it by now
         answer: Answer = state.outcome.result()
-        if len(self._targets) > 1 or not self._repeats or answer.kind is Kind.THROTTLED:
-            return 0.0
-        return backoff(self.failed, answer.retry_after, _random)
+        return 0.0 if len(self._targets) > 1 or not self._repeats else self._backoff(answer)
+
+    def _backoff(self, answer: Answer) -> float:
+        """None where a pause holds up all calls already."""
+        return 0.0 if answer.kind is Kind.THROTTLED else backoff(self.failed, answer.retry_after, _random)

@@ -176,7 +176,7 @@ class Call:
         again = Again(own.settings, self._deadline, own.now)
         last: Final | None = None
         while True:
-            placed = yield from self._placed(again.failed, last)
+            placed = yield from self._placed(again, last)
             if isinstance(placed, Final):
                 return placed
             target, held = placed
@@ -206,7 +206,7 @@ class Call:
     def _is_stopped(self) -> bool:
         return self._how.stop is not None and self._how.stop.is_set()
 
-    def _placed(self, failed: int, last: Final | None) -> Generator[Ask | Sleep, Any, tuple[Target, Held] | Final]:
+    def _placed(self, again: Again, last: Final | None) -> Generator[Ask | Sleep, Any, tuple[Target, Held] | Final]:
         """Wait until one of the targets takes the call: the first that does. The line is that of the first."""
         first, place, began = self._targets[0], Place(is_batch=self._how.is_batch), self._own.now()
         line, model = first.group(self._asked.model), self._asked.model
@@ -214,7 +214,10 @@ class Call:
         try:
             while True:
                 wait: Wait | None = None
+                rest = 0.0
                 for target in self._targets:
+                    if rest := again.rest_of(target):
+                        continue  # It is the last one, and never the only one.
                     group = target.group(model)
                     has_turn = line.left if target is first else line.leave
                     reservation = yield Ask(partial(self._reserved, group, place, has_turn), Reservation.cancel)
@@ -229,12 +232,16 @@ class Call:
                     wait = wait or refused
                 assert wait is not None  # noqa: S101  there is a target
                 left = self._deadline - self._own.now()
-                if self._is_pointless(wait, left) or self._is_stopped or (wait.is_full and not place.open):
+                hopeless = self._is_pointless(wait, left) or (wait.is_full and not place.open)
+                if self._is_stopped or (hopeless and not 0 < rest < left):
                     yield Ask(partial(line.leave, place))
-                    return self._not_placed(first, wait, failed, last)
+                    return self._not_placed(first, wait, again.failed, last)
                 waited = waited or wait
-                yield Ask(partial(line.line_up, place))
-                yield Sleep(min(line.nap(wait), left), self._how.stop)
+                if hopeless:
+                    yield Sleep(rest, self._how.stop)
+                else:
+                    yield Ask(partial(line.line_up, place))
+                    yield Sleep(min(line.nap(wait), left, rest or left), self._how.stop)
         finally:
             place.open.clear()  # If nobody came back here, its place is given back in the background.
 

@@ -161,7 +161,8 @@ class Target:
             self._seen.clear()
         self._seen[group.name] = state
         signals.tell(signals.breaker_changed, self, group=group.name, state=state, status=status)
-        _log.warning("upstream %s: the breaker of %.64r is %s (status %d).", self.name, group.name, state, status)
+        why = f" (status {status})" if status else " (no answer)" if state == "open" else ""
+        _log.warning("upstream %s: the breaker of %.64r is %s%s.", self.name, group.name, state, why)
 
     def counted(self, *, is_retry: bool) -> None:
         """Count a call or a retry of this process, and tell if retries spike."""

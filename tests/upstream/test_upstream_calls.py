@@ -1,6 +1,6 @@
 import gc
 import threading
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import anthropic
 import anyio
@@ -11,7 +11,7 @@ import pytest
 from upstream_calls import MESSAGES, a_world, ask, heard, left
 
 from flask_ailimit.engine import ConfigurationError, Engine, open_store, system_clock
-from flask_ailimit.testing import Fault
+from flask_ailimit.testing import FakeProvider, Fault
 from flask_ailimit.upstream.calling import calling, calling_now
 from flask_ailimit.upstream.told import Told
 from flask_ailimit.upstream.upstream import Upstream
@@ -264,6 +264,58 @@ def test_a_target_whose_limits_are_reached_is_passed_over(world):
     assert [each.headers["x-ailimit-upstream"] for each in raw] == ["main", "second"]
     assert [call.body["model"] for call in world.provider.calls] == ["m", "small"]
     assert world.clock.naps == []
+
+
+def test_the_same_upstream_is_asked_again_after_a_rest_if_its_fallback_has_no_room(world, monkeypatch):
+    monkeypatch.setattr("flask_ailimit.upstream.attempts._random", lambda: 1.0)
+    second = world.upstream("second", requests={"limit": "1 per minute", "burst": 1}, base_url=world.provider.url)
+    ask(world.client(second))
+    world.provider.always(Fault.error(500))
+    with pytest.raises(openai.InternalServerError):
+        ask(world.client(world.upstream(attempts=4, fallback=[second])))
+    assert world.provider.count(500) == 4
+    assert len(world.clock.naps) == 3
+    assert min(world.clock.naps) > 0
+
+
+def test_a_fallback_that_failed_is_asked_again_after_a_rest(world, monkeypatch):
+    monkeypatch.setattr("flask_ailimit.upstream.attempts._random", lambda: 1.0)
+    second = world.upstream("second", base_url=world.provider.url)
+    upstream = world.upstream(requests={"limit": "1 per minute", "burst": 1}, fallback=[second])
+    client = world.client(upstream)
+    ask(client)
+    raw = client.chat.completions.with_raw_response
+    for most in (60, 5):  # Its upstream has room in 60 s: in time, or not.
+        world.provider.then(Fault.error(500))
+        with upstream.calling(wait=most):
+            assert raw.create(model="m", messages=MESSAGES).headers["x-ailimit-upstream"] == "second"
+    assert len(world.clock.naps) == 2
+    assert sum(world.clock.naps) == pytest.approx(1)
+
+
+def test_a_call_goes_back_to_its_upstream_while_the_fallback_rests(world, monkeypatch):
+    monkeypatch.setattr("flask_ailimit.upstream.attempts._random", lambda: 1.0)
+    with FakeProvider() as broken:
+        broken.always(Fault.error(500))
+        second = world.upstream("second", base_url=broken.url)
+        upstream = world.upstream(requests={"limit": "5 per second", "burst": 1}, fallback=[second])
+        client = world.client(upstream)
+        for _ in range(8):
+            ask(client)
+        assert broken.count() == 7
+    assert world.provider.count(200) == 8
+
+
+@pytest.mark.parametrize(("fault", "why"), [(Fault.error(500), "status 500"), (None, "no answer")])
+def test_the_log_says_why_the_breaker_is_open(world, caplog, fault, why):
+    client = world.client(world.upstream(attempts=1))
+    away = world.provider.away() if fault is None else nullcontext()
+    world.provider.always(fault or Fault.ok())
+    with away:
+        for _ in range(11):
+            with pytest.raises(openai.APIError):
+                ask(client)
+    assert f"upstream main: the breaker of 'm' is open ({why})." in caplog.messages
 
 
 def test_a_spent_account_falls_back_and_is_not_asked_again(world):
