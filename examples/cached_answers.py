@@ -22,7 +22,7 @@ with TemporaryDirectory() as directory:  # an app names a file that stays
         begin = time.monotonic()
         answer = client.chat.completions.with_raw_response.create(
             model=MODEL,
-            messages=[{"role": "user", "content": "Name three colours."}],
+            messages=[{"role": "user", "content": "What is the capital of France? Answer with one word."}],
             max_tokens=20,
             temperature=temperature,
         )

@@ -24,15 +24,18 @@ def ask(content="Name three colours.", key=KEY, model=MODEL):
         met = answer_of_error(error)
         match met.kind:
             case Kind.THROTTLED | Kind.OVERLOADED:
-                return f"{met.kind}: try again in {met.retry_after} s"
+                advice = f"try again in {met.retry_after or 1} s"
             case Kind.SPENT | Kind.CREDENTIAL:
-                return f"{met.kind}: tell whoever has the account"
+                advice = "tell whoever has the account"
             case Kind.TOO_LONG | Kind.NEVER_FITS:
-                return f"{met.kind}: send less"
+                advice = "send less"
             case Kind.UNSENT:
-                return f"{met.kind}: the provider can't be reached"
+                advice = "the provider can't be reached"
+            case Kind.UNCERTAIN:
+                advice = "it may be done and billed; ask again if that does no harm"
             case _:
-                return f"{met.kind}: change the request"
+                advice = "change the request"
+        return f"{met.kind}: {advice}"
     return "answered"
 
 

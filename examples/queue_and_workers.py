@@ -6,7 +6,7 @@ and never more than two at once. Workers of Celery do the same. Run: python exam
 
 from multiprocessing import Process, Queue
 
-from openai import OpenAI
+from openai import APIError, OpenAI
 from provider import KEY, MODEL, URL
 
 from flask_ailimit import Upstream
@@ -19,8 +19,11 @@ def work(name, questions, answers):
     client = OpenAI(base_url=URL, api_key=KEY, http_client=upstream.http_client())
     for question in iter(questions.get, None):
         messages = [{"role": "user", "content": question}]
-        answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=10)
-        answers.put(f"{name}: {question} {answer.choices[0].message.content}")
+        try:
+            answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=10)
+            answers.put(f"{name}: {question} {answer.choices[0].message.content}")
+        except APIError as error:  # else the worker would end, and its question would have no answer
+            answers.put(f"{name}: {question} failed: {error}")
 
 
 if __name__ == "__main__":
