@@ -182,7 +182,11 @@ _WORDS = {
 PAUSED = "paused"
 """The reason of a call that our own transport has not sent, because the provider has asked for a pause."""
 
-_PAUSED_WORD = "upstream_paused"
+_OF_OUR_TRANSPORT = {
+    (429, "upstream_paused"): (Kind.THROTTLED, PAUSED),
+    (504, "upstream_silent"): (Kind.UNCERTAIN, "silent"),
+}
+"""What our own transport answers in a provider's place, by status and word."""
 
 _BEGINNINGS = (
     "your credit balance is too low",
@@ -236,19 +240,18 @@ def read_answer(status: int, headers: Mapping[str, str], error: ErrorBody, now: 
 def _meaning(status: int, error: ErrorBody) -> tuple[Kind, str]:
     if is_good(status):
         return Kind.GOOD, "good"
+    for said, meaning in _OF_OUR_TRANSPORT.items():
+        if said[0] == status and said[1] in error.words:
+            return meaning
     if not 100 <= status < 600:  # noqa: PLR2004  as HTTP has it
         return Kind.UNCERTAIN, "odd-status"
     if 400 <= status < 500:  # noqa: PLR2004  as HTTP has it
-        if _PAUSED_WORD in error.words:
-            return Kind.THROTTLED, PAUSED
         kind = _said(status, error)
         if kind is not None:
             return kind, kind.replace(" ", "-")
         if status == 403 and error == NOTHING:  # noqa: PLR2004
             # A firewall in front of the provider refuses a request for what is in it. That must stop nobody else.
             return Kind.CALLER, "forbidden"
-    if status == 504 and "upstream_silent" in error.words:  # noqa: PLR2004  so says our own transport
-        return Kind.UNCERTAIN, "silent"
     usual = (Kind.CALLER, "odd-status") if status < 400 else (Kind.CALLER, "bad-request")  # noqa: PLR2004
     return _STATUSES.get(status, usual if status < 500 else (Kind.OVERLOADED, "server-error"))  # noqa: PLR2004
 

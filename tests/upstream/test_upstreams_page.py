@@ -32,7 +32,7 @@ def test_every_setting_is_in_the_table():
 
 def test_every_signal_is_in_the_table():
     table = TEXT.partition("## Signals and logs")[2].partition("```")[0]
-    signals = {name for name in public if name.startswith(("call_", "breaker_", "upstream_", "retries_"))}
+    signals = {name for name in public if name.startswith(("call_", "breaker_", "cache_", "upstream_", "retries_"))}
     assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)} == signals
 
 
