@@ -96,7 +96,7 @@ def test_errors_of_the_demo_are_told_by_kind(demo):
         (Fault.throttled(retry_after=2), "throttled: try again in 2.0 s"),
         (Fault.spent(), "spent: tell whoever has the account"),
         (Fault.too_large(), "never fits: send less"),
-        (Fault.dropped(unread=True), "overloaded: try again in 1 s"),
+        (Fault.error(500), "overloaded: try again in 1 s"),
         (Fault.dropped(), "uncertain: it may be done and billed; ask again if that does no harm"),
     ],
     ids=repr,

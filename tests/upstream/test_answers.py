@@ -407,3 +407,9 @@ def test_bodies_with_a_byte_changed_never_raise():
 
 def test_a_status_of_the_standard_library_is_a_status():
     assert answer(HTTPStatus.TOO_MANY_REQUESTS).kind is Kind.THROTTLED
+
+
+def test_own_answer_in_place_of_a_lost_one_is_uncertain():
+    body = b'{"error": {"code": "upstream_silent"}}'
+    assert answer_of(504, {}, body, 0.0).kind is Kind.UNCERTAIN
+    assert answer_of(504, {}, b"{}", 0.0).kind is Kind.OVERLOADED
