@@ -179,7 +179,7 @@ class Call:
             placed = yield from self._placed(again, last)
             if isinstance(placed, Final):
                 return placed
-            target, held = placed
+            held, target = placed, placed.target
             sent = yield Send(self._addressed(target), held)
             # Whoever followed another one's redirection would send it the credential that it must not get.
             error = _ERROR if target is own else _REDIRECTION
@@ -206,44 +206,51 @@ class Call:
     def _is_stopped(self) -> bool:
         return self._how.stop is not None and self._how.stop.is_set()
 
-    def _placed(self, again: Again, last: Final | None) -> Generator[Ask | Sleep, Any, tuple[Target, Held] | Final]:
+    def _placed(self, again: Again, last: Final | None) -> Generator[Ask | Sleep, Any, Held | Final]:
         """Wait until one of the targets takes the call: the first that does. The line is that of the first."""
         first, place, began = self._targets[0], Place(is_batch=self._how.is_batch), self._own.now()
-        line, model = first.group(self._asked.model), self._asked.model
+        line = first.group(self._asked.model)
         waited: Wait | None = None
         try:
             while True:
-                wait: Wait | None = None
-                rest = 0.0
-                for target in self._targets:
-                    if rest := again.rest_of(target):
-                        continue  # It is the last one, and never the only one.
-                    group = target.group(model)
-                    has_turn = line.left if target is first else line.leave
-                    reservation = yield Ask(partial(self._reserved, group, place, has_turn), Reservation.cancel)
-                    if reservation.allowed:
-                        target.let_through(group)
-                        if waited is not None:
-                            seconds = self._own.now() - began
-                            target.waited(group, seconds, waited, is_batch=self._how.is_batch)
-                        return target, Held(target, group, reservation, self._asked, self._how)
-                    refused = group.wait_of(reservation.decision)
-                    target.held_up(group, refused)
-                    wait = wait or refused
-                assert wait is not None  # noqa: S101  there is a target
-                left = self._deadline - self._own.now()
-                hopeless = self._is_pointless(wait, left) or (wait.is_full and not place.open)
-                if self._is_stopped or (hopeless and not 0 < rest < left):
+                tried = yield from self._tried(again, place)
+                if isinstance(tried, Held):
+                    if waited is not None:
+                        tried.waited(self._own.now() - began, waited)
+                    return tried
+                left, rest = self._deadline - self._own.now(), max(map(again.rest_of, self._targets))
+                worth = [wait for _, wait in tried if self._is_worth(wait, left, place)]
+                if self._is_stopped or not (worth or 0 < rest < left):
                     yield Ask(partial(line.leave, place))
-                    return self._not_placed(first, wait, again.failed, last)
-                waited = waited or wait
-                if hopeless:
-                    yield Sleep(rest, self._how.stop)
-                else:
+                    return self._not_placed(tried, again.failed, last)
+                if worth:
+                    # Where there is room soonest. The others are asked again, too.
+                    wait = min(worth, key=lambda each: each.seconds)
+                    waited = waited or wait
                     yield Ask(partial(line.line_up, place))
-                    yield Sleep(min(line.nap(wait), left, rest or left), self._how.stop)
+                    rest = min(line.nap(wait), left, rest or left)
+                yield Sleep(rest, self._how.stop)
         finally:
             place.open.clear()  # If nobody came back here, its place is given back in the background.
+
+    def _tried(self, again: Again, place: Place) -> Generator[Ask, Any, Held | list[tuple[Target, Wait]]]:
+        """Ask each target that doesn't rest. Answers what the first took that has room, or why none has."""
+        waits: list[tuple[Target, Wait]] = []
+        model = self._asked.model
+        line = self._targets[0].group(model)
+        for target in self._targets:
+            if again.rest_of(target):
+                continue  # It is never the only one.
+            group = target.group(model)
+            has_turn = line.left if target is self._targets[0] else line.leave
+            reservation = yield Ask(partial(self._reserved, group, place, has_turn), Reservation.cancel)
+            if reservation.allowed:
+                target.let_through(group)
+                return Held(target, group, reservation, self._asked, self._how)
+            refused = group.wait_of(reservation.decision)
+            target.held_up(group, refused)
+            waits.append((target, refused))
+        return waits
 
     def _reserved(self, group: Group, place: Place, has_turn: Callable[[Place], None]) -> Reservation:
         reservation = group.reserve(self._asked, place)
@@ -251,18 +258,21 @@ class Call:
             has_turn(place)
         return reservation
 
-    def _is_pointless(self, wait: Wait, left: float) -> bool:
-        """Whether a call is not to wait, with so many seconds left.
+    def _is_worth(self, wait: Wait, left: float, place: Place) -> bool:
+        """Whether a call may wait for this, with so many seconds left.
 
         While a provider fails, views that wait for it would soon hold all threads of an app. So only those wait that
         were told how long.
         """
+        if wait.why == SPENT or (wait.is_full and not place.open):
+            return False
         if wait.why in ("open", "half-open") and self._how.wait is None:
-            return True
-        return left <= 0 or wait.least > left or wait.why == SPENT
+            return False
+        return left > 0 and wait.least <= left
 
-    def _not_placed(self, target: Target, wait: Wait, failed: int, last: Final | None) -> Final:
+    def _not_placed(self, waits: Sequence[tuple[Target, Wait]], failed: int, last: Final | None) -> Final:
         """What the upstream itself has said, if anything: that is more than that there is no time to ask it again."""
+        target, wait = min(waits, key=lambda each: each[1].seconds)
         ours = line_is_full if wait.is_full else partial(not_now, why=wait.why)
         return self._gave_up(target, last or ours(target.name, seconds=wait.seconds), wait.why, None, failed)
 

@@ -11,7 +11,7 @@ from . import signals
 from .answers import Answer, Kind
 from .cache import AnswerCache, Turn
 from .calling import Calling
-from .pacing import PAYMENT_REQUIRED, Asked, Group
+from .pacing import PAYMENT_REQUIRED, Asked, Group, Wait
 from .reusing import Keeping
 from .target import Target
 
@@ -56,6 +56,10 @@ class Held:
     def keep(self, cache: AnswerCache, turn: Turn, status: int, headers: Mapping[str, str]) -> None:
         """Collect the answer for the cache, because this call is the one that asks."""
         self.keeping = Keeping(cache, turn, status, headers)
+
+    def waited(self, seconds: float, why: Wait) -> None:
+        """Tell that it has waited for its turn."""
+        self.target.waited(self._group, seconds, why, is_batch=self._how.is_batch)
 
     @property
     def has_known_end(self) -> bool:

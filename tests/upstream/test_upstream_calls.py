@@ -545,3 +545,13 @@ def test_nobody_waits_for_an_account_that_has_nothing_left(world):
 def test_inner_blocks_take_over_what_they_do_not_say():
     with calling(wait=5, tenant="acme"), calling(batch=True):
         assert (calling_now().wait, calling_now().tenant, calling_now().is_batch) == (5, "acme", True)
+
+
+@pytest.mark.parametrize("first", [Fault.spent(), Fault.throttled(retry_after=50)], ids=["spent", "paused"])
+def test_a_call_waits_for_the_target_that_has_room_soonest(world, first):
+    world.provider.then(first)
+    second = world.upstream("second", requests={"limit": "60 per minute", "burst": 1}, base_url=world.provider.url)
+    raw = world.client(world.upstream(fallback=[second])).chat.completions.with_raw_response
+    for seconds in (0, 1, 2):
+        assert raw.create(model="m", messages=MESSAGES).headers["x-ailimit-upstream"] == "second"
+        assert seconds <= world.clock.running() <= seconds + 0.5
