@@ -64,7 +64,8 @@ def _state(gate: Verdict) -> str:
     if standing.kind == CLOSED:
         return "closed, calls pass"
     if standing.kind == HALF_OPEN:
-        return f"{state} {why}, {'the next call tries' if gate.allowed else 'a call tries, the others wait'}"
+        tries = "the next call tries" if gate.allowed else f"probe {standing.probe:x} tries, the others wait"
+        return f"{state} {why}, {tries}"
     return f"{state} {why}, for {gate.retry_after or 0:.1f} s"
 
 

@@ -245,7 +245,7 @@ class Call:
             has_turn = line.left if target is self._targets[0] else line.leave
             reservation = yield Ask(partial(self._reserved, group, place, has_turn), Reservation.cancel)
             if reservation.allowed:
-                target.let_through(group)
+                target.let_through(group, group.probe_of(reservation))
                 return Held(target, group, reservation, self._asked, self._how)
             refused = group.wait_of(reservation.decision)
             target.held_up(group, refused)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from flask_ailimit.engine import Charge, ConfigurationError, Engine, Quota, Reservation, Settlement, StoreError
-from flask_ailimit.engine.algorithms.gate import CLOSED, GOOD, HALF_OPEN, OPEN, PAUSED, standing_of
+from flask_ailimit.engine.algorithms.gate import CLOSED, GOOD, HALF_OPEN, OPEN, PAUSED, probe_of, standing_of
 from flask_ailimit.engine.charge import ALLOW, LOCAL
 from flask_ailimit.engine.decision import Decision
 from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, REQUESTS, TOKEN_UNITS
@@ -237,11 +237,16 @@ class Group:
 
     def proved(self, reservation: Reservation) -> list[Settlement]:
         """What tells the gate that the answer has begun, if the call is its probe: nobody else can wait for the end."""
-        return [
-            Settlement(verdict.charge.costing(0), 0, GOOD, reservation.taken.lease)
-            for verdict in reservation.decision.taken
-            if verdict.quota.unit == GATE and standing_of(verdict.remaining).kind == HALF_OPEN
-        ]
+        if not self.probe_of(reservation):
+            return []
+        return [Settlement(self._gate.costing(0), 0, GOOD, reservation.taken.lease)]
+
+    def probe_of(self, reservation: Reservation) -> int:
+        """By what the gate tells of a call that is its probe; 0 if it is none."""
+        for verdict in reservation.decision.taken:
+            if verdict.quota.unit == GATE and standing_of(verdict.remaining).kind == HALF_OPEN:
+                return probe_of(reservation.taken.lease)
+        return 0
 
     def lowered(self, reservation: Reservation, told: Told) -> list[Settlement]:
         """Settlements that lower our counts to what the upstream says is left of its own.

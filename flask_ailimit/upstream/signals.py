@@ -12,6 +12,10 @@ from blinker import NamedSignal, Namespace
 from flask_ailimit.code_places import code_places
 
 _log = logging.getLogger("flask_ailimit")
+_events = logging.getLogger("flask_ailimit.upstream")
+"""Has a line for each signal, with its facts as attributes of the record. It is not bounded as ``flask_ailimit`` is,
+and so it is silent unless its level is INFO."""
+
 _signals = Namespace()
 
 call_waited = _signals.signal("call-waited")
@@ -45,7 +49,10 @@ retries_spiked = _signals.signal("retries-spiked")
 
 
 def tell(signal: NamedSignal, sender: Any, **facts: Any) -> None:
-    """Send a signal. If a receiver raises, that is logged, and nothing changes for the call."""
+    """Send a signal, and log it. If a receiver raises, that is logged, and nothing changes for the call."""
+    if _events.isEnabledFor(logging.INFO):
+        said = " ".join(f"{name}={value!r}" for name, value in facts.items())
+        _events.info("%s upstream=%s %s", signal.name, sender.name, said, extra={"upstream": sender.name, **facts})
     for receiver in signal.receivers_for(sender) if signal.receivers else ():
         try:
             receiver(sender, **facts)

@@ -1,6 +1,7 @@
 """What the calls to one upstream share in this process: its groups of models, its retry budget, and who is told."""
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -139,10 +140,12 @@ class Target:
         if wait.why in ("open", "half-open"):
             self._saw(group, wait.why, wait.status)
 
-    def let_through(self, group: Group) -> None:
-        """A call was allowed: after the breaker was open it is the one that tries."""
-        if self._seen.get(group.name, "closed") != "closed":
-            self._saw(group, "half-open" if self._seen[group.name] == "open" else "closed", 0)
+    def let_through(self, group: Group, probe: int) -> None:
+        """A call was allowed. If it is the one that tries whether the upstream is back, its number is not 0."""
+        if probe:
+            self._saw(group, "half-open", 0, f": process {os.getpid()} tries, as probe {probe:x}")
+        elif group.name in self._seen:
+            self._saw(group, "closed", 0)
 
     def gave_up(self, group: str, final: Final, *, is_batch: bool, **facts: Any) -> None:
         """A call got no answer that helps. Of a batch's, who began the batch is told at its end."""
@@ -154,7 +157,7 @@ class Target:
             *(self.name, group, facts["why"], facts["attempts"], final.status),
         )
 
-    def _saw(self, group: Group, state: str, status: int) -> None:
+    def _saw(self, group: Group, state: str, status: int, who: str = "") -> None:
         if self._seen.get(group.name, "closed") == state:
             return
         if len(self._seen) >= _MOST_GROUPS:
@@ -162,7 +165,7 @@ class Target:
         self._seen[group.name] = state
         signals.tell(signals.breaker_changed, self, group=group.name, state=state, status=status)
         why = f" (status {status})" if status else " (no answer)" if state == "open" else ""
-        _log.warning("upstream %s: the breaker of %.64r is %s%s.", self.name, group.name, state, why)
+        _log.warning("upstream %s: the breaker of %.64r is %s%s%s.", self.name, group.name, state, why, who)
 
     def counted(self, *, is_retry: bool) -> None:
         """Count a call or a retry of this process, and tell if retries spike."""

@@ -60,7 +60,7 @@ class Gate:
     def break_open(self, status=503):
         for _ in range(10):
             self.tell(Outcome(FAULT, status))
-        assert self.standing == (OPEN, status)
+        assert self.standing[:2] == (OPEN, status)
 
 
 @given(outcome=st.builds(Outcome, st.sampled_from([NEUTRAL, GOOD, FAULT]), st.integers(0, 999), st.integers(0, 2**50)))
@@ -68,6 +68,17 @@ def test_outcome_is_read_as_it_was_packed(outcome):
     assert 0 <= packed(outcome) <= MAX_EXACT
     assert outcome_of(packed(outcome))[:2] == outcome[:2]
     assert outcome_of(packed(outcome)).pause_ms == min(outcome.pause_ms, MAX_EXACT // 4096 - 1)
+
+
+def test_probe_is_told_while_it_holds_its_lease():
+    each = Gate()
+    each.break_open()
+    each.wait(1)
+    assert each.standing.probe == 0
+    each.ask(lease=2**52 + 7)
+    assert each.standing == (HALF_OPEN, 503, 7)
+    each.tell(Outcome(NEUTRAL), lease=2**52 + 7)
+    assert each.standing.probe == 0
 
 
 def test_only_nothing_to_correct_is_packed_as_what_a_call_costs():
@@ -89,7 +100,7 @@ def test_answer_to_the_probe_that_has_begun_closes_the_breaker_and_counts_nothin
     assert it.ask(lease=7).allowed
     for lease in (OLD, *[7] * times):
         it.state = gate.settle(it.state, it.now, QUOTA, 0, 0, GOOD, lease)
-        assert it.standing == ((HALF_OPEN, 503) if lease == OLD else (CLOSED, 0))
+        assert it.standing[:2] == ((HALF_OPEN, 503) if lease == OLD else (CLOSED, 0))
     assert it.state == ()
 
 
@@ -97,9 +108,9 @@ def test_nine_faults_do_not_open_it_and_ten_do():
     each = Gate()
     for _ in range(9):
         each.tell(Outcome(FAULT, 500))
-    assert each.standing == (CLOSED, 0)
+    assert each.standing[:2] == (CLOSED, 0)
     each.tell(Outcome(FAULT, 502))
-    assert each.standing == (OPEN, 502)
+    assert each.standing[:2] == (OPEN, 502)
     step = each.ask()
     assert (step.allowed, step.retry_after_us) == (False, SECOND)
 
@@ -110,7 +121,7 @@ def test_faults_that_are_fewer_than_half_do_not_open_it():
         each.tell(Outcome(GOOD, 200))
     for _ in range(10):
         each.tell(Outcome(FAULT, 500))
-    assert each.standing == (CLOSED, 0)
+    assert each.standing[:2] == (CLOSED, 0)
     each.tell(Outcome(FAULT, 500))
     assert each.standing.kind == OPEN
 
@@ -143,7 +154,7 @@ def test_call_that_waits_for_the_probe_asks_again_within_a_second():
     each = Gate()
     each.break_open()
     each.wait(1)
-    assert each.standing == (HALF_OPEN, 503)
+    assert each.standing[:2] == (HALF_OPEN, 503)
     assert each.ask(lease=1).allowed
     step = each.ask(lease=2)
     assert (step.allowed, step.retry_after_us) == (False, SECOND)
@@ -170,7 +181,7 @@ def test_good_probe_closes_it_and_the_next_time_it_opens_for_a_second():
         each.wait(1)
         assert each.ask(lease=5).allowed
         each.tell(Outcome(GOOD, 200), lease=5)
-        assert (each.standing, each.state) == ((CLOSED, 0), ())
+        assert (each.standing[:2], each.state) == ((CLOSED, 0), ())
 
 
 @pytest.mark.parametrize("outcome", [Outcome(GOOD, 200), Outcome(FAULT, 500), Outcome(NEUTRAL, 400)])
@@ -238,24 +249,24 @@ def test_half_open_breaker_that_nobody_probes_is_closed_after_half_a_minute():
 def test_pause_refuses_every_call_until_it_ends():
     each = Gate()
     each.tell(Outcome(NEUTRAL, 429, 2500))
-    assert each.standing == (PAUSED, 429)
+    assert each.standing[:2] == (PAUSED, 429)
     assert each.ask().retry_after_us == 2_500_000
     each.tell(Outcome(NEUTRAL, 503, 1000))  # The longer one stays.
-    assert (each.standing, each.ask().retry_after_us) == ((PAUSED, 429), 2_500_000)
+    assert (each.standing[:2], each.ask().retry_after_us) == ((PAUSED, 429), 2_500_000)
     each.wait(2.5)
     assert each.ask().allowed
-    assert each.standing == (CLOSED, 0)
+    assert each.standing[:2] == (CLOSED, 0)
 
 
 def test_pause_during_an_open_breaker_is_waited_for_and_so_is_the_breaker():
     each = Gate()
     each.break_open()
     each.tell(Outcome(NEUTRAL, 429, 400))
-    assert (each.standing, each.ask().retry_after_us) == ((PAUSED, 429), SECOND)
+    assert (each.standing[:2], each.ask().retry_after_us) == ((PAUSED, 429), SECOND)
     each.tell(Outcome(NEUTRAL, 429, 4000))
     assert each.ask().retry_after_us == 4 * SECOND
     each.wait(1)
-    assert each.standing == (PAUSED, 429)
+    assert each.standing[:2] == (PAUSED, 429)
 
 
 @given(steps=st.lists(st.tuples(outcomes.filter(lambda each: each.kind != FAULT), st.integers(0, 20 * SECOND))))

@@ -116,7 +116,7 @@ taken = upstream.group("gpt-test").reserve(Asked("gpt-test", Usage()), Place(is_
 assert taken.allowed
 """
     shown = run(code=probing + SHOW)
-    assert "    gpt: half-open after 500, a call tries, the others wait; 0 of" in shown
+    assert re.search("    gpt: half-open after 500, probe [0-9a-f]+ tries, the others wait; 0 of", shown)
     assert "        concurrency: 49 of 50 free\n" in shown
 
 

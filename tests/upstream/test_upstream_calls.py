@@ -1,4 +1,6 @@
 import gc
+import logging
+import os
 import threading
 from contextlib import closing, nullcontext
 
@@ -11,8 +13,11 @@ import pytest
 from upstream_calls import MESSAGES, a_world, ask, heard, left
 
 from flask_ailimit.engine import ConfigurationError, Engine, open_store, system_clock
+from flask_ailimit.engine.algorithms.gate import HALF_OPEN, Standing, standing_of
 from flask_ailimit.testing import FakeProvider, Fault
+from flask_ailimit.tokens import Usage
 from flask_ailimit.upstream.calling import calling, calling_now
+from flask_ailimit.upstream.pacing import Asked, Place
 from flask_ailimit.upstream.told import Told
 from flask_ailimit.upstream.upstream import Upstream
 
@@ -503,6 +508,28 @@ def test_a_breaker_is_told_by_signals(world):
         ask(world.client(upstream))
         ask(world.client(upstream))
     assert [facts["state"] for _, facts in told] == ["open", "half-open", "closed"]
+
+
+def test_who_probes_is_in_the_log_and_what_it_is_called_there_is_told_by_the_gate(world, caplog):
+    upstream = world.upstream(attempts=1)
+    break_down(world, upstream)
+    world.clock.pause(1)
+    place, asked = Place(is_batch=False), Asked("m", Usage())
+    group = upstream.group("m")
+    probe = group.probe_of(group.reserve(asked, place))
+    upstream.let_through(group, probe)
+    assert f"process {os.getpid()} tries, as probe {probe:x}." in caplog.text
+    (gate,) = upstream.peek([group.gate])
+    assert standing_of(gate.remaining) == Standing(HALF_OPEN, 500, probe)
+    assert not group.probe_of(world.upstream("other").group("m").reserve(asked, place))
+
+
+def test_signals_are_lines_of_a_log_with_their_facts_as_attributes(world, caplog):
+    caplog.set_level(logging.INFO, "flask_ailimit.upstream")
+    ask(world.client(world.upstream()))
+    (record,) = [each for each in caplog.records if each.name == "flask_ailimit.upstream"]
+    assert record.getMessage().startswith("call-settled upstream=main group='m' seconds=0.0 model='m' usage=")
+    assert (record.upstream, record.source, record.whole) == ("main", "reported", True)
 
 
 def test_calls_go_on_as_soon_as_the_answer_to_the_probe_has_begun(world):

@@ -12,6 +12,7 @@ local HALF_OPEN = 3
 
 local OUTCOMES = 4
 local STATUSES = 1024
+local PROBES = 1099511627776
 local COUNTED_FOR_US = 30000000
 local LEAST_COUNTED = 10
 local FIRST_OPEN_US = 1000000
@@ -70,15 +71,18 @@ local function state_in(gate)
 end
 
 local function standing(gate, now_us)
-  if gate[PAUSED_UNTIL] > now_us then return PAUSED, gate[PAUSED_BY] end
-  if gate[OPEN_US] > 0 then return gate[OPENED_UNTIL] > now_us and OPEN or HALF_OPEN, gate[OPENED_BY] end
-  return CLOSED, 0
+  if gate[PAUSED_UNTIL] > now_us then return PAUSED, gate[PAUSED_BY], 0 end
+  if gate[OPEN_US] > 0 then
+    local probe = gate[PROBE_ENDS] > now_us and gate[PROBE] % PROBES or 0
+    return gate[OPENED_UNTIL] > now_us and OPEN or HALF_OPEN, gate[OPENED_BY], probe
+  end
+  return CLOSED, 0, 0
 end
 
 local function admit(state, now_us, quota, cost, lease)
   local gate = present(state, now_us, quota)
-  local kind, status = standing(gate, now_us)
-  local stands, reset_us = status * OUTCOMES + kind, math.max(0, ends(gate) - now_us)
+  local kind, status, probe = standing(gate, now_us)
+  local stands, reset_us = (probe * STATUSES + status) * OUTCOMES + kind, math.max(0, ends(gate) - now_us)
   if cost == 0 or kind == CLOSED then return true, state, stands, reset_us, 0 end
   if kind ~= HALF_OPEN then
     return false, state, stands, reset_us, math.max(gate[PAUSED_UNTIL], gate[OPENED_UNTIL]) - now_us

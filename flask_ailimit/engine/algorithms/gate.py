@@ -34,6 +34,7 @@ CLOSED, PAUSED, OPEN, HALF_OPEN = range(4)
 _OUTCOMES = 4
 _STATUSES = 1024
 _HIGHEST_STATUS = 999
+_PROBES = 2**40
 _MOST_PAUSE_MS = MAX_EXACT // (_OUTCOMES * _STATUSES) - 1
 _MILLISECOND = 1000
 
@@ -64,10 +65,12 @@ class Standing(NamedTuple):
     Attributes:
         kind: :data:`CLOSED`, :data:`PAUSED`, :data:`OPEN` or :data:`HALF_OPEN`.
         status: The HTTP status of the answer that paused or opened it; 0 without one, or while it is closed.
+        probe: The lowest 40 bits of the probe's lease, while there is one; else 0.
     """
 
     kind: int
     status: int
+    probe: int = 0
 
 
 def packed(outcome: Outcome) -> int:
@@ -92,9 +95,15 @@ def outcome_of(actual: int) -> Outcome:
 
 
 def standing_of(remaining: int) -> Standing:
-    """How the gate stands of which so much remains: ``status * 4 + kind``."""
-    status, kind = divmod(remaining, _OUTCOMES)
-    return Standing(kind, status)
+    """How the gate stands of which so much remains: ``probe * 4096 + status * 4 + kind``."""
+    rest, kind = divmod(remaining, _OUTCOMES)
+    probe, status = divmod(rest, _STATUSES)
+    return Standing(kind, status, probe)
+
+
+def probe_of(lease: int) -> int:
+    """By what a gate tells of the probe that has this lease: its lowest 40 bits."""
+    return lease % _PROBES
 
 
 class _Gate(NamedTuple):
@@ -123,8 +132,8 @@ _CLOSED = {"opened_until": 0, "open_us": 0, "opened_by": 0, **_NO_PROBE}
 def admit(state: State, now_us: int, quota: Quota, cost: int, lease: int) -> Step:
     """Let a call through, as the probe if the breaker is half-open. At a cost of 0 it tells how it stands."""
     gate = _present(state, now_us, quota)
-    kind, status = _standing(gate, now_us)
-    stands, reset_us = status * _OUTCOMES + kind, max(0, _ends(gate) - now_us)
+    kind, status, probe = _standing(gate, now_us)
+    stands, reset_us = (probe * _STATUSES + status) * _OUTCOMES + kind, max(0, _ends(gate) - now_us)
     if not cost or kind == CLOSED:
         return Step(True, state, stands, reset_us, 0)
     if kind != HALF_OPEN:
@@ -213,7 +222,8 @@ def _standing(gate: _Gate, now_us: int) -> Standing:
     if gate.paused_until > now_us:
         return Standing(PAUSED, gate.paused_by)
     if gate.open_us:
-        return Standing(OPEN if gate.opened_until > now_us else HALF_OPEN, gate.opened_by)
+        probe = probe_of(gate.probe) if gate.probe_ends > now_us else 0
+        return Standing(OPEN if gate.opened_until > now_us else HALF_OPEN, gate.opened_by, probe)
     return Standing(CLOSED, 0)
 
 
