@@ -5,9 +5,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock, Thread
 
+from flask_ailimit.engine.clock import seconds_running
+
 from .connection import Connection
 
 _BACKLOG = 1024
+_MOMENT = 0.2
+"""Seconds in which a connection ends whose answer has been sent."""
+
 _PATIENCE = 5.0
 """Seconds to wait for threads at the end. All that keeps one for so long is a function of the test's own."""
 
@@ -39,9 +44,19 @@ class Port:
             self._listens.clear()
             # The socket stays bound, so that nobody else gets the port meanwhile.
             self._listener.shutdown(socket.SHUT_RD)
-            idle = [connection for connection in self._connections if connection.is_idle]
-        for connection in idle:
-            connection.interrupt()
+            threads = dict(self._connections)
+        for connection in threads:
+            if connection.is_idle:
+                connection.interrupt()
+        # Who has just got an answer must find its connection ended. Calls that go on are not waited for.
+        until = seconds_running() + _MOMENT
+        for thread in threads.values():
+            thread.join(max(0.0, until - seconds_running()))
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it refuses new connections now."""
+        return not self._listens.is_set()
 
     def accept(self) -> None:
         """Accept connections again."""

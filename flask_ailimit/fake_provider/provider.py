@@ -179,6 +179,8 @@ class FakeProvider:
             if not is_open:
                 break
             connection.is_idle = True
+            if self._open_port.refuses:  # It has begun to, just before this connection was idle.
+                break
 
     def _came(self) -> Call:
         with self._changed:
