@@ -1,6 +1,6 @@
 """The transport for clients that block a thread. It does the steps of a call (``call.py``) where they come."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -46,14 +46,14 @@ class _Transport:
 
     def handle_request(self, request: Any) -> Any:
         came, targets = outgoing_of(request, request.read()), self._targets()
-        answer = self._answer(steps_of(targets, came), request, came)
+        answer = self._answer(steps_of(targets, came), request, came, targets[0].pause)
         if isinstance(answer, Final):
             return response_of(self._module, answer, request)
         answer.response.stream = self.body(answer.response.stream, passing_of(answer, targets[0].counter))
         return answer.response
 
-    def _answer(self, steps: Steps, request: Any, came: Outgoing) -> Accepted | Final:
-        pause, held, response = self._targets()[0].pause, list[Held](), None
+    def _answer(self, steps: Steps, request: Any, came: Outgoing, pause: Callable[[float], object]) -> Accepted | Final:
+        held, response = list[Held](), None
         done: Any = None
         try:
             while True:

@@ -9,7 +9,6 @@ What is wrong with the file or with a row is logged and is a miss: no call fails
 
 import json
 import logging
-import math
 import os
 import secrets
 import sqlite3
@@ -111,7 +110,8 @@ class AnswerCache:
     def __init__(
         self, path: Path, *, secret: bytes, max_age: float, max_bytes: int, clock: Clock = system_clock
     ) -> None:
-        _check(secret, max_age, max_bytes)
+        _require_secret(secret)
+        require_bounds(max_age, max_bytes)
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  an extra
         except ImportError as error:
@@ -267,12 +267,20 @@ class AnswerCache:
         )
 
 
-def _check(secret: bytes, max_age: float, max_bytes: int) -> None:
+def _require_secret(secret: bytes) -> None:
     if not _LEAST_SECRET_BYTES <= len(secret) <= _MOST_SECRET_BYTES:
         raise ConfigurationError(
             f"secret: {_LEAST_SECRET_BYTES} to {_MOST_SECRET_BYTES} bytes are needed. Got {len(secret)}."
         )
-    if not (isinstance(max_age, int | float) and math.isfinite(max_age) and 0 < max_age <= _LONGEST_AGE_S):
+
+
+def require_bounds(max_age: float, max_bytes: int) -> None:
+    """Check how long answers may be given out, and how large their file may be.
+
+    Raises:
+        ConfigurationError: A number is out of range.
+    """
+    if not (type(max_age) in (int, float) and 0 < max_age <= _LONGEST_AGE_S):
         raise ConfigurationError(
             f"cache max_age: seconds are needed, more than 0 and at most {_LONGEST_AGE_S}. Got {max_age!r:.40}."
         )

@@ -100,9 +100,8 @@ class Held:
 
     def broke_off(self, measure: Measure) -> None:
         """End it when the upstream cut its answer: at least what was seen is charged."""
-        used = None if measure.usage is None else measure.usage
-        if self._end(packed(Outcome(FAULT)), used):
-            self._tell(used or self._asked.usage, measure.source, whole=False)
+        if self._end(packed(Outcome(FAULT)), measure.usage):
+            self._tell(measure.usage or self._asked.usage, measure.source, whole=False)
 
     def abandoned(self) -> None:
         """End it when nobody waits for its answer. If it was sent, nobody knows what it used: nothing is given back."""

@@ -14,15 +14,13 @@ from flask_ailimit.engine import Charge, ConfigurationError, Engine, Quota, Rese
 from flask_ailimit.engine.algorithms.gate import CLOSED, GOOD, HALF_OPEN, OPEN, PAUSED, probe_of, standing_of
 from flask_ailimit.engine.charge import ALLOW, LOCAL
 from flask_ailimit.engine.decision import Decision
-from flask_ailimit.engine.quota import CONCURRENCY, MAX_EXACT, REQUESTS, TOKEN_UNITS
+from flask_ailimit.engine.quota import CONCURRENCY, GATE, MAX_EXACT, PROVIDER_BUCKET, REQUESTS, TOKEN_UNITS, TURNS
 from flask_ailimit.engine.reservation import LEASE_BITS, end_together
 from flask_ailimit.tokens import Usage
 
 from .lowering import most_used, used_beyond
-from .settings import PROVIDER_BUCKET, TIMED, UpstreamSettings
+from .settings import TIMED, UpstreamSettings
 from .told import MINUTE, Told
-
-GATE, TURNS = "gate", "turns"
 
 STATES = {CLOSED: "closed", PAUSED: "paused", OPEN: "open", HALF_OPEN: "half-open"}
 """How a gate stands, in words."""

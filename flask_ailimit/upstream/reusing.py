@@ -9,8 +9,9 @@ from flask_ailimit.engine import Clock, ConfigurationError, Engine
 from flask_ailimit.tokens.inflating import TooLarge, inflate
 from flask_ailimit.tokens.readings import TooMuchToRead
 
-from .cache import LEAST_BYTES, AnswerCache, StoredAnswer, Turn
+from .cache import AnswerCache, StoredAnswer, Turn, require_bounds
 from .cache_key import Question, question_of
+from .whole_answer import LONGEST_ANSWER
 
 ANSWER, REQUEST = "answer", "request"
 HITS = (REQUEST, ANSWER)
@@ -19,13 +20,7 @@ HITS = (REQUEST, ANSWER)
 CACHE = "x-ailimit-cache"
 """The header of an answer from the cache."""
 
-LONGEST_KEPT = 8 << 20
-"""Bytes. No longer answer is kept."""
-
 _DAY = 86_400
-LONGEST_AGE = 366 * _DAY
-"""Seconds for which an answer may be kept at most."""
-
 _MEGABYTES = 100 << 20
 
 
@@ -54,14 +49,7 @@ class CacheSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | Path) or not str(self.path):
             raise ConfigurationError(f"cache path: the path of a file is needed. Got {str(self.path)[:80]!r}.")
-        if type(self.max_age) not in (int, float) or not 0 < self.max_age <= LONGEST_AGE:
-            raise ConfigurationError(
-                f"cache max_age: seconds are needed, more than 0 and at most {LONGEST_AGE}. Got {self.max_age!r:.40}."
-            )
-        if type(self.max_bytes) is not int or self.max_bytes < LEAST_BYTES:
-            raise ConfigurationError(
-                f"cache max_bytes: a whole number is needed, at least {LEAST_BYTES}. Got {self.max_bytes!r:.40}."
-            )
+        require_bounds(self.max_age, self.max_bytes)
         if type(self.all_calls) is not bool:
             raise ConfigurationError(f"cache all_calls: True or False is needed. Got {self.all_calls!r:.40}.")
         if self.hits not in HITS:
@@ -121,7 +109,7 @@ class Keeping:
         if self._chunks is None:
             return
         self._length += len(chunk)
-        if self._length > LONGEST_KEPT:
+        if self._length > LONGEST_ANSWER:
             self._chunks = None
         else:
             self._chunks.append(chunk)
@@ -139,6 +127,6 @@ class Keeping:
         if not encoding:
             return raw
         try:
-            return inflate(raw, encoding, LONGEST_KEPT)
+            return inflate(raw, encoding, LONGEST_ANSWER)
         except (TooLarge, TooMuchToRead):
             return None

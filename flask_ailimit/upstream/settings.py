@@ -10,13 +10,19 @@ from urllib.parse import urlsplit
 
 from flask_ailimit.engine import ConfigurationError, Quota
 from flask_ailimit.engine.limit_text import parts_of, quota_of_part
-from flask_ailimit.engine.quota import CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKENS, require_name
+from flask_ailimit.engine.quota import (
+    CONCURRENCY,
+    INPUT_TOKENS,
+    MOST_WAITING,
+    OUTPUT_TOKENS,
+    PROVIDER_BUCKET,
+    REQUESTS,
+    TOKENS,
+    require_name,
+)
 
 from .from_environment import FromEnvironment
 from .reusing import CacheSettings
-
-PROVIDER_BUCKET = "provider-bucket"
-"""The algorithm of what an upstream limits, unless the app names another one."""
 
 Limit = str | Mapping[str, Any]
 """``"500 per minute"``, or ``{"limit": "500 per minute", "burst": 20, "algorithm": "moving-window"}``."""
@@ -194,7 +200,7 @@ class UpstreamSettings:
             ("max_wait", 0, 86_400),
             ("longest_pause", 1, 86_400),
             ("attempts", 1, 100),
-            ("max_waiting", 1, 1000),
+            ("max_waiting", 1, MOST_WAITING),
             ("lease", 1, 86_400),
             ("default_output_tokens", 0, 2**31),
         ):
