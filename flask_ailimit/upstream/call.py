@@ -136,10 +136,12 @@ class Call:
 
     def steps(self) -> Steps:
         """What is to be done, and at last the answer."""
-        cache, request, tenant = self._own.cache, self._request, self._own.tenant(self._how)
-        if cache is None or self._own.settings.kept is None or tenant is None:
+        kept, cache = self._own.settings.kept, self._own.cache
+        # Who asks is found out only where it matters: the app's key function is called for it.
+        tenant = None if cache is None else self._own.tenant(self._how)
+        if kept is None or cache is None or tenant is None:
             return (yield from self._asked_for())
-        question = self._own.settings.kept.question(*request, account=self._own.name, tenant=tenant)
+        question = kept.question(*self._request, account=self._own.name, tenant=tenant)
         if question is None:
             return (yield from self._asked_for())
         turn = yield Ask(partial(cache.begin, question))

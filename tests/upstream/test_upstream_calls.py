@@ -30,6 +30,13 @@ def world():
         yield world
 
 
+def test_nobody_asks_for_whom_a_call_is_made_without_a_cache(world):
+    upstream, asked = world.upstream(), []
+    upstream.tenant = asked.append
+    ask(world.client(upstream))
+    assert asked == []
+
+
 def test_official_sdks_work_unchanged(world):
     upstream = world.upstream(requests="60 per minute", tokens="10000 per minute", concurrency=5)
     assert ask(world.client(upstream)).choices[0].message.content == "one two three"
